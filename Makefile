@@ -1,0 +1,33 @@
+# The two commands:  make repro   make test
+PYTHON := $(shell for p in python3.11 python3.12 python3; do if $$p -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null; then echo $$p; break; fi; done)
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: help repro test lint serve clean
+help:
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+.venv/.installed: requirements.lock
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+repro: .venv/.installed ## install, run the pipeline on the embedded data, print the results
+	python -m symbiosis.params
+	dvc repro
+	python -m symbiosis.results
+
+lint: .venv/.installed ## format, style, types and layering
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+test: .venv/.installed ## install and run the tests
+	python -m pytest
+
+clean: ## remove what the pipeline made; the DVC cache stays
+	git clean -fdXq data models reports

@@ -1,0 +1,1 @@
+"""Symbiosis: recommender systems and language models help each other."""

@@ -1,0 +1,47 @@
+"""Params of the stages `download` and `clean`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from symbiosis.stage import StageParams
+
+
+class RemoteFile(StageParams):
+    """What is known of a file before it is fetched; a mismatch stops the download."""
+
+    url: str | None = None
+    size: int | None = Field(None, ge=1)
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+class SyntheticReviews(StageParams):
+    """Size and shape of the synthetic review source; see `symbiosis.amazon.synthetic`."""
+
+    users: int = Field(ge=10)
+    items: int = Field(ge=10)
+    interactions: int = Field(ge=50)
+
+
+class DownloadParams(StageParams):
+    """Where the reviews and the item metadata come from."""
+
+    seed: int = Field(ge=0)
+    source: Literal["synthetic", "amazon2014", "amazon2018", "local"]
+    category: str
+    folder: str
+    reviews: RemoteFile
+    metadata: RemoteFile
+    synthetic: SyntheticReviews
+
+
+class CleanParams(StageParams):
+    """How reviews become interactions and how these are split."""
+
+    seed: int = Field(ge=0)
+    minimum_rating: float = Field(ge=0, le=5)
+    core: int = Field(ge=1)
+    split: Literal["random", "temporal"]
+    validation_share: float = Field(gt=0, lt=0.5)
+    test_share: float = Field(gt=0, lt=0.5)
+    maximum_rejected_share: float = Field(ge=0, le=1)

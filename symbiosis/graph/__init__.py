@@ -1,0 +1,1 @@
+"""The user-item graph: construction, hop distances and connectivity scores."""

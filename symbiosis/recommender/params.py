@@ -1,0 +1,105 @@
+"""Params of the stages `corpus`, `pretrain`, `finetune`, `baseline` and `evaluate`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from symbiosis.stage import StageParams
+
+
+class CorpusParams(StageParams):
+    """Which documents are written and how long their parts may be."""
+
+    seed: int = Field(ge=0)
+    reviews: bool
+    second_order: bool
+    items_per_list: int = Field(ge=2, le=256)
+    lists_per_group: int = Field(ge=1)
+    maximum_words: int = Field(ge=1)
+
+
+class ScratchModel(StageParams):
+    """The small GPT-2 that is trained from nothing when `base_model` is `scratch`."""
+
+    vocabulary: int = Field(ge=300, le=60_000)
+    width: int = Field(ge=8, multiple_of=4)
+    layers: int = Field(ge=1, le=48)
+    heads: int = Field(ge=1)
+
+
+class PretrainParams(StageParams):
+    """The language model and its training on the corpus."""
+
+    seed: int = Field(ge=0)
+    base_model: str
+    revision: str | None
+    scratch: ScratchModel
+    bias: Literal["none", "ones", "paper"]
+    maximum_length: int = Field(ge=16, le=1024)
+    content_epochs: int = Field(ge=0)
+    interaction_epochs: int = Field(ge=0)
+    tokens_per_batch: int = Field(ge=64)
+    learning_rate: float = Field(gt=0)
+    id_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    warmup_share: float = Field(ge=0, lt=1)
+    regularisation: float = Field(ge=0)
+    precision: Literal["float32", "bfloat16"]
+    checkpoint_seconds: float = Field(ge=0)
+
+
+class FinetuneParams(StageParams):
+    """Training on personalised prompts: hidden items are predicted from the user and the visible ones."""
+
+    seed: int = Field(ge=0)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    users_per_batch: int = Field(ge=1)
+    hidden_share: float = Field(gt=0, lt=1)
+    maximum_items: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    id_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    regularisation: float = Field(ge=0)
+    precision: Literal["float32", "bfloat16"]
+    checkpoint_seconds: float = Field(ge=0)
+
+
+class PopularityParams(StageParams):
+    """Popularity has nothing to tune."""
+
+    seed: int = Field(ge=0)
+
+
+class ItemKNNParams(StageParams):
+    """Every combination is tried on validation."""
+
+    seed: int = Field(ge=0)
+    neighbours: list[int] = Field(min_length=1)
+    shrinkage: list[float] = Field(min_length=1)
+
+
+class EASEParams(StageParams):
+    """Every penalty is tried on validation."""
+
+    seed: int = Field(ge=0)
+    l2: list[float] = Field(min_length=1)
+
+
+class BaselinesParams(StageParams):
+    """One block per baseline."""
+
+    popularity: PopularityParams
+    item_knn: ItemKNNParams
+    ease: EASEParams
+
+
+class EvaluateParams(StageParams):
+    """Which baselines stand in the table and how the intervals are made."""
+
+    seed: int = Field(ge=0)
+    baselines: list[str] = Field(min_length=1)
+    mask_validation: bool
+    bootstrap_samples: int = Field(ge=100)

@@ -1,0 +1,1 @@
+"""Routing queries to LLMs as a contextual bandit."""
