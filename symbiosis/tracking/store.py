@@ -1,0 +1,129 @@
+"""Where runs are recorded: one MLflow experiment, found by environment variables.
+
+``MLFLOW_TRACKING_URI`` names the store, by default a sqlite database at the top of the repository; the empty string
+or ``SYMBIOSIS_TRACKING=off`` records nothing. ``MLFLOW_EXPERIMENT_NAME`` names the experiment.
+"""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from symbiosis.telemetry import switch_telemetry_off
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def workspace(root: Path | str | None = None) -> Path:
+    """Return the top of the repository that owns the records.
+
+    DVC runs queued experiments in copies below ``.dvc/tmp/exps``; their records belong to the repository itself.
+    """
+    folder = Path(root or os.environ.get("DVC_ROOT") or ".").resolve()
+    parts = folder.parts
+    for i in range(len(parts) - 2):
+        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:i])
+    return folder
+
+
+def tracking_uri(root: Path | str | None = None) -> str | None:
+    """Return the address of the store, sqlite paths made absolute, or None if nothing is to be recorded."""
+    if os.environ.get("SYMBIOSIS_TRACKING", "").lower() in ("off", "0", "false", "no"):
+        return None
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    scheme, separator, path = uri.partition(":///")
+    if scheme == "sqlite" and separator and not path.startswith(("/", "file:")):
+        uri = f"sqlite:///{workspace(root) / path}"
+    return uri or None
+
+
+def without_credentials(uri: str) -> str:
+    """Return the address as it may be shown: user names and passwords are left out."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
+def metric_name(name: str) -> str:
+    """Return the name as MLflow allows it: ``recall@20`` becomes ``recall_at_20``."""
+    return re.sub(r"[^/\w.\- :]", "_", name.replace("@", "_at_"))
+
+
+def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """Flatten nested mappings to dotted keys; lists stay whole.
+
+    Examples
+    --------
+    >>> flatten({"ease": {"recall@20": 0.5, "l2": [1, 2]}, "users": 3})
+    {'ease.recall@20': 0.5, 'ease.l2': [1, 2], 'users': 3}
+    """
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        name: leaf
+        for key, inner in value.items()
+        for name, leaf in flatten(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def numbers(values: dict[str, object]) -> dict[str, float]:
+    """Keep the finite numbers, under names that MLflow allows."""
+    return {
+        metric_name(name): float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    }
+
+
+class Store:
+    """One experiment of one tracking server.
+
+    Parameters
+    ----------
+    uri
+        A tracking URI, as `tracking_uri` returns it.
+    root
+        The top of the repository; artifacts of a database without a server lie in its folder ``mlartifacts``.
+    seconds, retries
+        Patience with a server that does not answer.
+
+    Raises
+    ------
+    Exception
+        Whatever MLflow raises if the store cannot be reached.
+    """
+
+    def __init__(self, uri: str, root: Path | str | None = None, *, seconds: int = 10, retries: int = 1) -> None:
+        switch_telemetry_off()
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(seconds))
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(retries))
+        for chatty in ("mlflow.store.db.utils", "alembic"):  # migrations; failures, which are raised as well
+            logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=uri)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "symbiosis"
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            raise RuntimeError(f"the experiment `{name}` was deleted; set MLFLOW_EXPERIMENT_NAME to use another")
+        if experiment is not None:
+            self.experiment_id: str = experiment.experiment_id
+        elif uri.startswith(("http:", "https:")):
+            self.experiment_id = self.client.create_experiment(name)
+        else:
+            folder = workspace(root) / "mlartifacts"
+            self.experiment_id = self.client.create_experiment(name, artifact_location=folder.as_uri())
+
+    def find(self, tags: dict[str, str]) -> "list[Run]":
+        """Return the runs that carry all these tags, the oldest first."""
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found = self.client.search_runs([self.experiment_id], filter_string=wanted, order_by=["start_time ASC"])
+        return list(found)
+
+    def last_steps(self, run: "Run") -> dict[str, int]:
+        """Return the last recorded step of every metric of a run."""
+        history = self.client.get_metric_history
+        return {key: max(metric.step for metric in history(run.info.run_id, key)) for key in run.data.metrics}
