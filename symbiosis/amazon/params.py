@@ -40,8 +40,9 @@ class CleanParams(StageParams):
 
     seed: int = Field(ge=0)
     minimum_rating: float = Field(ge=0, le=5)
-    core: int = Field(ge=1)
+    core: int = Field(ge=3)  # each user needs one interaction for training, one for validation and one for test
     split: Literal["random", "temporal"]
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
     maximum_rejected_share: float = Field(ge=0, le=1)
+    require_titles: bool

@@ -1,0 +1,94 @@
+"""Reviews to interactions, split per user, with a data quality report.  Run it:  python -m stages.clean"""
+
+from pathlib import Path
+from typing import Any, TextIO
+
+import polars as pl
+
+from symbiosis import quality
+from symbiosis.amazon import interactions, raw, suites
+from symbiosis.amazon.params import CleanParams
+from symbiosis.amazon.records import ITEM_SCHEMA, read_metadata, read_reviews
+from symbiosis.artifacts import staged, write_json
+from symbiosis.errors import InputError
+from symbiosis.stage import run
+
+SOURCE = Path("data/raw/reviews")
+CLEAN = Path("data/clean")
+QUALITY = Path("reports/data_quality")
+
+PARTS = {"train": interactions.TRAIN, "validation": interactions.VALIDATION, "test": interactions.TEST}
+
+
+def work(params: CleanParams) -> None:
+    """Read, filter, split, check and write."""
+    with staged(
+        CLEAN / "users.parquet",
+        CLEAN / "items.parquet",
+        CLEAN / "train.parquet",
+        CLEAN / "validation.parquet",
+        CLEAN / "test.parquet",
+        CLEAN / "rejected.jsonl",
+        QUALITY / "reviews.json",
+        QUALITY / "reviews.html",
+    ) as (users, items, train, validation, test, rejected, summary, page):
+        with rejected.open("w", encoding="utf-8") as quarantine:
+            reviews, rejects = read_reviews(SOURCE / raw.REVIEWS, quarantine, params.maximum_rejected_share)
+            liked = interactions.positives(reviews, params.minimum_rating)
+            distinct = interactions.first_of_pairs(liked)
+            core = interactions.core_of(distinct, params.core)
+            if core.is_empty():
+                raise InputError(
+                    f"{SOURCE / raw.REVIEWS}: no interaction is left by the rating filter and the {params.core}-core "
+                    f"(of {reviews.height:,} reviews {liked.height:,} have at least {params.minimum_rating:g} stars, "
+                    f"{distinct.height:,} without repeated pairs): lower `clean.core` or `clean.minimum_rating`, or "
+                    "take a larger category"
+                )
+            found = interactions.number(core, params)
+            described, metadata_counts = _describe(found.items, quarantine, params)
+        outcomes = suites.check(reviews, described, found, params)
+        counts: dict[str, Any] = {
+            "reviews": {"lines": reviews.height + rejects.counts.total(), "rejected": rejects.counts.total()},
+            "metadata": metadata_counts,
+            "removed": {
+                "below the rating": reviews.height - liked.height,
+                "repeated pairs": liked.height - distinct.height,
+                "outside the core": distinct.height - core.height,
+            },
+            "users": found.users.height,
+            "items": found.items.height,
+            "interactions": found.edges.height,
+        }
+        title = "Data quality: reviews"
+        result, html = quality.require(title, outcomes, QUALITY / "reviews.failed.html")
+        write_json(summary, counts | result)
+        page.write_text(html, encoding="utf-8")
+        found.users.write_parquet(users)
+        described.write_parquet(items)
+        for path, (name, part) in zip((train, validation, test), PARTS.items(), strict=True):
+            edges = found.edges.filter(pl.col("part") == part).drop("part")
+            (edges if name == "train" else edges.drop("review")).write_parquet(path)
+
+
+def _describe(items: pl.DataFrame, quarantine: TextIO, params: CleanParams) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Join the metadata, if the source has any, to the items."""
+    path = SOURCE / raw.METADATA
+    if path.exists():
+        metadata, rejects, counts = read_metadata(
+            path, quarantine, params.maximum_rejected_share, frozenset(items["item_id"])
+        )
+        if not counts["titles"] and params.require_titles:
+            raise InputError(
+                f"{path}: none of its {counts['lines']:,} records has a usable title: check that it is the metadata of "
+                "these reviews, or set `clean.require_titles` to false to go on without titles"
+            )
+        told: dict[str, Any] = counts | {"rejected": rejects.counts.total()}
+    else:
+        metadata, told = pl.DataFrame(schema=ITEM_SCHEMA), {"lines": 0}
+    empty = pl.lit([], dtype=pl.List(pl.String))
+    described = items.join(metadata, on="item_id", how="left").with_columns(pl.col("categories").fill_null(empty))
+    return described.sort("item"), told
+
+
+if __name__ == "__main__":
+    run("clean", CleanParams, work)
