@@ -62,6 +62,7 @@ class FinetuneParams(StageParams):
     id_learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     dropout: float = Field(ge=0, lt=1)
+    warmup_share: float = Field(ge=0, lt=1)
     regularisation: float = Field(ge=0)
     precision: Literal["float32", "bfloat16"]
     checkpoint_seconds: float = Field(ge=0)

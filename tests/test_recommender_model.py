@@ -1,0 +1,237 @@
+"""The language model: tokens, attention bias and the invariants of the specification (section 9.6)."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GPT2LMHeadModel
+
+from symbiosis.errors import InputError
+from symbiosis.recommender.attention import AttentionBias
+from symbiosis.recommender.model import GraphGPT2, load_pretrained, scratch_config
+from symbiosis.recommender.tokens import END, Vocabulary, train_tokenizer
+
+WORDS, USERS, ITEMS = 300, 3, 4
+# Users u0..u2, items i0..i3, edges u0-i0, u0-i1, u1-i1, u1-i2, u2-i3 (specification, section 2.3)
+USER_ITEM = np.array([[1, 1, 3, 255], [3, 1, 1, 255], [255, 255, 255, 1]], dtype=np.uint8)
+ITEM_ITEM = np.array([[0, 2, 4, 255], [2, 0, 2, 255], [4, 2, 0, 255], [255, 255, 255, 0]], dtype=np.uint8)
+CONNECTIVITY = np.zeros(256, dtype=np.float32)
+CONNECTIVITY[:6] = np.array([6, 11, 4, 3, 2, 1]) / 11
+DISTANCES = SimpleNamespace(user_item=USER_ITEM, item_item=ITEM_ITEM, connectivity=CONNECTIVITY)
+
+
+def user(number: int) -> int:
+    return WORDS + number
+
+
+def item(number: int) -> int:
+    return WORDS + USERS + number
+
+
+def paper_bias() -> AttentionBias:
+    return AttentionBias("paper", WORDS, USERS, DISTANCES)
+
+
+def no_bias(ids: np.ndarray) -> torch.Tensor:
+    return AttentionBias("none", WORDS, USERS, None)(ids)
+
+
+@pytest.fixture
+def model() -> GraphGPT2:
+    torch.manual_seed(0)
+    return GraphGPT2(scratch_config(WORDS, 32, 2, 4, 24, 0.0), USERS, ITEMS).eval()
+
+
+def test_bias_equals_the_table_of_the_specification() -> None:
+    ids = np.array([[user(0), 5, item(0), item(1), item(2), item(3), user(0)]])
+    bias = paper_bias()(ids)[0, 0].numpy()
+    assert bias[0, 0] == pytest.approx(6 / 11)  # u0 with itself
+    assert bias[2, 0] == 1.0  # u0 - i0, an edge
+    assert bias[4, 0] == pytest.approx(3 / 11)  # u0 - i2
+    assert bias[3, 2] == pytest.approx(4 / 11)  # i0 - i1
+    assert bias[4, 2] == pytest.approx(2 / 11)  # i0 - i2
+    assert bias[5, 2] == 0.0  # i0 - i3, not connected
+    assert bias[6, 0] == pytest.approx(6 / 11)  # the read-out position sees its own user
+    assert not bias[1, :2].any()  # a word gets nothing
+    assert not bias[2:, 1].any()
+
+
+@given(
+    st.lists(st.lists(st.integers(0, WORDS + USERS + ITEMS - 1), min_size=1, max_size=9), min_size=1, max_size=4),
+    st.sampled_from(["none", "ones", "paper"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_bias_equals_a_loop_over_pairs(rows: list[list[int]], mode: str) -> None:
+    length = max(map(len, rows))
+    ids = np.array([row + [0] * (length - len(row)) for row in rows])
+    bias = AttentionBias(mode, WORDS, USERS, DISTANCES)(ids)[:, 0].numpy()  # type: ignore[arg-type]
+    hops = np.full((USERS + ITEMS, USERS + ITEMS), 255)
+    np.fill_diagonal(hops, 0)
+    hops[:USERS, USERS:], hops[USERS:, :USERS], hops[USERS:, USERS:] = USER_ITEM, USER_ITEM.T, ITEM_ITEM
+    for r, row in enumerate(ids):
+        for q, query in enumerate(row):
+            for k, key in enumerate(row):
+                if k > q:
+                    expected = np.finfo(np.float32).min
+                elif mode == "none" or query < WORDS or key < WORDS:
+                    expected = 0.0
+                else:
+                    expected = 1.0 if mode == "ones" else CONNECTIVITY[hops[query - WORDS, key - WORDS]]
+                assert bias[r, q, k] == expected
+
+
+def test_zero_bias_equals_stock_gpt2_to_the_bit(model: GraphGPT2) -> None:
+    stock = GPT2LMHeadModel(model.config).eval()
+    stock.transformer.load_state_dict(model.backbone.state_dict())
+    stock.tie_weights()
+    ids = torch.randint(0, WORDS, (3, 17), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours = model.word_logits(model(ids, no_bias(ids.numpy()), model.content))
+        theirs = stock(ids).logits
+    assert torch.equal(ours, theirs)
+
+
+def test_future_tokens_change_nothing(model: GraphGPT2) -> None:
+    ids = np.array([[user(1), 7, item(1), item(2), 8, 9]])
+    other = ids.copy()
+    other[0, 4:] = [item(3), user(0)]
+    with torch.no_grad():
+        first, second = (model(torch.from_numpy(x), paper_bias()(x), model.content)[0, :4] for x in (ids, other))
+    assert torch.equal(first, second)
+
+
+def test_a_filled_up_row_equals_the_row_alone(model: GraphGPT2) -> None:
+    alone = np.array([[user(0), 7, item(0), item(2)]])
+    batch = np.array([[*alone[0], 0, 0, 0], [1, 2, 3, 4, 5, 6, user(2)]])
+    with torch.no_grad():
+        short = model(torch.from_numpy(alone), paper_bias()(alone), model.content)[0]
+        long = model(torch.from_numpy(batch), paper_bias()(batch), model.content)[0, :4]
+    torch.testing.assert_close(short, long, rtol=0, atol=1e-6)
+
+
+def test_graph_bias_changes_the_answer(model: GraphGPT2) -> None:
+    ids = np.array([[user(0), item(0), item(2)]])
+    with torch.no_grad():
+        plain, biased = (model(torch.from_numpy(ids), b(ids), model.collaborative) for b in (no_bias, paper_bias()))
+    assert not torch.allclose(plain, biased)
+
+
+def test_each_token_reads_its_own_table(model: GraphGPT2) -> None:
+    ids = torch.tensor([[3, user(1), item(2)]])
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, __, given: seen.append(given["inputs_embeds"]), with_kwargs=True)
+    with torch.no_grad():
+        model(ids, no_bias(ids.numpy()), model.collaborative)
+    expected = [model.backbone.wte.weight[3], model.collaborative.weight[1], model.collaborative.weight[USERS + 2]]
+    torch.testing.assert_close(seen[0][0], torch.stack(expected), rtol=0, atol=0)
+
+
+def test_regularisation_is_a_mean_over_unique_tokens(model: GraphGPT2) -> None:
+    with torch.no_grad():
+        model.content.weight.zero_()
+        model.collaborative.weight.zero_()
+        model.content.weight[1] = 2.0  # distance 32 * 4 = 128
+    ids = torch.tensor([[5, user(1), user(1), user(1), item(0)]])
+    assert model.disagreement(ids, model.content, model.collaborative).item() == pytest.approx(128 / 2)
+    assert model.disagreement(torch.tensor([[1, 2]]), model.content, model.collaborative).item() == 0
+
+
+def test_save_load_gives_the_same_scores(model: GraphGPT2, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    again = GraphGPT2.load(tmp_path).eval()
+    ids = np.array([[user(0), item(0), 9]])
+    with torch.no_grad():
+        first, second = (m.item_logits(m(torch.from_numpy(ids), no_bias(ids), m.content)) for m in (model, again))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "config"])
+def test_damaged_model_is_refused_by_name(model: GraphGPT2, tmp_path: Path, damage: str) -> None:
+    model.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="model.safetensors"):
+        GraphGPT2.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary(train_tokenizer(["the title of <item_1> is lamp"] * 20, 300), USERS, ITEMS)
+
+
+def test_id_tokens_are_atomic_and_white_space_around_them_vanishes(vocabulary: Vocabulary) -> None:
+    (row,) = vocabulary.encode(["title <item_3> <user_2>"])
+    assert row[-2:].tolist() == [vocabulary.item(3), vocabulary.user(2)]
+    assert vocabulary.tokenizer.decode(row[:-2].tolist()) == "title"
+
+
+def test_id_ranges_do_not_overlap(vocabulary: Vocabulary) -> None:
+    ids = [*range(vocabulary.n_words), *map(vocabulary.user, range(USERS)), *map(vocabulary.item, range(ITEMS))]
+    assert ids == list(range(vocabulary.n_words + USERS + ITEMS))
+
+
+@given(st.text(max_size=40).filter(lambda text: "<" not in text))
+@settings(max_examples=50, deadline=None)
+def test_words_survive_encoding(vocabulary: Vocabulary, text: str) -> None:
+    (row,) = vocabulary.encode([text])
+    assert vocabulary.tokenizer.decode(row.tolist()) == text.rstrip()
+
+
+def test_unknown_id_is_refused(vocabulary: Vocabulary) -> None:
+    with pytest.raises(InputError, match="<item_4>, but there are only 4 items"):
+        vocabulary.encode(["<item_4>"])
+
+
+def test_vocabulary_survives_saving(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    vocabulary.save(tmp_path / "tokenizer.json")
+    again = Vocabulary.load(tmp_path / "tokenizer.json", USERS, ITEMS)
+    assert again.encode(["the lamp <user_0>"])[0].tolist() == vocabulary.encode(["the lamp <user_0>"])[0].tolist()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="tokenizer.json"):
+        Vocabulary.load(tmp_path / "tokenizer.json", USERS, ITEMS)
+
+
+@pytest.fixture
+def published(tmp_path: Path, vocabulary: Vocabulary) -> Path:
+    """A folder such as the hub gives: GPT-2 weights as safetensors, configuration and tokenizer."""
+    torch.manual_seed(4)
+    folder = tmp_path / "gpt2"
+    lm = GPT2LMHeadModel(scratch_config(vocabulary.n_words, 16, 1, 2, 32, 0.1))
+    lm.save_pretrained(folder)
+    vocabulary.tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        f'{{"tokenizer_class": "GPT2Tokenizer", "eos_token": "{END}", "bos_token": "{END}", "unk_token": "{END}"}}'
+    )
+    return folder
+
+
+def test_published_weights_are_loaded_from_a_folder(published: Path, vocabulary: Vocabulary) -> None:
+    backbone, tokenizer = load_pretrained(str(published), None, dropout=0.0)
+    stock = GPT2LMHeadModel.from_pretrained(published)
+    assert torch.equal(backbone.h[0].attn.c_attn.weight, stock.transformer.h[0].attn.c_attn.weight)
+    assert backbone.config.attn_pdrop == 0.0
+    assert END in tokenizer
+
+
+def test_missing_model_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pretrain.base_model"):
+        load_pretrained(str(tmp_path / "nothing"), None, 0.0)
+
+
+def test_weights_of_another_model_are_refused(published: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(published / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "c_fc" not in name}
+    save_file(kept, published / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="lacks the weight"):
+        load_pretrained(str(published), None, 0.0)
