@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from symbiosis.stage import StageParams
 
@@ -22,12 +22,48 @@ class DownloadRoutingParams(StageParams):
     synthetic: SyntheticRouting
 
 
+class ListPrice(StageParams):
+    """List price of an LLM, USD per million tokens."""
+
+    prompt: float = Field(ge=0)
+    response: float = Field(ge=0)
+
+
+class Speed(StageParams):
+    """Seconds to an LLM's first token, and tokens per second from there."""
+
+    startup_s: float = Field(ge=0)
+    tokens_per_s: float = Field(gt=0)
+
+
+class SpeedClass(Speed):
+    """The assumed speed of LLMs whose response price (USD per million tokens) lies below a bound; null: of any."""
+
+    below: float | None = Field(gt=0)
+
+
 class CleanRoutingParams(StageParams):
-    """How the table is split: offline and online training queries, and test queries."""
+    """Which part of the table is used, and how it is split: offline and online training queries, and test queries."""
 
     seed: int = Field(ge=0)
+    domains: tuple[str, ...]
+    llms: tuple[str, ...]
+    exclude_llms: tuple[str, ...]
+    incomplete_queries: Literal["refuse", "drop"]
     test_share: float = Field(gt=0, lt=1)
     online_share: float = Field(ge=0, lt=1)
+    prices: dict[str, ListPrice]
+    price_tolerance: float = Field(gt=0)
+    speeds: dict[str, Speed]
+    speed_classes: tuple[SpeedClass, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _classes_in_order(self) -> "CleanRoutingParams":
+        *first, last = [speed_class.below for speed_class in self.speed_classes]
+        bounds = [bound for bound in first if bound is not None]
+        if last is not None or len(bounds) < len(first) or sorted(set(bounds)) != bounds:
+            raise ValueError("speed_classes: `below` must rise from class to class, and be null in the last one only")
+        return self
 
 
 class EmbedQueriesParams(StageParams):

