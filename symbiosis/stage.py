@@ -95,7 +95,7 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
         f"{PARAMS_FILE}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_known_args()
-    _die_with_parent()
+    die_with_parent()
     switch_telemetry_off()
     try:
         document = read_document()
@@ -109,7 +109,7 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
         raise SystemExit(1) from None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to end this process with its parent: a killed `dvc repro` must leave no trainer behind."""
     if sys.platform != "linux":
         return

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from symbiosis.tracking.store import Store, numbers, tracking_uri, without_credentials
+from symbiosis.tracking.store import Store, explain, numbers, tracking_uri, without_credentials
 
 
 class LiveRun:
@@ -18,7 +18,7 @@ class LiveRun:
     def __init__(self, stage: str, fingerprint: str) -> None:
         self._store: Store | None = None
         self._run_id = ""
-        self._last: dict[str, int] = {}
+        self._known: dict[str, set[int]] = {}
         self._uri = tracking_uri()
         if self._uri is None:
             return
@@ -31,7 +31,7 @@ class LiveRun:
         key = {"dvc.stage": stage, "symbiosis.fingerprint": fingerprint}
         if found := store.find(key):
             self._run_id = found[0].info.run_id
-            self._last = store.last_steps(found[0])
+            self._known = store.steps(found[0])
             store.client.update_run(self._run_id, status="RUNNING")
         else:
             experiment = {
@@ -49,12 +49,12 @@ class LiveRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        fresh = {name: value for name, value in numbers(dict(metrics)).items() if step > self._last.get(name, -1)}
+        values = numbers({name: value for name, value in metrics.items() if name != "step"})
+        fresh = {name: value for name, value in values.items() if step not in self._known.get(name, ())}
         try:
             self._store.client.log_batch(
                 self._run_id, metrics=[Metric(name, value, now, step) for name, value in fresh.items()]
             )
-            self._last |= dict.fromkeys(fresh, step)
         except Exception as error:  # as above
             self._give_up(error)
 
@@ -70,10 +70,9 @@ class LiveRun:
 
     def _give_up(self, error: Exception) -> None:
         self._store = None
-        reason = " ".join(str(error).split()) or type(error).__name__
         print(
             f"warning: MLflow at {without_credentials(self._uri or '')} cannot be used "
-            f"({reason[:200]}): the work goes on, its live curves are not recorded",
+            f"({explain(error)}): the work goes on, its live curves are not recorded",
             file=sys.stderr,
         )
 

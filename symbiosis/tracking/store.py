@@ -9,7 +9,6 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from symbiosis.telemetry import switch_telemetry_off
 
@@ -41,10 +40,14 @@ def tracking_uri(root: Path | str | None = None) -> str | None:
     return uri or None
 
 
-def without_credentials(uri: str) -> str:
-    """Return the address as it may be shown: user names and passwords are left out."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+def without_credentials(text: str) -> str:
+    """Return an address, or a text with addresses, without user names and passwords."""
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def explain(error: Exception) -> str:
+    """Return an error of MLflow, SQLAlchemy or requests, which run to pages, in one short line."""
+    return without_credentials(" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def metric_name(name: str) -> str:
@@ -123,7 +126,7 @@ class Store:
         found = self.client.search_runs([self.experiment_id], filter_string=wanted, order_by=["start_time ASC"])
         return list(found)
 
-    def last_steps(self, run: "Run") -> dict[str, int]:
-        """Return the last recorded step of every metric of a run."""
+    def steps(self, run: "Run") -> dict[str, set[int]]:
+        """Return the recorded steps of every metric of a run."""
         history = self.client.get_metric_history
-        return {key: max(metric.step for metric in history(run.info.run_id, key)) for key in run.data.metrics}
+        return {key: {metric.step for metric in history(run.info.run_id, key)} for key in run.data.metrics}

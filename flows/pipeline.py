@@ -1,0 +1,172 @@
+"""The pipeline as Prefect flows: one task per DVC stage.  Run it:  python -m flows.pipeline --help
+
+DVC decides what must run and keeps all results; Prefect schedules, retries what can heal, and shows. The same work
+without Prefect is `dvc repro`.
+"""
+
+import argparse
+import os
+import sys
+import urllib.request
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from symbiosis.telemetry import switch_telemetry_off
+
+switch_telemetry_off()  # before prefect is imported
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+
+from prefect import flow, get_run_logger, task  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.runtime import flow_run  # noqa: E402
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.states import State  # noqa: E402
+
+from flows.dag import select, stage_graph  # noqa: E402
+from flows.overrides import override, parse  # noqa: E402
+from flows.repro import StageError, reproduce  # noqa: E402
+from flows.workspace import one_writer, top  # noqa: E402
+from symbiosis.errors import InputError  # noqa: E402
+from symbiosis.tracking.publish import publish  # noqa: E402
+from symbiosis.tracking.store import explain  # noqa: E402
+
+ROUTER_TARGETS = ["online-replay"]
+
+
+def may_heal(_task: Any, _task_run: Any, state: State) -> bool:
+    """Tell Prefect whether another try can help."""
+    try:
+        state.result()
+    except StageError as error:
+        return error.may_heal
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    name="stage",
+    task_run_name="{stage}",
+    retries=3,
+    retry_delay_seconds=[10, 60, 300],
+    retry_condition_fn=may_heal,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def run_stage(stage: str, root: str, force: bool) -> dict[str, Any]:
+    """Bring one stage up to date and tell how."""
+    done = reproduce(stage, Path(root), get_run_logger().info, force=force)
+    return {"outcome": done.outcome, "seconds": done.seconds}
+
+
+@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish_state(root: str, flow_run_id: str | None) -> None:
+    """Record the pipeline's state in MLflow; a tracking server that is down fails no flow."""
+    logger = get_run_logger()
+    try:
+        done = publish(Path(root), flow_run_id=flow_run_id)
+    except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
+        logger.warning("nothing recorded in MLflow: %s", explain(error))
+        return
+    if done is None:
+        logger.info("tracking is switched off: nothing recorded")
+    else:
+        logger.info("MLflow run %s in %s, %d new runs", done.run_id, done.uri, done.new_runs)
+
+
+@flow(name="pipeline", persist_result=False)
+def pipeline(
+    targets: list[str] | None = None, overrides: dict[str, Any] | None = None, force: bool = False
+) -> dict[str, str]:
+    """Full retraining: bring all stages up to date.
+
+    Parameters
+    ----------
+    targets
+        Stages to bring up to date, with everything upstream of them; none means all.
+    overrides
+        Params to change first, by dotted key: ``{"finetune.learning_rate": 1e-4}``. They stay in ``params.yaml``.
+    force
+        Run every stage even if nothing changed.
+
+    Returns
+    -------
+    dict
+        The outcome of every stage: ``ran``, ``restored`` or ``unchanged``.
+
+    Raises
+    ------
+    InputError
+        An unknown stage or params key, before anything runs.
+    RuntimeError
+        Some stage failed. Stages that do not depend on it have been brought up to date.
+    """
+    return _bring_up_to_date(targets or [], overrides or {}, force)
+
+
+@flow(name="router-refresh", persist_result=False)
+def router_refresh(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str]:
+    """Bring the router's branch up to date, and nothing else; see `pipeline`."""
+    return _bring_up_to_date(ROUTER_TARGETS, overrides or {}, force)
+
+
+def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool) -> dict[str, str]:
+    logger, root = get_run_logger(), top()
+    with one_writer(root, logger.info):
+        graph = select(stage_graph(root), targets)
+        if changed := override(root / "params.yaml", overrides):
+            logger.info("changed params: %s", ", ".join(f"{k}: {old} -> {new}" for k, (old, new) in changed.items()))
+            graph = select(stage_graph(root), targets)  # params may add members to a matrix stage
+        states: dict[str, State] = {}
+        table = []
+        for stage, upstream in graph.items():
+            states[stage] = run_stage(
+                stage, str(root), force, wait_for=[states[name] for name in upstream], return_state=True
+            )
+            done = states[stage].result() if states[stage].is_completed() else {"outcome": "", "seconds": None}
+            done["outcome"] = done["outcome"] or ("failed" if states[stage].is_failed() else "not run")
+            table.append({"stage": stage, **done})
+        create_table_artifact(table, key="stages", description=f"What each stage of `{root.name}` needed")
+        publish_state(str(root), flow_run.get_id())
+    failed = [row["stage"] for row in table if row["outcome"] == "failed"]
+    if failed:
+        not_run = [row["stage"] for row in table if row["outcome"] == "not run"]
+        raise RuntimeError(
+            f"failed: {', '.join(failed)}" + (f"; not run, as they need it: {', '.join(not_run)}" if not_run else "")
+        )
+    return {row["stage"]: row["outcome"] for row in table}
+
+
+def _served() -> str | None:
+    """Return the address of the server that `make serve` started here, if it answers."""
+    url = f"http://127.0.0.1:{os.environ.get('PREFECT_SERVER_API_PORT', '4200')}/api"
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+            return url if answer.status == 200 else None
+    except OSError:
+        return None
+
+
+def main() -> None:
+    """Run a flow from the shell, on the server that runs here or else on one of its own."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help="bring only these up to date, upstream included")
+    parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a param first")
+    parser.add_argument("-f", "--force", action="store_true", help="run even what has not changed")
+    chosen = parser.parse_args()
+    address = None if os.environ.get("PREFECT_API_URL") else _served()
+    try:
+        overrides = parse(chosen.set)
+        select(stage_graph(top()), chosen.targets)
+        with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
+            pipeline(chosen.targets or None, overrides or None, chosen.force)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""One stage through ``dvc repro --single-item``, in a process group of its own that never outlives its caller."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from symbiosis.telemetry import TELEMETRY_OFF
+
+Outcome = Literal["ran", "restored", "unchanged"]
+
+_OUTCOMES: dict[str, Outcome] = {
+    "Running stage '{stage}':": "ran",
+    "Stage '{stage}' is cached - skipping run, checking out outputs": "restored",
+    "Stage '{stage}' didn't change, skipping": "unchanged",
+}
+_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_PROGRESS_SECONDS = 20.0
+_LAST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """How a stage was brought up to date.
+
+    Attributes
+    ----------
+    outcome
+        ``ran``; ``restored``: DVC had the outputs of the same inputs in its cache; ``unchanged``: all was in place.
+    seconds
+        Wall time.
+    """
+
+    outcome: Outcome
+    seconds: float
+
+
+class StageError(RuntimeError):
+    """A stage failed.
+
+    Attributes
+    ----------
+    may_heal
+        Whether another try can help: DVC was locked by another process, or a download broke off. Bad input, a failed
+        expectation and an error in the code stay what they are.
+    """
+
+    def __init__(self, stage: str, status: int, lines: list[str]) -> None:
+        text = "\n".join(lines)
+        super().__init__(f"stage `{stage}` failed with status {status}:\n{text}")
+        refused = any(line.startswith("error: ") for line in lines)
+        self.may_heal = any(sign in text for sign in _BUSY) or (stage.startswith("download") and not refused)
+
+
+def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool = False) -> Reproduced:
+    """Bring one stage up to date; its upstream stages are taken as they are.
+
+    Parameters
+    ----------
+    stage
+        As DVC addresses it: ``clean``, ``baseline@ease``.
+    root
+        The top of the repository.
+    log
+        Called with every line that DVC and the stage print, and now and then with the state of a progress bar.
+    force
+        Run even if nothing changed.
+
+    Raises
+    ------
+    StageError
+        The stage failed; the message ends with its last lines.
+    """
+    dvc = [sys.executable, str(Path(__file__).with_name("child.py"))]
+    command = [*dvc, "repro", "--single-item", stage, *(["--force"] if force else [])]
+    environment = TELEMETRY_OFF | os.environ
+    environment |= {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONUNBUFFERED": "1",
+    }
+    signs = {sign.format(stage=stage): outcome for sign, outcome in _OUTCOMES.items()}
+    outcome: Outcome | None = None
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in _lines(process.stdout):
+            outcome = outcome or signs.get(line)
+            last.append(line)
+            log(line)
+        status = process.wait()
+    finally:
+        end_group(process)
+    if status != 0:
+        raise StageError(stage, status, list(last))
+    return Reproduced(outcome or "unchanged", round(time.monotonic() - begun, 1))
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Yield lines as they come; of a progress bar, which only returns the carriage, its state every few seconds."""
+    pending, shown = b"", time.monotonic()
+    while block := stream.read1(1 << 16):  # type: ignore[attr-defined]
+        *whole, pending = re.split(rb"(?<=\n)|(?<=\r)(?!\n)", pending + block)
+        for piece in whole:
+            line = _TERMINAL_CODES.sub("", piece.decode("utf-8", "replace")).strip("\r\n").rstrip()
+            if line and (piece.endswith(b"\n") or time.monotonic() - shown > _PROGRESS_SECONDS):
+                if not piece.endswith(b"\n"):
+                    shown = time.monotonic()
+                yield line
+    if line := _TERMINAL_CODES.sub("", pending.decode("utf-8", "replace")).strip():
+        yield line
+
+
+def end_group(process: "subprocess.Popen[bytes]", patience: float = 10.0) -> None:
+    """End whatever is left of a process group: ask first, then kill; a second interruption kills at once."""
+    try:
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 2.0)):
+            os.killpg(process.pid, number)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+    except ProcessLookupError:
+        process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    finally:
+        if process.stdout:
+            process.stdout.close()

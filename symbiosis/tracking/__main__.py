@@ -1,0 +1,42 @@
+"""Record the pipeline's state in MLflow.  Run it:  python -m symbiosis.tracking
+
+Publishing the same state again adds nothing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from symbiosis.errors import InputError
+from symbiosis.tracking.publish import publish
+from symbiosis.tracking.state import experiments
+from symbiosis.tracking.store import explain, tracking_uri, without_credentials
+
+
+def main() -> None:
+    """Publish the workspace, or every DVC experiment."""
+    parser = argparse.ArgumentParser(prog="python -m symbiosis.tracking", description=__doc__)
+    parser.add_argument("--experiments", action="store_true", help="record all DVC experiments, not the workspace")
+    chosen = parser.parse_args()
+    root = Path.cwd()
+    revisions = experiments(root) if chosen.experiments else [None]
+    try:
+        for revision in revisions:
+            done = publish(root, revision)
+            if done is None:
+                print("tracking is switched off: nothing recorded")
+                return
+            for stage in done.unreadable:
+                print(f"left out: {stage}, whose results are neither in the workspace nor in the DVC cache")
+            name = f"{revision.rpartition('/')[2]}: " if revision else ""
+            print(f"{name}run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
+        if not revisions:
+            print("there are no DVC experiments: make some with `dvc exp run`")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
+        sys.exit(f"error: MLflow at {without_credentials(tracking_uri(root) or '')} cannot be used: {explain(error)}")
+
+
+if __name__ == "__main__":
+    main()

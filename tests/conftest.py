@@ -1,0 +1,182 @@
+"""A small pipeline in a git and DVC repository of its own, for tests of flows and tracking."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from symbiosis.telemetry import switch_telemetry_off
+
+switch_telemetry_off()
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+PARAMS = """\
+# kept
+download: {size: 3}
+train: {rate: 0.1}
+evaluate: {k: 20}
+router: {arms: 4}
+"""
+
+PIPELINE = """\
+stages:
+  download:
+    cmd: exec python work.py download
+    params: [download]
+    deps: [work.py]
+    outs: [data/raw]
+  baseline:
+    matrix: {name: [a, b]}
+    cmd: exec python work.py baseline ${item.name}
+    deps: [data/raw]
+    outs: ["data/rankings/${item.name}"]
+  train:
+    cmd: exec python work.py train
+    params: [train]
+    deps: [data/raw]
+    outs: [models/train]
+    plots: [{reports/curves/train.csv: {cache: false}}]
+  evaluate:
+    cmd: exec python work.py evaluate
+    params: [evaluate]
+    deps: [models/train, data/rankings]
+    outs: [reports/page.html]
+    metrics: [{reports/recommender.json: {cache: false}}]
+  router:
+    cmd: exec python work.py router
+    params: [router]
+    deps: [work.py]
+    metrics: [{reports/router.json: {cache: false}}]
+    plots: [{reports/curves/regret.csv: {cache: false}}]
+plots:
+  - reports/curves/train.csv: {x: epoch, y: loss}
+  - reports/curves/regret.csv: {x: round, y: regret}
+"""
+
+WORK = """\
+import json, os, pathlib, sys, time, yaml
+stage, params = sys.argv[1], yaml.safe_load(open("params.yaml"))
+behave = os.environ.get("BEHAVE_" + stage, "")
+print(f"{stage} begins", flush=True)
+if behave == "sleep":
+    pathlib.Path("child.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+if behave == "bad input":
+    sys.exit("error: data/raw: no rows; fetch it again")
+if behave == "crash":
+    raise OSError("connection reset")
+if behave == "bar":
+    for i in range(50):
+        print(f"\\r{i}/50", end="", flush=True)
+    print()
+def write(path, text):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+if stage == "download":
+    write("data/raw/rows.txt", "x" * params["download"]["size"])
+if stage == "baseline":
+    write(f"data/rankings/{sys.argv[2]}/ranking.txt", sys.argv[2])
+if stage == "train":
+    rate = params["train"]["rate"]
+    write("models/train/model.txt", str(rate))
+    write("models/train/training.json", json.dumps({"fingerprint": f"mark{rate}"}))
+    rows = [f"{e},{10 * e},{rate / e},{e / 100}" for e in (1, 2, 3)]
+    write("reports/curves/train.csv", "epoch,step,loss,recall@20\\n" + "\\n".join(rows) + "\\n")
+if stage == "evaluate":
+    rate = params["train"]["rate"]
+    write("reports/page.html", f"<p>{rate}</p>")
+    write("reports/recommender.json", json.dumps({"ours": {"recall@20": rate, "note": "x"}, "users": 7}))
+if stage == "router":
+    write("reports/router.json", json.dumps({"quality": params["router"]["arms"] / 10}))
+    write("reports/curves/regret.csv", "round,regret\\n0,0.5\\n1,0.75\\n")
+"""
+
+
+def command(folder: Path, *arguments: str) -> str:
+    """Run a command that must succeed and return what it printed, errors included."""
+    done = subprocess.run(
+        arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def repository(folder: Path) -> Path:
+    """Make a git and DVC repository of what the folder holds."""
+    command(folder, "git", "init", "-q", "-b", "main")
+    command(folder, "git", "config", "user.email", "test@example.org")
+    command(folder, "git", "config", "user.name", "test")
+    if not (folder / ".dvc").exists():
+        command(folder, "dvc", "init", "-q")
+        command(folder, "dvc", "config", "core.analytics", "false")
+    command(folder, "git", "add", "-A")
+    command(folder, "git", "commit", "-q", "-m", "begin")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stub_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small pipeline, never run."""
+    folder = tmp_path_factory.mktemp("stub") / "template"
+    folder.mkdir()
+    for name, text in (("params.yaml", PARAMS), ("dvc.yaml", PIPELINE), ("work.py", WORK)):
+        (folder / name).write_text(text)
+    (folder / ".gitignore").write_text("/data\n/models\n/reports\n/mlflow.db\n/mlartifacts\n/child.pid\n")
+    return repository(folder)
+
+
+@pytest.fixture(scope="session")
+def stub_run_template(stub_template: Path) -> Path:
+    """The small pipeline, run once."""
+    folder = stub_template.with_name("run")
+    shutil.copytree(stub_template, folder, symlinks=True)
+    command(folder, "dvc", "repro", "-q")
+    command(folder, "git", "add", "-A")
+    command(folder, "git", "commit", "-q", "-m", "run")
+    return folder
+
+
+@pytest.fixture
+def stub(stub_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the small pipeline, never run; the working directory."""
+    return _copy(stub_template, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def stub_run(stub_run_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the small pipeline, run once; the working directory."""
+    return _copy(stub_run_template, tmp_path, monkeypatch)
+
+
+def _copy(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    shutil.copytree(template, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs; its migration takes seconds, a copy none."""
+    from symbiosis.tracking.store import Store
+
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    store = Store(f"sqlite:///{file}", file.parent)
+    store.client.delete_experiment(store.experiment_id)
+    return file
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a fresh MLflow database, which is also the default for the test."""
+    file = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, file)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+    monkeypatch.delenv("SYMBIOSIS_TRACKING", raising=False)
+    return f"sqlite:///{file}"
