@@ -7,6 +7,7 @@ takes one additive tensor that holds causal mask and graph connectivity.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -148,7 +149,7 @@ def load_pretrained(name: str, revision: str | None, dropout: float) -> tuple[GP
     from transformers import AutoTokenizer
 
     try:
-        backbone, report = GPT2Model.from_pretrained(
+        loaded: Any = GPT2Model.from_pretrained(
             name,
             revision=revision or "main",
             use_safetensors=True,
@@ -164,6 +165,7 @@ def load_pretrained(name: str, revision: str | None, dropout: float) -> tuple[GP
             "name that can be reached, a local folder with config.json, model.safetensors and tokenizer.json, "
             "or `scratch`"
         ) from None
+    backbone, report = loaded
     missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
     if missing:
         raise InputError(f"`pretrain.base_model: {name}` lacks the weight {missing[0]} of GPT-2: it is another model")

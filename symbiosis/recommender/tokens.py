@@ -36,12 +36,12 @@ class Vocabulary:
     @property
     def n_words(self) -> int:
         """Number of word ids, W."""
-        return int(self.tokenizer.get_vocab_size())
+        return self.tokenizer.get_vocab_size()
 
     @property
     def end(self) -> int:
         """Id that ends every text and fills up short rows."""
-        return int(self.tokenizer.token_to_id(END))
+        return self.tokenizer.get_vocab()[END]
 
     def user(self, user: int) -> int:
         """Id of a user."""
