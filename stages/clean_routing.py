@@ -5,9 +5,9 @@ from pathlib import Path
 from symbiosis.artifacts import staged, write_json
 from symbiosis.quality import require
 from symbiosis.routing import table
-from symbiosis.routing.cleaning import clean
+from symbiosis.routing.cleaning import clean, read
 from symbiosis.routing.params import CleanRoutingParams
-from symbiosis.routing.sources import read_long
+from symbiosis.routing.rules import check
 from symbiosis.stage import run
 
 ROUTING = Path("data/routing")
@@ -16,10 +16,10 @@ QUALITY = Path("reports/data_quality")
 
 def work(params: CleanRoutingParams) -> None:
     """Write the queries, the LLMs, the outcomes of each split in a file of its own, and the data quality report."""
-    frame, path = read_long(Path("data/raw/routing"))
+    frame, path = read(Path("data/raw/routing"))
     frame = table.choose(frame, path, domains=params.domains, llms=params.llms, exclude_llms=params.exclude_llms)
     whole = table.complete(frame, path, params.incomplete_queries)
-    summary, html = require("Routing table", table.check(whole), QUALITY / "routing.failed.html")
+    summary, html = require("Routing table", check(whole), QUALITY / "routing.failed.html")
     summary["queries_dropped"] = frame["query_id"].n_unique() - whole["query_id"].n_unique()
     cleaned = clean(whole, path, params)
     targets = [ROUTING / f"{name}.parquet" for name in cleaned]

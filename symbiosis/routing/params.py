@@ -70,6 +70,7 @@ class EmbedQueriesParams(StageParams):
     """The sentence encoder."""
 
     encoder: str
+    revision: str | None
     maximum_tokens: int = Field(ge=8)
     batch: int = Field(ge=1)
 

@@ -190,10 +190,8 @@ def _places(value: Any) -> range | list[int]:
 
 
 def _index(value: Any) -> list[Any]:
-    """Labels of the columns."""
+    """Labels of the columns; a range of numbers has none."""
     _, state = _expect(value, _Index).arguments
-    if "data" not in state:
-        return list(range(state["start"], state["stop"], state["step"]))
     return list(_flat(state["data"])[0])
 
 

@@ -43,8 +43,9 @@ def models(columns: Sequence[str], path: Path) -> list[str]:
 def to_long(path: Path) -> pl.DataFrame:
     """Read a wide parquet or csv file as a long table (before typing).
 
-    A model's score that is missing gives a missing quality. The domain is the task's first part, so that the 57
-    subjects of ``mmlu-...`` are sub-domains of one domain.
+    A model's score that is missing gives a missing quality. The published table has a few samples in two rows with
+    two wordings, each with the scores of some models only; the second row becomes the query ``<sample_id>#2``. The
+    domain is the task, but the 57 subjects of ``mmlu-...`` are sub-domains of one domain.
 
     Raises
     ------
@@ -53,14 +54,16 @@ def to_long(path: Path) -> pl.DataFrame:
     """
     wide = read_frame(path)
     names = models(wide.columns, path)
+    sample = pl.col(SAMPLE).cast(pl.String)
+    nth = sample.cum_count().over(SAMPLE)
     about = wide.select(
-        pl.col(SAMPLE).cast(pl.String).alias("query_id"),
+        pl.when(nth == 1).then(sample).otherwise(pl.format("{}#{}", sample, nth)).alias("query_id"),
         pl.col(PROMPT)
         .cast(pl.String)
         .fill_null("")
         .map_elements(unwrapped, return_dtype=pl.String)
         .alias("query_text"),
-        pl.col(TASK).cast(pl.String).str.extract(r"^(mmlu|[^-]+)").alias("domain"),
+        pl.col(TASK).cast(pl.String).str.replace(r"^mmlu-.*", "mmlu").alias("domain"),
         pl.col(TASK).cast(pl.String).alias("subdomain"),
     )
     about = about.with_columns(_tokens(pl.col("query_text")).alias("prompt_tokens"))
@@ -69,16 +72,19 @@ def to_long(path: Path) -> pl.DataFrame:
         has_response = name + RESPONSE in wide.columns
         response = pl.col(name + RESPONSE).cast(pl.String) if has_response else pl.lit(None, dtype=pl.String)
         outcome = wide.select(
-            pl.col(name).cast(pl.String).cast(pl.Float64, strict=False).fill_nan(None).alias("quality")
-            if wide[name].dtype == pl.String
-            else pl.col(name).cast(pl.Float64).fill_nan(None).alias("quality"),
-            pl.col(name + COST).cast(pl.Float64, strict=False).fill_nan(None).alias("cost_usd"),
+            _number(wide[name]).alias("quality"),
+            _number(wide[name + COST]).alias("cost_usd"),
             _tokens(response.map_elements(unwrapped, return_dtype=pl.String)).alias("response_tokens"),
         )
         parts.append(about.hstack(outcome).with_columns(pl.lit(name).alias("llm")))
-    return pl.concat(parts).with_columns(
+    return pl.concat(parts, how="vertical_relaxed").with_columns(
         pl.lit("characters").alias("tokens_basis"), pl.lit("source").alias("cost_basis")
     )
+
+
+def _number(column: pl.Series) -> pl.Series:
+    """Turn NaN into missing; texts wait for the typing of the long table, which names what is no number."""
+    return column.cast(pl.Float64).fill_nan(None) if column.dtype.is_numeric() else column.cast(pl.String)
 
 
 def _tokens(text: pl.Expr) -> pl.Expr:

@@ -50,25 +50,6 @@ def fetch(params: DownloadRoutingParams, folder: Path) -> None:
     write_json(folder / "manifest.json", manifest)
 
 
-def read_long(folder: Path) -> tuple[pl.DataFrame, Path]:
-    """Read a folder that `fetch` filled as a long table.
-
-    Returns
-    -------
-    polars.DataFrame
-        As `symbiosis.routing.table.read_table` returns it.
-    Path
-        The file, to be named in messages.
-    """
-    from symbiosis.artifacts import read_json
-
-    manifest = read_json(folder / "manifest.json")
-    path = folder / f"table.{manifest['format']}"
-    if manifest["source"] == "routerbench":
-        return table.typed(routerbench.to_long(path), path), path
-    return table.read_table(path), path
-
-
 def locate(path: Path, suffixes: tuple[str, ...]) -> Path:
     """Return the one table that `path` is or holds.
 
