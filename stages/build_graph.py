@@ -1,0 +1,30 @@
+"""Build the train-only user-item graph and the relations between items.  Run it:  python -m stages.build_graph"""
+
+import polars as pl
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.graph.build import build_graph, summarise
+from symbiosis.graph.params import BuildGraphParams
+from symbiosis.stage import run
+
+
+def work(params: BuildGraphParams) -> None:
+    """Read items and training interactions; write the graph's arrays, names and summary."""
+    n_users = len(pl.read_parquet("data/clean/users.parquet", columns=["user"]))
+    items = pl.read_parquet("data/clean/items.parquet", columns=["item", "brand", "categories"])
+    train = pl.read_parquet("data/clean/train.parquet", columns=["user", "item"])
+    graph = build_graph(n_users, items, train, params)
+    summary = summarise(graph)
+    with staged("data/graph") as (folder,):
+        folder.mkdir()
+        graph.save(folder)
+        write_json(folder / "summary.json", summary)
+    print(
+        f"{summary['users']} users, {summary['items']} items, {summary['edges']} edges, "
+        f"{summary['connected_components']} connected components, "
+        f"{summary['brands']} brands, {summary['categories']} categories"
+    )
+
+
+if __name__ == "__main__":
+    run("build_graph", BuildGraphParams, work)
