@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from symbiosis.stage import StageParams
 
@@ -20,7 +20,17 @@ class SyntheticReviews(StageParams):
 
     users: int = Field(ge=10)
     items: int = Field(ge=10)
-    interactions: int = Field(ge=50)
+    interactions: int  # good ratings; what the rating filter and the 5-core leave
+    drift: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SyntheticReviews":
+        least, most = 6 * max(self.users, self.items), self.users * self.items // 3
+        if not least <= self.interactions <= most:
+            raise ValueError(
+                f"interactions must lie from {least:,} (6 of each user and item) to {most:,} (a third of all pairs)"
+            )
+        return self
 
 
 class DownloadParams(StageParams):
@@ -28,7 +38,7 @@ class DownloadParams(StageParams):
 
     seed: int = Field(ge=0)
     source: Literal["synthetic", "amazon2014", "amazon2018", "local"]
-    category: str
+    category: str = Field(pattern="^[A-Za-z0-9_]+$")
     folder: str
     reviews: RemoteFile
     metadata: RemoteFile
