@@ -1,7 +1,6 @@
 """The language model: tokens, attention bias and the invariants of the specification (section 9.6)."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import GPT2LMHeadModel
 
 from symbiosis.errors import InputError
+from symbiosis.graph.distances import HopDistances
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.model import GraphGPT2, load_pretrained, scratch_config
 from symbiosis.recommender.tokens import END, Vocabulary, train_tokenizer
@@ -21,7 +21,7 @@ USER_ITEM = np.array([[1, 1, 3, 255], [3, 1, 1, 255], [255, 255, 255, 1]], dtype
 ITEM_ITEM = np.array([[0, 2, 4, 255], [2, 0, 2, 255], [4, 2, 0, 255], [255, 255, 255, 0]], dtype=np.uint8)
 CONNECTIVITY = np.zeros(256, dtype=np.float32)
 CONNECTIVITY[:6] = np.array([6, 11, 4, 3, 2, 1]) / 11
-DISTANCES = SimpleNamespace(user_item=USER_ITEM, item_item=ITEM_ITEM, connectivity=CONNECTIVITY)
+DISTANCES = HopDistances(USER_ITEM, ITEM_ITEM, CONNECTIVITY)
 
 
 def user(number: int) -> int:

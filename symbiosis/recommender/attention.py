@@ -5,20 +5,14 @@ released code, specification section 2.4).
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 
+from symbiosis.graph.distances import HopDistances
+
 BiasMode = Literal["none", "ones", "paper"]
-
-
-class Distances(Protocol):
-    """What the bias needs of `symbiosis.graph.distances.HopDistances`."""
-
-    user_item: np.ndarray
-    item_item: np.ndarray
-    connectivity: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class AttentionBias:
     mode: BiasMode
     n_words: int
     n_users: int
-    distances: Distances | None
+    distances: HopDistances | None
 
     def __call__(self, ids: np.ndarray) -> torch.Tensor:
         """Mask and bias of a batch of rows that are filled up on the right.

@@ -1,0 +1,30 @@
+"""Tell contents, reviews, second-order relations and interactions in words.  Run it:  python -m stages.corpus"""
+
+import polars as pl
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.graph.build import Graph
+from symbiosis.recommender.corpus import build_corpus
+from symbiosis.recommender.params import CorpusParams
+from symbiosis.stage import run
+
+
+def work(params: CorpusParams) -> None:
+    """Read items, training interactions and graph; write the documents and their counts by kind."""
+    graph = Graph.load("data/graph")
+    items = pl.read_parquet("data/clean/items.parquet")
+    train = pl.read_parquet("data/clean/train.parquet")
+    documents = build_corpus(items, train, graph, params)
+    counts = documents.group_by("kind").len().sort("kind")
+    with staged("data/corpus") as (folder,):
+        folder.mkdir()
+        documents.write_parquet(folder / "documents.parquet")
+        write_json(
+            folder / "summary.json",
+            {"users": graph.n_users, "items": graph.n_items, "documents": dict(counts.iter_rows())},
+        )
+    print(f"{len(documents)} documents: " + ", ".join(f"{kind} {count}" for kind, count in counts.iter_rows()))
+
+
+if __name__ == "__main__":
+    run("corpus", CorpusParams, work)

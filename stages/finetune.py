@@ -1,0 +1,88 @@
+"""Fine-tune on personalised prompts, the best epoch chosen on validation.  Run it:  python -m stages.finetune"""
+
+from pathlib import Path
+
+import polars as pl
+
+from symbiosis.artifacts import read_json, staged, write_json
+from symbiosis.errors import InputError
+from symbiosis.graph.distances import HopDistances
+from symbiosis.recommender.attention import AttentionBias
+from symbiosis.recommender.checkpoint import Checkpoints
+from symbiosis.recommender.finetuning import Finetuning
+from symbiosis.recommender.interactions import read_matrix
+from symbiosis.recommender.model import GraphGPT2
+from symbiosis.recommender.params import FinetuneParams
+from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.tokens import Vocabulary
+from symbiosis.recommender.training import Schedule, fit, prepare_torch
+from symbiosis.stage import fingerprint, run
+from symbiosis.tracking.live import live_run
+
+INPUTS = ("data/clean/train.parquet", "data/clean/validation.parquet", "data/distances", "models/pretrain")
+
+
+def work(params: FinetuneParams) -> None:
+    """Read the pre-trained model, training and validation interactions; write the model and its curve."""
+    identity = fingerprint(__file__, params, INPUTS)
+    pretrained = Path("models/pretrain")
+    settings = read_json(pretrained / "training.json")
+    prepare_torch(params.seed)
+    model = GraphGPT2.load(pretrained, params.dropout)
+    vocabulary = Vocabulary.load(pretrained / "tokenizer.json", model.n_users, model.n_items)
+    prompts = Prompts(vocabulary, params.maximum_items)
+    if prompts.overhead + params.maximum_items > model.config.n_positions:
+        raise InputError(
+            f"params.yaml: `finetune.maximum_items` {params.maximum_items} gives prompts of "
+            f"{prompts.overhead + params.maximum_items} tokens, more than `pretrain.maximum_length` "
+            f"{model.config.n_positions}"
+        )
+    hops = HopDistances.load("data/distances") if settings["bias"] == "paper" else None
+    shape = (model.n_users, model.n_items)
+    task = Finetuning(
+        model,
+        prompts,
+        AttentionBias(settings["bias"], vocabulary.n_words, vocabulary.n_users, hops),
+        read_matrix("data/clean/train.parquet", shape),
+        read_matrix("data/clean/validation.parquet", shape),
+        users_per_batch=params.users_per_batch,
+        hidden_share=params.hidden_share,
+        regularisation=params.regularisation,
+        seed=params.seed,
+    )
+    schedule = Schedule(
+        epochs=params.epochs,
+        steps=params.epochs * len(task.batches(0)),
+        warmup_share=params.warmup_share,
+        learning_rate=params.learning_rate,
+        id_learning_rate=params.id_learning_rate,
+        weight_decay=params.weight_decay,
+        precision=params.precision,
+        seed=params.seed,
+        patience=params.patience,
+    )
+    checkpoints = Checkpoints.of_stage("finetune", identity, params.checkpoint_seconds)
+    with live_run("finetune", identity) as live:
+        curve = fit(model, task, schedule, checkpoints, live.log, "finetune")
+    best = max(curve, key=lambda row: row["score"])
+    with staged("models/finetune", "reports/curves/finetune.csv") as (folder, curve_file):
+        folder.mkdir()
+        model.save(folder)
+        vocabulary.save(folder / "tokenizer.json")
+        write_json(
+            folder / "training.json",
+            {
+                "fingerprint": identity,
+                "bias": settings["bias"],
+                "maximum_items": params.maximum_items,
+                "seed": params.seed,
+                "best": best,
+            },
+        )
+        pl.DataFrame(curve, infer_schema_length=None).write_csv(curve_file)
+    checkpoints.clear()
+    print(f"best epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k))
+
+
+if __name__ == "__main__":
+    run("finetune", FinetuneParams, work)

@@ -1,0 +1,94 @@
+"""Fine-tuning: from a user and a part of his training items, predict the hidden part.
+
+Multinomial likelihood over all items (specification, section 5). The targets are the hidden items only: the published
+code also rewards the copying of the items in the prompt (F5), which are masked at test; here they are left out of the
+softmax as they are left out of the ranking.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from symbiosis.recommender.attention import AttentionBias
+from symbiosis.recommender.metrics import DEPTH, means
+from symbiosis.recommender.model import GraphGPT2
+from symbiosis.recommender.predict import Recommender, items_of
+from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.ranking import rank_all
+from symbiosis.recommender.training import Row
+
+
+class Finetuning:
+    """The batches, the loss and the validation of fine-tuning; a `symbiosis.recommender.training.Task`."""
+
+    def __init__(
+        self,
+        model: GraphGPT2,
+        prompts: Prompts,
+        bias: AttentionBias,
+        train: csr_array,
+        validation: csr_array,
+        *,
+        users_per_batch: int,
+        hidden_share: float,
+        regularisation: float,
+        seed: int,
+    ) -> None:
+        self.model, self.prompts, self.bias = model, prompts, bias
+        self.train, self.validation = train, validation
+        self.users_per_batch, self.hidden_share = users_per_batch, hidden_share
+        self.regularisation, self.seed = regularisation, seed
+
+    def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
+        """Return (users, seed of the hidden items) of each batch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        users = rng.permutation(np.flatnonzero(np.diff(self.train.indptr) > 0))
+        starts = range(0, len(users), self.users_per_batch)
+        return [(users[start : start + self.users_per_batch], int(rng.integers(2**31))) for start in starts]
+
+    def hide(self, users: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Part each user's training items at random into visible and hidden ones.
+
+        At least one is hidden, ``floor(hidden_share * n)`` of them otherwise.
+        """
+        rng = np.random.default_rng(seed)
+        visible, hidden = [], []
+        for user in users:
+            items = rng.permutation(items_of(self.train, user))
+            count = max(1, int(self.hidden_share * len(items)))
+            hidden.append(items[:count])
+            visible.append(items[count:])
+        return visible, hidden
+
+    def loss(self, batch: tuple[np.ndarray, int]) -> tuple[str, Tensor]:
+        """Negative log-likelihood, per hidden item and then per user, plus the mutual regularisation."""
+        users, seed = batch
+        visible, hidden = self.hide(users, seed)
+        ids, last = self.prompts(users.tolist(), visible)
+        model, tokens = self.model, torch.from_numpy(ids)
+        states = model(tokens, self.bias(ids), model.collaborative)[torch.arange(len(users)), torch.from_numpy(last)]
+        rows, shown = _flat(visible)
+        logits = model.item_logits(states).float().index_put((rows, shown), torch.tensor(-torch.inf))
+        rows, wanted = _flat(hidden)
+        weights = 1 / torch.tensor([len(items) for items in hidden], dtype=torch.float32)[rows] / len(users)
+        likelihood = (torch.log_softmax(logits, dim=-1)[rows, wanted] * weights).sum()
+        both = torch.cat([tokens.flatten(), wanted + model.n_words + model.n_users])
+        return "loss", -likelihood + self.regularisation * model.disagreement(both, model.collaborative, model.content)
+
+    def validate(self) -> Row:
+        """Recall@20, Recall@40, NDCG@100 of the validation items and their sum, by which the epoch is chosen."""
+        recommender = Recommender(self.model, self.prompts, self.bias, self.seed)
+        ranking = rank_all(
+            lambda users: recommender.scores(users, self.train), self.train, DEPTH, self.seed, label="validation"
+        )
+        metrics = {name: round(value, 6) for name, value in means(ranking, self.validation).items()}
+        return metrics | {"score": round(sum(metrics.values()), 6)}
+
+
+def _flat(items: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Row numbers and items of ragged rows, as index tensors."""
+    rows = np.repeat(np.arange(len(items)), [len(row) for row in items])
+    return torch.from_numpy(rows), torch.from_numpy(np.concatenate(items).astype(np.int64))

@@ -1,0 +1,80 @@
+"""Score every item for a user with one forward pass."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from symbiosis.artifacts import read_json
+from symbiosis.graph.distances import HopDistances
+from symbiosis.recommender.attention import AttentionBias
+from symbiosis.recommender.model import GraphGPT2
+from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.tokens import Vocabulary
+
+
+class Recommender:
+    """A fine-tuned model and what it needs to answer.
+
+    Parameters
+    ----------
+    model, prompts, bias
+        The network and its inputs.
+    seed
+        Of the order of the items in a prompt, which means nothing and is drawn once per user.
+    """
+
+    def __init__(self, model: GraphGPT2, prompts: Prompts, bias: AttentionBias, seed: int) -> None:
+        self.model, self.prompts, self.bias, self.seed = model, prompts, bias, seed
+
+    @classmethod
+    def load(cls, folder: Path | str, distances: Path | str) -> "Recommender":
+        """Read what the stage `finetune` wrote.
+
+        Raises
+        ------
+        InputError
+            A file is missing or damaged.
+        """
+        folder = Path(folder)
+        settings = read_json(folder / "training.json")
+        model = GraphGPT2.load(folder).eval()
+        vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
+        hops = HopDistances.load(distances) if settings["bias"] == "paper" else None
+        bias = AttentionBias(settings["bias"], vocabulary.n_words, vocabulary.n_users, hops)
+        return cls(model, Prompts(vocabulary, settings["maximum_items"]), bias, settings["seed"])
+
+    @torch.no_grad()
+    def scores(self, users: np.ndarray, train: csr_array, rows: int = 512) -> np.ndarray:
+        """Score all items; nothing is masked.
+
+        Parameters
+        ----------
+        users
+            int, shape (users,).
+        train
+            (U, I); the stored items of a user stand in his prompt.
+        rows
+            Prompts in one forward pass.
+
+        Returns
+        -------
+        float32 array of shape (users, I)
+        """
+        order = np.argsort(np.diff(train.indptr)[users], kind="stable")
+        result = np.empty((len(users), self.model.n_items), dtype=np.float32)
+        for start in range(0, len(users), rows):
+            places = order[start : start + rows]
+            block = users[places]
+            items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in block]
+            ids, last = self.prompts(block.tolist(), items)
+            hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
+            result[places] = self.model.item_logits(hidden[torch.arange(len(block)), torch.from_numpy(last)]).numpy()
+        return result
+
+
+def items_of(matrix: csr_array, user: int) -> np.ndarray:
+    """Return the stored items of one user."""
+    items: np.ndarray = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
+    return items
