@@ -5,13 +5,8 @@ import sys
 from symbiosis.amazon.params import CleanParams, DownloadParams
 from symbiosis.errors import InputError
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
-from symbiosis.recommender.params import (
-    BaselinesParams,
-    CorpusParams,
-    EvaluateParams,
-    FinetuneParams,
-    PretrainParams,
-)
+from symbiosis.recommender.baselines.registry import BaselinesParams
+from symbiosis.recommender.params import CorpusParams, EvaluateParams, FinetuneParams, PretrainParams
 from symbiosis.routing.params import (
     CleanRoutingParams,
     DownloadRoutingParams,

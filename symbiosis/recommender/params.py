@@ -1,8 +1,8 @@
-"""Params of the stages `corpus`, `pretrain`, `finetune`, `baseline` and `evaluate`."""
+"""Params of the stages `corpus`, `pretrain`, `finetune` and `evaluate`; a baseline's stand in its own module."""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from symbiosis.stage import StageParams
 
@@ -68,35 +68,6 @@ class FinetuneParams(StageParams):
     checkpoint_seconds: float = Field(ge=0)
 
 
-class PopularityParams(StageParams):
-    """Popularity has nothing to tune."""
-
-    seed: int = Field(ge=0)
-
-
-class ItemKNNParams(StageParams):
-    """Every combination is tried on validation."""
-
-    seed: int = Field(ge=0)
-    neighbours: list[int] = Field(min_length=1)
-    shrinkage: list[float] = Field(min_length=1)
-
-
-class EASEParams(StageParams):
-    """Every penalty is tried on validation."""
-
-    seed: int = Field(ge=0)
-    l2: list[float] = Field(min_length=1)
-
-
-class BaselinesParams(StageParams):
-    """One block per baseline."""
-
-    popularity: PopularityParams
-    item_knn: ItemKNNParams
-    ease: EASEParams
-
-
 class EvaluateParams(StageParams):
     """Which baselines stand in the table and how the intervals are made."""
 
@@ -104,3 +75,10 @@ class EvaluateParams(StageParams):
     baselines: list[str] = Field(min_length=1)
     mask_validation: bool
     bootstrap_samples: int = Field(ge=100)
+
+    @field_validator("baselines")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("names a baseline twice")
+        return names

@@ -1,0 +1,38 @@
+"""Tune one baseline on validation and rank all items for every user.  Run it:  python -m stages.baseline ease"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import numpy as np
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.recommender.baselines.base import Baseline, BaselineParams, tune
+from symbiosis.recommender.interactions import read_matrix, read_sizes
+from symbiosis.recommender.metrics import ranking_depth
+from symbiosis.stage import run
+
+# Loaded by name: the registry imports every baseline, this stage depends on the one that it is told to run alone.
+BASELINES: dict[str, type[Baseline]] = importlib.import_module("symbiosis.recommender.baselines.registry").BASELINES
+
+CLEAN = Path("data/clean")
+
+
+def work(name: str, params: BaselineParams) -> None:
+    """Read training and validation interactions; write the ranking and what was tried."""
+    shape = read_sizes(CLEAN)
+    train, validation = (read_matrix(CLEAN / f"{part}.parquet", shape) for part in ("train", "validation"))
+    baseline = BASELINES[name](train, params.seed)
+    ranking, tuning = tune(baseline, params, validation, ranking_depth(validation))
+    with staged(f"data/rankings/{name}") as (folder,):
+        folder.mkdir()
+        np.save(folder / "ranking.npy", ranking)
+        write_json(folder / "tuning.json", tuning)
+    print(f"{name}: {tuning['setting']} " + ", ".join(f"{k} {v:.4f}" for k, v in tuning["validation"].items()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.baseline", description=__doc__)
+    parser.add_argument("name", choices=BASELINES)
+    chosen = parser.parse_args().name
+    run(f"baselines.{chosen}", BASELINES[chosen].Params, lambda params: work(chosen, params))

@@ -1,0 +1,53 @@
+"""Full ranking of all items for every user; the recommender's table and report.  Run it:  python -m stages.evaluate"""
+
+from pathlib import Path
+
+import numpy as np
+
+from symbiosis.artifacts import read_json, staged, write_json
+from symbiosis.recommender.evaluation import MODEL, evaluate
+from symbiosis.recommender.interactions import read_matrix, read_sizes
+from symbiosis.recommender.metrics import DEPTH, ranking_depth
+from symbiosis.recommender.params import EvaluateParams
+from symbiosis.recommender.predict import Recommender
+from symbiosis.recommender.ranking import rank_all, read_ranking, without
+from symbiosis.recommender.report import read_curve, render, verdict
+from symbiosis.stage import run
+
+CLEAN, RANKINGS = Path("data/clean"), Path("data/rankings")
+CURVES = {"Pre-training": "reports/curves/pretrain.csv", "Fine-tuning": "reports/curves/finetune.csv"}
+
+
+def work(params: EvaluateParams) -> None:
+    """Read the split, the baselines' rankings and the model; write the metrics and the page."""
+    shape = read_sizes(CLEAN)
+    train, validation, test = (
+        read_matrix(CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
+    )
+    depth = ranking_depth(validation)
+    # The files first: a damaged one stops the stage before the model's long work.
+    baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines}
+    tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines}
+    curves = {title: read_curve(path) for title, path in CURVES.items()}
+    recommender = Recommender.load("models/finetune", "data/distances")
+
+    def scores(users: np.ndarray) -> np.ndarray:
+        return recommender.scores(users, train)
+
+    rankings = {MODEL: rank_all(scores, train, depth, params.seed, label="scoring all users")} | baselines
+    if params.mask_validation:
+        rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
+    report = evaluate(rankings, train, test, params.bootstrap_samples, params.seed)
+    masked = "training and validation items" if params.mask_validation else "training items"
+    how = (
+        f"All items are ranked for every user, {masked} left out, ties broken at random. Intervals: paired bootstrap "
+        f"over users, {params.bootstrap_samples:,} samples."
+    )
+    with staged("reports/recommender.json", "reports/recommender.html") as (numbers, document):
+        write_json(numbers, report)
+        document.write_text(render(report, tuning, curves, how), encoding="utf-8")
+    print(verdict(report))
+
+
+if __name__ == "__main__":
+    run("evaluate", EvaluateParams, work)

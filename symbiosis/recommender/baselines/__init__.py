@@ -1,0 +1,1 @@
+"""Simple recommenders that the language model is compared with."""

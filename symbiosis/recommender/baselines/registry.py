@@ -1,0 +1,27 @@
+"""The baselines by name.
+
+Stages load this module by name, so that a baseline's stage depends on that baseline's own module alone.
+"""
+
+from typing import Any
+
+from pydantic import create_model
+
+from symbiosis.recommender.baselines.base import Baseline
+from symbiosis.recommender.baselines.chance import Chance
+from symbiosis.recommender.baselines.ease import EASE
+from symbiosis.recommender.baselines.item_knn import ItemKNN
+from symbiosis.recommender.baselines.popularity import Popularity
+from symbiosis.stage import StageParams
+
+BASELINES: dict[str, type[Baseline]] = {
+    "chance": Chance,
+    "popularity": Popularity,
+    "item_knn": ItemKNN,
+    "ease": EASE,
+}
+"""A baseline's name is that of its module, its block below ``baselines`` and its folder in ``data/rankings``."""
+
+_fields: dict[str, Any] = {name: (baseline.Params, ...) for name, baseline in BASELINES.items()}
+BaselinesParams: type[StageParams] = create_model("BaselinesParams", __base__=StageParams, **_fields)
+"""One block per baseline."""
