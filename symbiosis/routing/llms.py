@@ -72,7 +72,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "price_error": pl.Float64(),  # mean absolute error of tokens times price, as a share of the mean cost
     "startup_s": pl.Float64(),
     "tokens_per_s": pl.Float64(),
-    "speed_basis": pl.String(),  # given | fitted_to_latency | price_class
+    "speed_basis": pl.String(),  # given | fitted_to_latency | price_class | last_class (no price)
 }
 
 
@@ -141,10 +141,12 @@ def _speed(
     fitted = fit_speed(timed["response_tokens"].to_numpy(), timed["latency_s"].to_numpy())
     if fitted is not None:
         return {"startup_s": fitted[0], "tokens_per_s": fitted[1], "speed_basis": "fitted_to_latency"}
-    # Without a price nothing is known of the LLM: take the slowest class.
-    dollars = np.inf if price_response is None else price_response * 1e6
-    chosen = next((c for c in classes if c.below is None or dollars < c.below), classes[-1])
-    return {"startup_s": chosen.startup_s, "tokens_per_s": chosen.tokens_per_s, "speed_basis": "price_class"}
+    if price_response is None:  # nothing is known of the LLM
+        chosen, basis = classes[-1], "last_class"
+    else:
+        chosen = next((c for c in classes if c.below is not None and price_response * 1e6 < c.below), classes[-1])
+        basis = "price_class"
+    return {"startup_s": chosen.startup_s, "tokens_per_s": chosen.tokens_per_s, "speed_basis": basis}
 
 
 def fit_speed(tokens: np.ndarray, latency: np.ndarray) -> tuple[float, float] | None:

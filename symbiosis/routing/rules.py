@@ -1,79 +1,87 @@
-"""Data quality of the routing table."""
+"""Data quality of a complete routing table: suites on its queries and its outcomes."""
 
 import polars as pl
 
 from symbiosis.quality import Outcome, Rule, Suite, validate
 from symbiosis.routing.table import COST_BASES, TOKENS_BASES
 
-RULES = Suite(
+LONGEST_TEXT = 10_000_000  # characters
+MOST_TOKENS = 10_000_000
+MOST_DOLLARS = 1_000  # one answer
+MOST_SECONDS = 86_400
+
+
+def _between(text: str, column: str, low: float, high: float) -> Rule:
+    return Rule(text, "ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high})
+
+
+def _given(text: str, column: str) -> Rule:
+    return Rule(text, "ExpectColumnValuesToNotBeNull", {"column": column})
+
+
+def _among(text: str, column: str, values: tuple[str, ...]) -> Rule:
+    return Rule(text, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)})
+
+
+OUTCOMES = Suite(
     "outcomes",
     (
-        Rule(
-            "quality lies in 0..1",
-            "ExpectColumnValuesToBeBetween",
-            {"column": "quality", "min_value": 0, "max_value": 1},
-        ),
-        Rule("quality is a number", "ExpectColumnValuesToNotBeNull", {"column": "quality"}),
-        Rule(
-            "every outcome has a cost; leave an LLM without costs out by clean_routing.exclude_llms",
-            "ExpectColumnValuesToNotBeNull",
-            {"column": "cost_usd"},
-        ),
-        Rule(
-            "a cost is 0 to 1000 USD",
-            "ExpectColumnValuesToBeBetween",
-            {"column": "cost_usd", "min_value": 0, "max_value": 1000},
-        ),
-        Rule(
-            f"cost_basis is {' or '.join(COST_BASES)}",
-            "ExpectColumnValuesToBeInSet",
-            {"column": "cost_basis", "value_set": list(COST_BASES)},
-        ),
-        Rule("every cost has a cost_basis", "ExpectColumnValuesToNotBeNull", {"column": "cost_basis"}),
-        Rule(
-            "a prompt has 0 to 10,000,000 tokens",
-            "ExpectColumnValuesToBeBetween",
-            {"column": "prompt_tokens", "min_value": 0, "max_value": 10_000_000},
-        ),
-        Rule(
-            "a response has 0 to 10,000,000 tokens",
-            "ExpectColumnValuesToBeBetween",
-            {"column": "response_tokens", "min_value": 0, "max_value": 10_000_000},
-        ),
-        Rule(
-            f"tokens_basis is one of {', '.join(TOKENS_BASES)}",
-            "ExpectColumnValuesToBeInSet",
-            {"column": "tokens_basis", "value_set": list(TOKENS_BASES)},
-        ),
-        Rule(
-            "token counts have a tokens_basis",
-            "ExpectColumnValuesToBeInSet",
-            {"column": "tokens_have_basis", "value_set": ["yes"]},
-        ),
-        Rule(
-            "a latency is 0 seconds to a day",
-            "ExpectColumnValuesToBeBetween",
-            {"column": "latency_s", "min_value": 0, "max_value": 86_400},
-        ),
+        _given("quality is a number", "quality"),
+        _between("quality lies in 0..1", "quality", 0, 1),
+        _given("cost is a number", "cost_usd"),
+        _between(f"cost lies in 0..{MOST_DOLLARS:,} USD", "cost_usd", 0, MOST_DOLLARS),
+        _given("cost has a basis", "cost_basis"),
+        _among(f"cost_basis is one of {', '.join(COST_BASES)}", "cost_basis", COST_BASES),
+        _between(f"prompt tokens lie in 0..{MOST_TOKENS:,}", "prompt_tokens", 0, MOST_TOKENS),
+        _between(f"response tokens lie in 0..{MOST_TOKENS:,}", "response_tokens", 0, MOST_TOKENS),
+        _among("token counts have a basis", "tokens_have_basis", ("yes",)),
+        _among(f"tokens_basis is one of {', '.join(TOKENS_BASES)}", "tokens_basis", TOKENS_BASES),
+        _between(f"latency lies in 0..{MOST_SECONDS:,} seconds", "latency_s", 0, MOST_SECONDS),
     ),
-    row="cell",
+    row="outcome",
 )
 
 
-def check(frame: pl.DataFrame) -> list[Outcome]:
-    """Check the outcomes of a complete table against `RULES`; the texts stay out of it."""
-    counted = pl.col("prompt_tokens").is_not_null() | pl.col("response_tokens").is_not_null()
-    narrow = frame.select(
-        pl.format("query {}, LLM {}", "query_id", "llm").alias("cell"),
-        # The engine takes NaN for missing and passes over it in a range: tell them apart here.
-        *(pl.col(c).fill_nan(None) for c in ("quality", "cost_usd", "latency_s")),
-        "prompt_tokens",
-        "response_tokens",
-        "tokens_basis",
-        "cost_basis",
-        pl.when(counted & pl.col("tokens_basis").is_null())
-        .then(pl.lit("no"))
-        .otherwise(pl.lit("yes"))
-        .alias("tokens_have_basis"),
+def _queries(llms: int) -> Suite:
+    return Suite(
+        "queries",
+        (
+            Rule("query ids are unique", "ExpectColumnValuesToBeUnique", {"column": "query_id"}),
+            _between("every LLM answered every query once", "answers", llms, llms),
+            _between(f"texts have at most {LONGEST_TEXT:,} characters", "characters", 0, LONGEST_TEXT),
+            _between("domains have a name", "domain_characters", 1, 1_000),
+        ),
+        row="query_id",
     )
-    return validate(narrow, RULES)
+
+
+def check(whole: pl.DataFrame) -> list[Outcome]:
+    """Check a table against the rules; no text of a query goes into the results.
+
+    Parameters
+    ----------
+    whole
+        As `symbiosis.routing.table.complete` returns it.
+
+    Returns
+    -------
+    list of symbiosis.quality.Outcome
+        For `symbiosis.quality.require`.
+    """
+    queries = (
+        whole.group_by("query_id")
+        .agg(
+            pl.len().alias("answers"),
+            pl.col("query_text").first().str.len_chars().alias("characters"),
+            pl.col("domain").first().str.len_chars().alias("domain_characters"),
+        )
+        .sort("query_id")
+    )
+    counted = pl.col("prompt_tokens").is_not_null() | pl.col("response_tokens").is_not_null()
+    nameless = counted & pl.col("tokens_basis").is_null()
+    outcomes = whole.select(
+        pl.format("(query {}, LLM {})", "query_id", "llm").alias("outcome"),
+        pl.col("quality", "cost_usd", "latency_s", "prompt_tokens", "response_tokens", "tokens_basis", "cost_basis"),
+        pl.when(nameless).then(pl.lit("no")).otherwise(pl.lit("yes")).alias("tokens_have_basis"),
+    )
+    return validate(queries, _queries(whole["llm"].n_unique())) + validate(outcomes, OUTCOMES)

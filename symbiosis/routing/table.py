@@ -204,7 +204,7 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
     Raises
     ------
     InputError
-        A pair of query and LLM is missing or there twice, or a query has two texts or domains.
+        A pair of query and LLM is missing or there twice, a query has two texts or domains, or a cost is missing.
     """
     for column in ("query_id", "llm", "query_text", "domain"):
         if frame[column].null_count():
@@ -227,6 +227,12 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
                 f"{path}: query {several[0]!r} has more than one `{column}` ({len(several)} such queries): give every "
                 "query an id of its own"
             )
+    unpriced = frame.filter(pl.col("cost_usd").is_null())["llm"].unique().sort().to_list()
+    if unpriced:
+        raise InputError(
+            f"{path}: routing needs costs, but {frame['cost_usd'].null_count()} outcomes of {len(unpriced)} LLMs have "
+            f"none: give them, or set `clean_routing.exclude_llms` to [{', '.join(unpriced)}]"
+        )
     answered = frame.filter(pl.col("quality").is_not_null())
     llms = frame["llm"].unique().sort()
     counts = answered.group_by("query_id").len().filter(pl.col("len") == len(llms))
