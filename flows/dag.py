@@ -23,7 +23,8 @@ def stage_graph(root: Path) -> dict[str, tuple[str, ...]]:
             graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.addressing)
             if not graph:
                 raise InputError(f"there are no stages in {root}/dvc.yaml")
-            order = list(reversed(list(nx.topological_sort(graph))))
+            place = {stage: number for number, stage in enumerate(graph)}  # as they stand in dvc.yaml
+            order = nx.lexicographical_topological_sort(graph.reverse(), key=place.__getitem__)
             return {stage: tuple(sorted(graph.successors(stage))) for stage in order}
     except DvcException as error:
         raise InputError(f"DVC cannot read the pipeline in {root}: {error}") from error

@@ -14,7 +14,11 @@ from symbiosis.params import validate
 
 
 def override(
-    file: Path, overrides: Mapping[str, Any], check: Callable[[dict[str, object]], None] = validate
+    file: Path,
+    overrides: Mapping[str, Any],
+    check: Callable[[dict[str, object]], None] = validate,
+    *,
+    write: bool = True,
 ) -> dict[str, tuple[Any, Any]]:
     """Write new values into ``params.yaml``, all or none.
 
@@ -26,6 +30,8 @@ def override(
         New values by dotted key, for instance ``{"finetune.learning_rate": 1e-4}``.
     check
         Refuses a document that does not hold together.
+    write
+        False only checks.
 
     Returns
     -------
@@ -57,7 +63,7 @@ def override(
     buffer = io.StringIO()
     editor.dump(document, buffer)
     check(yaml.safe_load(buffer.getvalue()))
-    if changed:
+    if changed and write:
         with staged(file) as (temporary,):
             temporary.write_text(buffer.getvalue(), encoding="utf-8")
     return changed

@@ -6,6 +6,7 @@ without Prefect is `dvc repro`.
 
 import argparse
 import os
+import signal
 import sys
 import urllib.request
 from contextlib import nullcontext
@@ -156,10 +157,13 @@ def main() -> None:
     parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a param first")
     parser.add_argument("-f", "--force", action="store_true", help="run even what has not changed")
     chosen = parser.parse_args()
+    # Prefect hands SIGTERM on after the flow has cleaned up; leaving by exit stops the server of its own, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     address = None if os.environ.get("PREFECT_API_URL") else _served()
     try:
         overrides = parse(chosen.set)
         select(stage_graph(top()), chosen.targets)
+        override(top() / "params.yaml", overrides, write=False)
         with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
             pipeline(chosen.targets or None, overrides or None, chosen.force)
     except InputError as error:

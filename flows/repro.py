@@ -23,6 +23,14 @@ _OUTCOMES: dict[str, Outcome] = {
     "Stage '{stage}' didn't change, skipping": "unchanged",
 }
 _BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+_HINTS = (
+    "To track the changes with git",
+    "\tgit add",
+    "To enable auto staging",
+    "\tdvc config",
+    "Use `dvc push`",
+    "Data and pipelines are up to date",
+)
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROGRESS_SECONDS = 20.0
 _LAST_LINES = 20
@@ -104,8 +112,9 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
         assert process.stdout is not None
         for line in _lines(process.stdout):
             outcome = outcome or signs.get(line)
-            last.append(line)
-            log(line)
+            if not line.startswith(_HINTS):
+                last.append(line)
+                log(line)
         status = process.wait()
     finally:
         end_group(process)

@@ -8,24 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from flows.overrides import override
 from symbiosis.telemetry import switch_telemetry_off
+
+ROOT = Path(__file__).resolve().parents[1]
 
 switch_telemetry_off()
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
-PARAMS = """\
-# kept
-download: {size: 3}
-train: {rate: 0.1}
-evaluate: {k: 20}
-router: {arms: 4}
-"""
+# The small pipeline's stages read keys of the real params.yaml, so that its validation holds for them too.
+PARAMS = {"download.seed": 3, "finetune.learning_rate": 0.1, "evaluate.seed": 1, "router_train.seed": 4}
 
 PIPELINE = """\
 stages:
   download:
     cmd: exec python work.py download
-    params: [download]
+    params: [download.seed]
     deps: [work.py]
     outs: [data/raw]
   baseline:
@@ -35,19 +33,19 @@ stages:
     outs: ["data/rankings/${item.name}"]
   train:
     cmd: exec python work.py train
-    params: [train]
+    params: [finetune.learning_rate]
     deps: [data/raw]
     outs: [models/train]
     plots: [{reports/curves/train.csv: {cache: false}}]
   evaluate:
     cmd: exec python work.py evaluate
-    params: [evaluate]
+    params: [evaluate.seed]
     deps: [models/train, data/rankings]
     outs: [reports/page.html]
     metrics: [{reports/recommender.json: {cache: false}}]
   router:
     cmd: exec python work.py router
-    params: [router]
+    params: [router_train.seed]
     deps: [work.py]
     metrics: [{reports/router.json: {cache: false}}]
     plots: [{reports/curves/regret.csv: {cache: false}}]
@@ -62,6 +60,8 @@ stage, params = sys.argv[1], yaml.safe_load(open("params.yaml"))
 behave = os.environ.get("BEHAVE_" + stage, "")
 print(f"{stage} begins", flush=True)
 if behave == "sleep":
+    from symbiosis.stage import die_with_parent
+    die_with_parent()
     pathlib.Path("child.pid").write_text(str(os.getpid()))
     time.sleep(600)
 if behave == "bad input":
@@ -77,21 +77,21 @@ def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 if stage == "download":
-    write("data/raw/rows.txt", "x" * params["download"]["size"])
+    write("data/raw/rows.txt", "x" * params["download"]["seed"])
 if stage == "baseline":
     write(f"data/rankings/{sys.argv[2]}/ranking.txt", sys.argv[2])
 if stage == "train":
-    rate = params["train"]["rate"]
+    rate = params["finetune"]["learning_rate"]
     write("models/train/model.txt", str(rate))
     write("models/train/training.json", json.dumps({"fingerprint": f"mark{rate}"}))
     rows = [f"{e},{10 * e},{rate / e},{e / 100}" for e in (1, 2, 3)]
     write("reports/curves/train.csv", "epoch,step,loss,recall@20\\n" + "\\n".join(rows) + "\\n")
 if stage == "evaluate":
-    rate = params["train"]["rate"]
+    rate = params["finetune"]["learning_rate"]
     write("reports/page.html", f"<p>{rate}</p>")
     write("reports/recommender.json", json.dumps({"ours": {"recall@20": rate, "note": "x"}, "users": 7}))
 if stage == "router":
-    write("reports/router.json", json.dumps({"quality": params["router"]["arms"] / 10}))
+    write("reports/router.json", json.dumps({"quality": params["router_train"]["seed"] / 10}))
     write("reports/curves/regret.csv", "round,regret\\n0,0.5\\n1,0.75\\n")
 """
 
@@ -123,8 +123,10 @@ def stub_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small pipeline, never run."""
     folder = tmp_path_factory.mktemp("stub") / "template"
     folder.mkdir()
-    for name, text in (("params.yaml", PARAMS), ("dvc.yaml", PIPELINE), ("work.py", WORK)):
-        (folder / name).write_text(text)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "work.py").write_text(WORK)
+    shutil.copy(ROOT / "params.yaml", folder)
+    override(folder / "params.yaml", PARAMS)
     (folder / ".gitignore").write_text("/data\n/models\n/reports\n/mlflow.db\n/mlartifacts\n/child.pid\n")
     return repository(folder)
 
@@ -156,7 +158,7 @@ def _copy(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "work"
     shutil.copytree(template, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return folder
 
 

@@ -12,6 +12,7 @@ from conftest import command
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from flows.overrides import override
 from symbiosis.errors import InputError
 from symbiosis.tracking.live import live_run
 from symbiosis.tracking.publish import publish
@@ -207,10 +208,10 @@ def test_publish_once(stub_run: Path, database: str) -> None:
     assert train.info.run_id == live_id
     assert history(database, train, "loss") == [(10, 0.1), (20, 0.05), (30, 0.1 / 3)]
     assert history(database, by_stage["router"], "regret") == [(0, 0.5), (1, 0.75)]
-    assert train.data.params == {"train.rate": "0.1"}
+    assert train.data.params == {"finetune.learning_rate": "0.1"}
     assert evaluate.data.metrics == {"recommender.ours.recall_at_20": 0.1, "recommender.users": 7.0}
     assert parent.data.metrics == {**evaluate.data.metrics, "router.quality": 0.4}
-    assert parent.data.params["router.arms"] == "4"
+    assert parent.data.params["router_train.seed"] == "4"
 
     lock = read_state(stub_run)
     data = {item.dataset.name: item.dataset.digest for item in train.inputs.dataset_inputs}
@@ -242,8 +243,7 @@ def test_publish_another_state(stub_run: Path, database: str) -> None:
     with live_run("train", "mark0.1") as live:
         live.log({"loss": 0.1}, 10)
     publish(stub_run)
-    params = (stub_run / "params.yaml").read_text()
-    (stub_run / "params.yaml").write_text(params.replace("arms: 4", "arms: 5"))
+    override(stub_run / "params.yaml", {"router_train.seed": 5})
     command(stub_run, "dvc", "repro", "-q", "router")
     done = publish(stub_run)
     assert done is not None
@@ -255,7 +255,7 @@ def test_publish_another_state(stub_run: Path, database: str) -> None:
     assert len({run.data.tags["dvc.stage_sha256"] for run in trains}) == 1
     assert [len(history(database, run, "loss")) for run in trains] == [3, 3]
 
-    (stub_run / "params.yaml").write_text(params)
+    override(stub_run / "params.yaml", {"router_train.seed": 4})
     command(stub_run, "dvc", "repro", "-q")
     back = publish(stub_run)
     assert back is not None
@@ -292,11 +292,11 @@ def test_publish_resumes(stub_run: Path, database: str, monkeypatch: pytest.Monk
 def test_only_what_the_lock_says(stub_run: Path, database: str) -> None:
     """An edited result is not published as if the pipeline had made it; a lost one is named."""
     (stub_run / "reports" / "recommender.json").write_text('{"ours": {"recall@20": 1.0}}')
-    (stub_run / "params.yaml").write_text("train: {rate: 99}\n")
+    (stub_run / "params.yaml").write_text("finetune: {learning_rate: 99}\n")
     publish(stub_run)
     parent = next(run for run in runs(database) if "dvc.stage" not in run.data.tags)
     assert parent.data.metrics["recommender.ours.recall_at_20"] == 0.1
-    assert parent.data.params["train.rate"] == "0.1"
+    assert parent.data.params["finetune.learning_rate"] == "0.1"
 
     command(stub_run, "rm", "-r", ".dvc/cache")
     done = read_state(stub_run)
@@ -305,13 +305,13 @@ def test_only_what_the_lock_says(stub_run: Path, database: str) -> None:
 
 def test_publish_experiments(stub_run: Path, database: str) -> None:
     """DVC experiments are published from their own commits, under their names."""
-    command(stub_run, "dvc", "exp", "run", "-q", "-n", "faster", "-S", "train.rate=0.2")
+    command(stub_run, "dvc", "exp", "run", "-q", "-n", "faster", "-S", "finetune.learning_rate=0.2")
     command(stub_run, "git", "checkout", "-q", "--", ".")
     printed = command(stub_run, sys.executable, "-m", "symbiosis.tracking", "--experiments")
     assert "faster: run" in printed
     parent = next(run for run in runs(database) if "dvc.stage" not in run.data.tags)
     assert parent.info.run_name == "faster"
-    assert parent.data.params["train.rate"] == "0.2"
+    assert parent.data.params["finetune.learning_rate"] == "0.2"
     assert parent.data.metrics["recommender.ours.recall_at_20"] == 0.2
     assert parent.data.tags["dvc.exp_name"] == "faster"
     assert parent.data.tags["dvc.exp_baseline"] == command(stub_run, "git", "rev-parse", "HEAD").strip()
