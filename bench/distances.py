@@ -1,0 +1,456 @@
+"""Hop distances: ours beside networkx, scipy, igraph, rustworkx and networkit, and at the largest synthetic scale.
+
+    python -m bench.distances                 # the size of Amazon Beauty; peers that are not installed are named
+    python -m bench.distances --scale         # 95,421 users, 32,180 items, 834,514 interactions; needs 5 GB of disk
+    python -m bench.distances --report reports/bench/distances.md   # writes what it prints, too; one part a run
+
+The graph is the real one if SYMBIOSIS_DATA_DIR names the folder that holds ``amazon/beauty14``, else a random one with
+heavy tails. Every method runs in a process of its own. Peers get the same work as ours: the distances from items to all
+nodes, which hold every pair that a prompt can ask for. They may run on a sample of the sources, and their time is
+multiplied up; their distances on that sample must equal ours. They return their own result type in memory, ours writes
+its two files.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from symbiosis.graph.build import Graph, build_graph
+from symbiosis.graph.connectivity import UNREACHABLE
+from symbiosis.graph.distances import distances_between_users, write_distances
+from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
+
+BEAUTY = (22_363, 12_101, 198_502)
+LARGEST = (95_421, 32_180, 834_514)
+THREADS = 2
+BLOCK = 4096
+BUILD = BuildGraphParams(minimum_group=2, maximum_group_share=0.5)
+
+Search = Callable[[Sequence[int]], Any]
+
+
+# ---------------------------------------------------------------- the graphs
+def beauty() -> tuple[str, int, int, pl.DataFrame]:
+    """Real interactions where the data are, else random ones of the same size."""
+    folder = os.environ.get("SYMBIOSIS_DATA_DIR")
+    file = Path(folder, "amazon/beauty14/reviews_Beauty_5.json.gz") if folder else None
+    if file is None or not file.exists():
+        return "random graph of the size of Amazon Beauty", *random_interactions(*BEAUTY)
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        rows = [(row["reviewerID"], row["asin"]) for row in map(json.loads, lines)]
+    frame = pl.DataFrame(rows, schema=["user", "item"], orient="row").unique(maintain_order=True)
+    frame = frame.select((pl.col(name).rank("dense") - 1).cast(pl.Int64) for name in frame.columns)
+    n_users, n_items = (int(frame[name].n_unique()) for name in frame.columns)
+    return "Amazon Beauty, 2014 5-core, all ratings", n_users, n_items, frame
+
+
+def largest() -> tuple[str, int, int, pl.DataFrame]:
+    """The good ratings of the synthetic source at its largest size."""
+    from symbiosis.amazon.params import SyntheticReviews
+    from symbiosis.amazon.synthetic import generate
+
+    n_users, n_items, n_edges = LARGEST
+    world = generate(SyntheticReviews(users=n_users, items=n_items, interactions=n_edges, drift=0.3), seed=7)
+    good = world.stars >= 4
+    return "synthetic source", n_users, n_items, pl.DataFrame({"user": world.user[good], "item": world.item[good]})
+
+
+def random_interactions(n_users: int, n_items: int, n_edges: int) -> tuple[int, int, pl.DataFrame]:
+    """Heavy-tailed popularity and activity; every user has an item."""
+    rng = np.random.default_rng(7)
+    popularity = 1 / (np.arange(n_items) + 20.0) ** 0.8
+    activity = rng.pareto(1.5, n_users) + 0.3
+    drawn = 2 * n_edges
+    users = np.concatenate([np.arange(n_users), rng.choice(n_users, drawn, p=activity / activity.sum())])
+    items = rng.permutation(n_items)[rng.choice(n_items, len(users), p=popularity / popularity.sum())]
+    frame = pl.DataFrame({"user": users, "item": items}).unique(maintain_order=True).head(n_edges)
+    return n_users, n_items, frame
+
+
+def graph_of(n_users: int, n_items: int, frame: pl.DataFrame) -> Graph:
+    """The graph without brands and categories."""
+    none = pl.DataFrame(
+        {"item": range(n_items), "brand": [None] * n_items, "categories": [[]] * n_items},
+        schema={"item": pl.Int64, "brand": pl.String, "categories": pl.List(pl.String)},
+    )
+    return build_graph(n_users, none, frame, BUILD)
+
+
+# ---------------------------------------------------------------- the methods
+def with_networkx(graph: Graph) -> Search:
+    """As `all_pairs_shortest_path_length`, source by source."""
+    import networkx as nx
+
+    network = graph.to_networkx()
+    return lambda sources: [nx.single_source_shortest_path_length(network, source) for source in sources]
+
+
+def with_scipy(graph: Graph) -> Search:
+    """`shortest_path` without weights."""
+    from scipy.sparse.csgraph import shortest_path
+
+    matrix = adjacency(graph, np.float64)
+    return lambda sources: shortest_path(matrix, method="D", unweighted=True, indices=sources)
+
+
+def with_scipy_products(graph: Graph) -> Search:
+    """Products of the sparse adjacency matrix with dense blocks, until nothing is new."""
+    matrix = adjacency(graph, np.float32)
+
+    def search(sources: Sequence[int]) -> np.ndarray:
+        hops = np.full((matrix.shape[0], len(sources)), np.inf, dtype=np.float32)
+        frontier = np.zeros_like(hops)
+        frontier[sources, np.arange(len(sources))] = 1
+        step = 0
+        while frontier.any():
+            hops[frontier > 0] = step
+            frontier = ((matrix @ frontier > 0) & np.isinf(hops)).astype(np.float32)
+            step += 1
+        return hops
+
+    return search
+
+
+def with_igraph(graph: Graph) -> Search:
+    """`Graph.distances`."""
+    import igraph
+
+    network = igraph.Graph(n=graph.n_users + graph.n_items, edges=edges(graph))
+    return lambda sources: network.distances(source=sources)
+
+
+def with_rustworkx_layers(graph: Graph) -> Search:
+    """`bfs_layers`, source by source."""
+    network = to_rustworkx(graph)
+    import rustworkx
+
+    return lambda sources: [rustworkx.bfs_layers(network, [source]) for source in sources]
+
+
+def with_rustworkx_matrix(graph: Graph) -> Search:
+    """`distance_matrix`, parallel; it knows no choice of sources."""
+    network = to_rustworkx(graph)
+    import rustworkx
+
+    return lambda sources: rustworkx.distance_matrix(network, null_value=np.inf)
+
+
+def with_networkit(graph: Graph) -> Search:
+    """`SPSP`, parallel."""
+    import networkit
+
+    users, items = edges(graph).T
+    n_nodes = graph.n_users + graph.n_items
+    network = networkit.GraphFromCoo((np.ones(len(users)), (users, items)), n=n_nodes, directed=False)
+    networkit.setNumberOfThreads(THREADS)
+
+    def search(sources: Sequence[int]) -> Any:
+        paths = networkit.distance.SPSP(network, list(sources))
+        paths.run()
+        return paths.getDistances()
+
+    return search
+
+
+def to_rustworkx(graph: Graph) -> Any:
+    """The graph as rustworkx holds it."""
+    import rustworkx
+
+    network = rustworkx.PyGraph(multigraph=False)
+    network.add_nodes_from(range(graph.n_users + graph.n_items))
+    network.add_edges_from_no_data([tuple(edge) for edge in edges(graph).tolist()])
+    return network
+
+
+def edges(graph: Graph) -> np.ndarray:
+    """Shape (edges, 2): the numbers of the user's and the item's node."""
+    users = np.repeat(np.arange(graph.n_users), np.diff(graph.user_offsets))
+    return np.stack([users, graph.user_items + graph.n_users], axis=1)
+
+
+def adjacency(graph: Graph, dtype: type) -> Any:
+    """The symmetric adjacency matrix."""
+    from scipy.sparse import coo_array
+
+    users, items = edges(graph).T
+    n_nodes = graph.n_users + graph.n_items
+    rows, columns = np.concatenate([users, items]), np.concatenate([items, users])
+    return coo_array((np.ones(len(rows), dtype=dtype), (rows, columns)), shape=(n_nodes, n_nodes)).tocsr()
+
+
+# name: (method, package, sources at once, sources in the sample; 0 for all of them)
+PEERS: dict[str, tuple[Callable[[Graph], Search], str, int, int]] = {
+    "networkx": (with_networkx, "networkx", 1, 300),
+    "scipy shortest_path": (with_scipy, "scipy", 256, 1024),
+    "scipy sparse products": (with_scipy_products, "scipy", 256, 1024),
+    "igraph": (with_igraph, "igraph", 256, 1024),
+    "rustworkx bfs_layers": (with_rustworkx_layers, "rustworkx", 1, 1024),
+    "rustworkx distance_matrix": (with_rustworkx_matrix, "rustworkx", 0, 0),
+    "networkit SPSP": (with_networkit, "networkit", 256, 2048),
+}
+
+
+def histogram(result: Any, n_nodes: int) -> Counter[int]:
+    """How often each distance occurs in what a peer returned for some sources; counted outside the timing."""
+    counts: Counter[int] = Counter()
+    for row in result if isinstance(result, list) else [result]:
+        if isinstance(row, dict):
+            counts.update(row.values())
+            counts[UNREACHABLE] += n_nodes - len(row)
+        elif isinstance(row, list) and row and isinstance(row[0], list):
+            counts.update({hops: len(layer) for hops, layer in enumerate(row)})
+            counts[UNREACHABLE] += n_nodes - sum(map(len, row))
+        else:
+            hops = np.minimum(np.asarray(row, dtype=np.float64), UNREACHABLE).astype(np.uint8)
+            counts.update(dict(enumerate(np.bincount(hops.ravel()).tolist())))
+    return +counts
+
+
+# ---------------------------------------------------------------- one process each
+def measure_peer(name: str, graph: Graph, sources: list[int]) -> dict[str, Any]:
+    """Seconds of a peer for some sources, and what it found."""
+    method, _, block, _ = PEERS[name]
+    search, seconds, counts = method(graph), 0.0, Counter[int]()
+    for start in range(0, len(sources), block or len(sources)):
+        part = sources[start : start + (block or len(sources))]
+        began = time.perf_counter()
+        result = search(part)
+        seconds += time.perf_counter() - began
+        peak = peak_mb()
+        if block:
+            counts += histogram(result, graph.n_users + graph.n_items)
+    return {"seconds": seconds, "peak": peak, "counts": sorted(counts.items())}
+
+
+def measure_ours(graph: Graph, threads: int, folder: Path) -> dict[str, Any]:
+    """Median seconds of three runs of ours, into files; and for all sources, with the users' distances counted."""
+    items, users = [], []
+    for _ in range(3):
+        for name in ("user_item", "item_item"):
+            (folder / f"{name}.npy").unlink(missing_ok=True)
+        began = time.perf_counter()
+        write_distances(graph, folder, BLOCK, threads)
+        items.append(time.perf_counter() - began)
+    peak = peak_mb()
+    for _ in range(3):
+        began = time.perf_counter()
+        distances_between_users(graph, BLOCK, threads)
+        users.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(items), "users": statistics.median(users), "peak": peak}
+
+
+def measure_stage(stage: str, folder: Path) -> dict[str, Any]:
+    """Seconds and peak memory of a whole stage in a folder that holds its inputs."""
+    os.chdir(folder)
+    began = time.perf_counter()
+    if stage == "build_graph":
+        from stages.build_graph import work as build
+
+        build(BUILD)
+    else:
+        from stages.shortest_paths import work as search
+
+        search(ShortestPathsParams(block=BLOCK, threads=THREADS, clip=6, damping=1.0))
+    return {"seconds": time.perf_counter() - began, "peak": peak_mb()}
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss may be inherited from the parent
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def in_process(*arguments: object) -> dict[str, Any] | str:
+    """Run one measurement in a fresh process; a message if it fails."""
+    command = [sys.executable, "-m", "bench.distances", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
+    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return value
+
+
+# ---------------------------------------------------------------- the two parts
+def compare(say: Callable[[str], None], folder: Path) -> None:
+    """Ours and every peer at the size of Amazon Beauty."""
+    title, n_users, n_items, frame = beauty()
+    graph = graph_of(n_users, n_items, frame)
+    (folder / "graph").mkdir()
+    graph.save(folder / "graph")
+    say("## Side by side\n")
+    say(f"Graph: {title}: {n_users:,} users, {n_items:,} items, {graph.n_edges:,} edges.\n")
+    ours = {}
+    for threads in (1, THREADS):
+        (folder / "ours").mkdir(exist_ok=True)
+        result = in_process("--measure", "ours", "--threads", threads, "--folder", folder)
+        if isinstance(result, str):
+            raise SystemExit(f"error: ours failed: {result}")
+        ours[threads] = result
+    best = ours[THREADS]
+    say("| method | sources run | items to all nodes, s | ratio | all to all, s | ratio | peak MB |")
+    say("| --- | --- | --- | --- | --- | --- | --- |")
+    for threads, result in ours.items():
+        seconds, every = result["seconds"], result["seconds"] + result["users"]
+        say(
+            f"| ours, {threads} thread{'s' * (threads > 1)} | all | {seconds:.2f} | {seconds / best['seconds']:.1f} | "
+            f"{every:.2f} | {every / (best['seconds'] + best['users']):.1f} | {result['peak']:.0f} |"
+        )
+    missing = []
+    for name, (_, package, _, size) in PEERS.items():
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+            continue
+        peer = run_whole(name, graph, folder) if size == 0 else run_sample(name, graph, folder, size)
+        if isinstance(peer, str):
+            say(f"| {name} | {peer} | | | | | |")
+            continue
+        items, every, peak = peer
+        say(
+            f"| {name} {version} | {size or 'all'} | {items:.1f} | {items / best['seconds']:.0f} | {every:.1f} | "
+            f"{every / (best['seconds'] + best['users']):.0f} | {peak:.0f} |"
+        )
+    say(
+        f"\nRatios are to ours with {THREADS} threads. Peers that run on a sample have their time multiplied up to all "
+        "sources, and their distances on the sample of items equal ours; `distance_matrix` takes no choice of sources, "
+        "so that its first time is its second pro rata. Ours writes the first kind to disk (one byte a pair) and only "
+        "counts the distances between users, which no prompt asks for; peers keep their results in memory, and the "
+        "making of their graph is not counted. rustworkx's `distance_matrix` and networkit run in parallel."
+    )
+    for package in sorted(set(missing)):
+        say(f"\nNot installed, left out: {package} (`pip install -e .[bench]`).")
+
+
+def run_sample(name: str, graph: Graph, folder: Path, size: int) -> tuple[float, float, float] | str:
+    """Seconds from all items and from all nodes, multiplied up from samples, and peak MB; checks the distances."""
+    n_nodes = graph.n_users + graph.n_items
+    rng = np.random.default_rng(7)
+    items = np.sort(rng.permutation(graph.n_items)[:size])
+    found = []
+    for sources in (items + graph.n_users, np.sort(rng.permutation(n_nodes)[:size])):
+        np.save(folder / "sources.npy", sources)
+        result = in_process("--measure", name, "--folder", folder)
+        if isinstance(result, str):
+            return f"failed: {result}"
+        found.append(result)
+    ours = [np.load(folder / f"ours/{file}.npy", mmap_mode="r")[:, items] for file in ("user_item", "item_item")]
+    expected = np.bincount(np.concatenate(ours).ravel(), minlength=UNREACHABLE + 1)
+    if dict(found[0]["counts"]) != {hops: count for hops, count in enumerate(expected.tolist()) if count}:
+        raise SystemExit(f"error: {name} finds other distances than ours")
+    per_source = [result["seconds"] / len(items) for result in found]
+    return per_source[0] * graph.n_items, per_source[1] * n_nodes, max(result["peak"] for result in found)
+
+
+def run_whole(name: str, graph: Graph, folder: Path) -> tuple[float, float, float] | str:
+    """The same for a method that takes no choice of sources: the items' share is pro rata."""
+    n_nodes = graph.n_users + graph.n_items
+    if 10 * n_nodes**2 > available_bytes():
+        return f"not run: its matrix takes {8 * n_nodes**2 / 1e9:.1f} GB"
+    np.save(folder / "sources.npy", np.arange(n_nodes))
+    result = in_process("--measure", name, "--folder", folder)
+    if isinstance(result, str):
+        return f"failed: {result}"
+    return result["seconds"] * graph.n_items / n_nodes, result["seconds"], result["peak"]
+
+
+def scale(say: Callable[[str], None], folder: Path) -> None:
+    """Both stages, whole, at the largest synthetic size."""
+    title, n_users, n_items, frame = largest()
+    clean = folder / "data/clean"
+    clean.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    pl.DataFrame({"user": range(n_users)}).write_parquet(clean / "users.parquet")
+    names = pl.Series([f"Brand {number}" for number in rng.integers(n_items // 10, size=n_items)])
+    kinds = pl.Series([[f"Category {number}"] for number in rng.integers(190, size=n_items)])
+    pl.DataFrame({"item": range(n_items), "brand": names, "categories": kinds}).write_parquet(clean / "items.parquet")
+    frame.write_parquet(clean / "train.parquet")
+    say("## The largest synthetic scale\n")
+    say(f"Graph: {title}: {n_users:,} users, {n_items:,} items, {len(frame):,} edges. {THREADS} threads.\n")
+    say("| stage | seconds | peak resident MB | written MB |")
+    say("| --- | --- | --- | --- |")
+    for stage, target in (("build_graph", "graph"), ("shortest_paths", "distances")):
+        result = in_process("--measure", stage, "--folder", folder)
+        if isinstance(result, str):
+            raise SystemExit(f"error: {stage} failed: {result}")
+        written = sum(file.stat().st_size for file in (folder / "data" / target).iterdir()) / 1e6
+        say(f"| {stage} | {result['seconds']:.1f} | {result['peak']:.0f} | {written:,.0f} |")
+    summary = json.loads((folder / "data/distances/summary.json").read_text())
+    for pairs in ("user_item_pairs", "item_item_pairs"):
+        total = sum(summary[pairs].values())
+        shares = (f"{hops}: {count / total:.2%}" for hops, count in summary[pairs].items())
+        say(f"\n{pairs.replace('_', '-', 1).replace('_', ' ')} by hops: " + ", ".join(shares) + ".")
+
+
+def available_bytes() -> int:
+    """Memory that is free to use, as far as the system tells."""
+    found = (
+        re.findall(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text()) if sys.platform == "linux" else []
+    )
+    return int(found[0]) * 1024 if found else 1 << 62
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", action="store_true", help="the stages at the largest synthetic scale instead")
+    parser.add_argument("--report", type=Path, help="Markdown file: this run's part of it is replaced")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure in ("build_graph", "shortest_paths"):
+        print(json.dumps(measure_stage(options.measure, options.folder)))
+        return
+    if options.measure:
+        graph = Graph.load(options.folder / "graph")
+        if options.measure == "ours":
+            print(json.dumps(measure_ours(graph, options.threads, options.folder / "ours")))
+        else:
+            sources = np.load(options.folder / "sources.npy").tolist()
+            print(json.dumps(measure_peer(options.measure, graph, sources)))
+        return
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    with tempfile.TemporaryDirectory() as folder:
+        (scale if options.scale else compare)(say, Path(folder))
+    say(f"\nPython {platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores.")
+    if options.report:
+        write_part(options.report, "\n".join(lines) + "\n")
+
+
+def write_part(report: Path, part: str) -> None:
+    """Replace the section of the same heading, or add it."""
+    text = report.read_text(encoding="utf-8") if report.exists() else "# Hop distances: `python -m bench.distances`\n"
+    heading = part.splitlines()[0]
+    sections = [section for section in re.split(r"(?m)^(?=## )", text) if not section.startswith(heading)]
+    report.parent.mkdir(parents=True, exist_ok=True)
+    body = sorted(section.strip() for section in [*sections[1:], part])
+    report.write_text("\n\n".join([sections[0].strip(), *body]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
