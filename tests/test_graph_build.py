@@ -1,6 +1,9 @@
 """The train-only graph: its arrays, its groups, its summary, its files; and both graph stages end to end."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +240,17 @@ def test_a_failed_stage_leaves_what_was_there(clean: Path) -> None:
         paths_stage.work(PATHS)
     assert sha256_of("data/distances") == before
     assert sorted(path.name for path in Path("data").iterdir()) == ["clean", "distances", "graph"]
+
+
+def test_full_disk_is_one_clear_error(clean: Path) -> None:
+    build_stage.work(PARAMS)
+    # A limit on the size of files fails the same write as a full disk, without the need to fill one.
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (130, 130))\n"
+        "from stages import shortest_paths; from symbiosis.graph.params import ShortestPathsParams\n"
+        "shortest_paths.work(ShortestPathsParams(block=64, threads=2, clip=6, damping=1.0))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert "InputError: no room left while writing data/distances" in done.stderr.splitlines()[-1]
+    assert sorted(path.name for path in Path("data").iterdir()) == ["clean", "graph"]
