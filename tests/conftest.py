@@ -1,9 +1,11 @@
 """A small pipeline in a git and DVC repository of its own, for tests of flows and tracking."""
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from symbiosis.telemetry import switch_telemetry_off
 ROOT = Path(__file__).resolve().parents[1]
 
 switch_telemetry_off()
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-")  # read when prefect is imported
+atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 # The small pipeline's stages read keys of the real params.yaml, so that its validation holds for them too.
