@@ -18,6 +18,7 @@ from symbiosis.errors import InputError
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.model import GraphGPT2, load_pretrained, scratch_config
 from symbiosis.recommender.params import PretrainParams
+from symbiosis.recommender.prompts import PHRASES
 from symbiosis.recommender.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.training import Row
 
@@ -70,7 +71,9 @@ def untrained(
     """
     if params.base_model == "scratch":
         small = params.scratch
-        tokenizer = train_tokenizer([*documents["prompt"], *documents["text"]], small.vocabulary)
+        # Each user is asked for once: the phrases of fine-tuning count as often, so that they become few tokens.
+        texts = [*documents["prompt"], *documents["text"], *PHRASES * n_users]
+        tokenizer = train_tokenizer(texts, small.vocabulary)
         words = tokenizer.get_vocab_size()
         config = scratch_config(words, small.width, small.layers, small.heads, params.maximum_length, params.dropout)
         return GraphGPT2(config, n_users, n_items), Vocabulary(tokenizer, n_users, n_items)

@@ -12,6 +12,9 @@ import numpy as np
 
 from symbiosis.recommender.tokens import Vocabulary
 
+PHRASES = (" has interacted with", ". The user will interact with:")
+"""The words of the prompt: between user and items, and after the items."""
+
 
 class Prompts:
     """Makes rows of prompts.
@@ -26,7 +29,7 @@ class Prompts:
 
     def __init__(self, vocabulary: Vocabulary, maximum_items: int) -> None:
         self.vocabulary, self.maximum_items = vocabulary, maximum_items
-        self._middle, self._question = vocabulary.encode([" has interacted with", ". The user will interact with:"])
+        self._middle, self._question = vocabulary.encode(PHRASES)
 
     @property
     def overhead(self) -> int:
