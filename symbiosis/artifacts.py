@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,17 +53,31 @@ def staged(*targets: Path | str) -> Iterator[tuple[Path, ...]]:
             if final.is_dir() and not final.is_symlink():
                 shutil.rmtree(final)
             path.replace(final)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
+    except Exception as error:
+        if (number := _os_error(error)) in _NO_ROOM:
             names = ", ".join(map(str, finals))
             raise InputError(
-                f"no room left while writing {names} ({error.strerror}): nothing was written; "
+                f"no room left while writing {names} ({os.strerror(number)}): nothing was written; "
                 "free some disk space and run again"
             ) from error
         raise
     finally:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _os_error(error: Exception) -> int:
+    """Return the operating system's error number, 0 if there is none.
+
+    Libraries written in Rust (polars, safetensors) raise exceptions of their own and tell the number in the message;
+    numpy tells only that it could not write all.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if re.search(r"\d+ requested and \d+ written", str(error)):
+        return errno.ENOSPC
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
 
 
 def _flush(path: Path) -> None:
