@@ -36,9 +36,7 @@ def places(ranking: np.ndarray, held_out: csr_array, k: int) -> np.ndarray:
     """
     n_users, n_items = held_out.shape
     if len(ranking) != n_users or ranking.shape[1] < min(k, n_items):
-        raise ValueError(
-            f"a ranking of shape {ranking.shape} cannot tell the first {k} of {n_items} for {n_users} users"
-        )
+        raise ValueError(f"a ranking {ranking.shape} cannot tell the first {k} of {n_items} items for {n_users} users")
     users = np.repeat(np.arange(n_users), np.diff(held_out.indptr))
     found = ranking[users, :k] == held_out.indices[:, None]
     return np.where(found.any(axis=1), found.argmax(axis=1), k)
