@@ -15,6 +15,7 @@ from typing import IO, Literal
 
 from symbiosis.telemetry import TELEMETRY_OFF
 
+CHILD = Path(__file__).with_name("child.py")
 Outcome = Literal["ran", "restored", "unchanged"]
 
 _OUTCOMES: dict[str, Outcome] = {
@@ -88,8 +89,7 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
     StageError
         The stage failed; the message ends with its last lines.
     """
-    dvc = [sys.executable, str(Path(__file__).with_name("child.py"))]
-    command = [*dvc, "repro", "--single-item", stage, *(["--force"] if force else [])]
+    command = [sys.executable, str(CHILD), "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
     environment = TELEMETRY_OFF | os.environ
     environment |= {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),

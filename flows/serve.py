@@ -1,0 +1,177 @@
+"""Prefect server and worker and the MLflow UI on this machine's loopback address.  Run it:  make serve
+
+Waits until all answer, deploys what prefect.yaml says, prints the two addresses; Ctrl-C stops everything. Ports:
+PREFECT_SERVER_API_PORT and MLFLOW_PORT, or the options.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from flows.repro import CHILD, end_group
+from flows.workspace import top
+from symbiosis.errors import InputError
+from symbiosis.telemetry import TELEMETRY_OFF
+from symbiosis.tracking.store import tracking_uri, without_credentials
+
+HOST, POOL = "127.0.0.1", "symbiosis"
+PATIENCE_SECONDS = 180.0
+
+
+class Services:
+    """Processes that live as long as this one.
+
+    Parameters
+    ----------
+    root
+        Their working directory.
+    environment
+        Theirs, too.
+    """
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.root, self.environment = root, environment
+        self.logs = root / ".prefect" / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a module with arguments in a process group of its own, its output in a log file."""
+        with (self.logs / f"{name}.log").open("wb") as log:
+            self.running[name] = subprocess.Popen(
+                [sys.executable, str(CHILD), *arguments],
+                cwd=self.root,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def run(self, *arguments: str) -> None:
+        """Run a module to its end.
+
+        Raises
+        ------
+        InputError
+            It failed; with its last lines.
+        """
+        command = [sys.executable, str(CHILD), *arguments]
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            last = (done.stdout + done.stderr).strip().splitlines()[-15:]
+            raise InputError("\n".join([f"`{' '.join(arguments)}` failed:", *last]))
+
+    def check(self) -> None:
+        """Make sure that everything still runs.
+
+        Raises
+        ------
+        InputError
+            Something has ended; with its last lines.
+        """
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                last = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+                raise InputError("\n".join([f"{name} ended with status {process.returncode}:", *last]))
+
+    def wait_for(self, name: str, url: str) -> None:
+        """Wait until an address answers.
+
+        Raises
+        ------
+        InputError
+            It did not in time, or something has ended.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.3)
+        raise InputError(f"{name} did not answer at {url} in {PATIENCE_SECONDS:.0f} s; see {self.logs}/{name}.log")
+
+    def stop(self) -> None:
+        """End everything, the newest first."""
+        for name in reversed(list(self.running)):
+            end_group(self.running.pop(name))
+
+
+def serve(prefect_port: int, mlflow_port: int) -> None:
+    """Run until interrupted.
+
+    Raises
+    ------
+    InputError
+        A port is taken, or a service does not start or ends.
+    """
+    root = top()
+    api = f"http://{HOST}:{prefect_port}/api"
+    own = {
+        "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(root / ".prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_UI_API_URL": api,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluation jobs that nothing here uses; saves a GB of workers
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    store = tracking_uri(root)
+    local_store = store is not None and not store.startswith(("http:", "https:"))
+    for name, port in (("PREFECT_SERVER_API_PORT", prefect_port), ("MLFLOW_PORT", mlflow_port)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                raise InputError(f"port {port} is taken: choose another with {name}=...") from None
+    services = Services(root, TELEMETRY_OFF | os.environ | own)
+    try:
+        services.start("prefect-server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
+        if local_store:
+            network = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
+            places = ["--backend-store-uri", str(store), "--artifacts-destination", (root / "mlartifacts").as_uri()]
+            services.start("mlflow", "mlflow", "server", *network, *places)
+        services.wait_for("prefect-server", f"{api}/health")
+        services.run("prefect", "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        services.run("prefect", "--no-prompt", "work-pool", "set-concurrency-limit", POOL, "1")
+        services.run("prefect", "--no-prompt", "deploy", "--all")
+        services.start("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--limit", "1")
+        if local_store:
+            services.wait_for("mlflow", f"http://{HOST}:{mlflow_port}/health")
+        print(f"Prefect  http://{HOST}:{prefect_port}", flush=True)
+        shown = f"http://{HOST}:{mlflow_port}" if local_store else without_credentials(store or "switched off")
+        print(f"MLflow   {shown}", flush=True)
+        print(f"logs in {services.logs}; Ctrl-C stops everything", flush=True)
+        while True:
+            time.sleep(1)
+            services.check()
+    finally:
+        services.stop()
+
+
+def main() -> None:
+    """Read the ports and serve."""
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    environment = os.environ.get
+    parser.add_argument("--prefect-port", type=int, default=environment("PREFECT_SERVER_API_PORT") or 4200)
+    parser.add_argument("--mlflow-port", type=int, default=environment("MLFLOW_PORT") or 5000)
+    chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        serve(chosen.prefect_port, chosen.mlflow_port)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+if __name__ == "__main__":
+    main()
