@@ -5,7 +5,7 @@ import re
 
 MAXIMUM_CATEGORY_CHARACTERS = 60
 
-_TAG = re.compile(r"<[^<>]*>")
+_TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
 _CUT_TAG = re.compile(r"<[A-Za-z/!?][^<>]*$")  # a tag that the record's end cuts off
 _NOT_A_TITLE = re.compile(r"/>|\bgetTime\(|\bfunction\s*\(|\bvar [A-Za-z_]+ ?=")  # the tail of a tag, or a script
 _BY = re.compile(r"^by\s+(?=\S)")
