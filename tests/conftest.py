@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from flows.overrides import override
 from symbiosis.telemetry import switch_telemetry_off
@@ -16,6 +17,8 @@ from symbiosis.telemetry import switch_telemetry_off
 ROOT = Path(__file__).resolve().parents[1]
 
 switch_telemetry_off()
+settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+settings.load_profile("patient")
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-")  # read when prefect is imported
 atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
