@@ -13,7 +13,7 @@ def work(params: EmbedQueriesParams) -> None:
     """Write data/embeddings: queries.npy, one row per query, and the encoder's manifest."""
     texts = pl.read_parquet("data/routing/queries.parquet", columns=["query_text"])["query_text"].to_list()
     model = load(params.encoder, params.maximum_tokens, params.revision)
-    vectors = embed(model, texts, params.batch)
+    vectors = embed(model, texts, params.batch, params.precision)
     with staged("data/embeddings") as (folder,):
         folder.mkdir()
         np.save(folder / "queries.npy", vectors)
@@ -23,6 +23,7 @@ def work(params: EmbedQueriesParams) -> None:
                 "encoder": params.encoder,
                 "dimension": vectors.shape[1],
                 "maximum_tokens": params.maximum_tokens,
+                "precision": params.precision,
                 "weights_sha256": weights_sha256(model),
             },
         )

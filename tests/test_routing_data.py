@@ -49,6 +49,10 @@ def outputs() -> dict[str, str]:
     return {name: hashlib.sha256(Path(f"data/routing/{name}.parquet").read_bytes()).hexdigest() for name in OUTPUTS}
 
 
+def mean(frame: pl.DataFrame, column: str) -> float:
+    return float(frame[column].to_numpy().mean())
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -96,10 +100,10 @@ def test_a_router_that_knows_the_domain_beats_the_best_single_llm_at_lower_cost(
     rng = np.random.default_rng(0)
     matrix = test.sort("query_id", "llm")["quality"].to_numpy().reshape(-1, len(synthetic.LLMS))
     random = matrix[np.arange(len(matrix)), rng.integers(matrix.shape[1], size=len(matrix))].mean()
-    assert chosen["quality"].mean() > alone["quality"].mean() + 0.04
-    assert chosen["cost_usd"].mean() < 0.6 * alone["cost_usd"].mean()
-    assert random < alone["quality"].mean() - 0.1
-    assert matrix.max(axis=1).mean() > chosen["quality"].mean() + 0.05
+    assert mean(chosen, "quality") > mean(alone, "quality") + 0.04
+    assert mean(chosen, "cost_usd") < 0.6 * mean(alone, "cost_usd")
+    assert random < mean(alone, "quality") - 0.1
+    assert matrix.max(axis=1).mean() > mean(chosen, "quality") + 0.05
 
 
 def test_the_text_tells_the_difficulty_partly() -> None:
@@ -278,7 +282,7 @@ def outcomes(
 
 
 def described(frame: pl.DataFrame, **changes: Any) -> dict[str, Any]:
-    settings = {"prices": {}, "price_tolerance": 0.15, "speeds": {}, "speed_classes": CLASSES} | changes
+    settings: dict[str, Any] = {"prices": {}, "price_tolerance": 0.15, "speeds": {}, "speed_classes": CLASSES} | changes
     rows = llms.describe(frame, **settings).to_dicts()
     assert len(rows) == 1
     return rows[0]

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -84,19 +84,35 @@ def _missing(encoder: str, reason: Exception | str) -> InputError:
     )
 
 
-def embed(model: "SentenceTransformer", texts: Sequence[str], batch: int) -> np.ndarray:
+def embed(
+    model: "SentenceTransformer",
+    texts: Sequence[str],
+    batch: int,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> np.ndarray:
     """Embed texts, longest first, so that a batch holds texts of like length.
+
+    Parameters
+    ----------
+    model
+        As `load` returns it.
+    texts
+        Any length; an empty text has an embedding too.
+    batch
+        Texts at once.
+    precision
+        Of the matrix products. With bfloat16 a text's embedding depends on its batch in the third digit.
 
     Returns
     -------
     numpy.ndarray
         (len(texts), dimension) float32, each row of length 1, in the order of `texts`.
     """
-    vectors: np.ndarray = model.encode(
-        list(texts), batch_size=batch, show_progress_bar=True, convert_to_numpy=True, normalize_embeddings=True
-    )
-    # The library normalises in the model's own precision.
-    vectors = vectors.astype(np.float32)
+    import torch
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        encoded = model.encode(list(texts), batch_size=batch, show_progress_bar=True, convert_to_numpy=True)
+    vectors: np.ndarray = encoded.astype(np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or (norms == 0).any():
         raise InputError(

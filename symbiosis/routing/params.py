@@ -1,6 +1,6 @@
 """Params of the routing stages."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -73,12 +73,28 @@ class EmbedQueriesParams(StageParams):
     revision: str | None
     maximum_tokens: int = Field(ge=8)
     batch: int = Field(ge=1)
+    precision: Literal["float32", "bfloat16"]
+
+
+class ForestParams(StageParams):
+    """Size of each random forest."""
+
+    trees: int = Field(ge=30)
+    minimum_leaf: int = Field(ge=1)
 
 
 class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
     seed: int = Field(ge=0)
+    predictor: Literal["linear", "forest"]
+    tags: Literal["none", "domain", "subdomain", "clusters"]
+    minimum_tag: int = Field(ge=1)
+    clusters: int = Field(ge=2)
+    dimension: int = Field(ge=1)
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    forest: ForestParams
+    calibration: Literal["none", "platt", "isotonic"]
 
 
 class OnlineReplayParams(StageParams):
