@@ -143,7 +143,7 @@ def _goods(rng: np.random.Generator, count: int) -> Goods:
     category = np.repeat(np.arange(categories), sizes)
     rank = np.concatenate([rng.permutation(size) for size in sizes])
     share = rng.dirichlet(np.full(categories, 4.0))[category]
-    weight = share / (rank + 3.0) ** 0.8
+    weight = share / (rank + 2.0)
     brands = int(np.clip(round(count / departments / 12), 3, BRANDS))
     of_brand = 1 / (np.arange(brands) + 2.0)
     return Goods(
