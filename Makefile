@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help repro test lint serve clean
+.PHONY: help repro flow serve test lint clean
 help:
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
@@ -15,10 +15,21 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $@
 
-repro: .venv/.installed ## install, run the pipeline on the embedded data, print the results
+repro: .venv/.installed ## install, run the pipeline on the embedded data (CONFIG=NAME: on that of configs/NAME.yaml), print the results
+ifdef CONFIG
+	python -m flows.configuration $(CONFIG) $(if $(DIRTY),--dirty)
+else
 	python -m symbiosis.params
 	dvc repro
 	python -m symbiosis.results
+	-python -m symbiosis.tracking
+endif
+
+flow: .venv/.installed ## the same as a Prefect flow (ARGS="--help")
+	python -m flows.pipeline $(ARGS)
+
+serve: .venv/.installed ## Prefect server and worker and MLflow on loopback, deployed on schedule
+	python -m flows.serve
 
 lint: .venv/.installed ## format, style, types and layering
 	ruff format --check .

@@ -20,7 +20,7 @@ def stage_graph(root: Path) -> dict[str, tuple[str, ...]]:
 
     try:
         with Repo(str(root)) as repo:
-            graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.addressing)
+            graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.name)
             if not graph:
                 raise InputError(f"there are no stages in {root}/dvc.yaml")
             place = {stage: number for number, stage in enumerate(graph)}  # as they stand in dvc.yaml

@@ -42,8 +42,8 @@ def alive(pid: int) -> bool:
 # ------------------------------------------------------------------ graph
 
 
-def test_graph(stub: Path) -> None:
-    """Matrix stages are resolved; every stage comes after what it needs."""
+def test_graph(stub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix stages are resolved; every stage comes after what it needs; the names are the same in every folder."""
     graph = stage_graph(stub)
     assert graph == {
         "download": (),
@@ -54,6 +54,9 @@ def test_graph(stub: Path) -> None:
         "router": (),
     }
     assert list(graph) == ["download", "baseline@a", "baseline@b", "train", "evaluate", "router"]
+    (stub / "data").mkdir()
+    monkeypatch.chdir(stub / "data")
+    assert stage_graph(stub) == graph
     assert list(select(graph, [])) == list(graph)
     assert list(select(graph, ["router"])) == ["router"]
     assert list(select(graph, ["train"])) == ["download", "train"]

@@ -16,8 +16,8 @@ from flows.overrides import override
 from symbiosis.errors import InputError
 from symbiosis.tracking.live import live_run
 from symbiosis.tracking.publish import publish
-from symbiosis.tracking.state import read_state
-from symbiosis.tracking.store import flatten, metric_name, numbers, tracking_uri, without_credentials
+from symbiosis.tracking.state import flatten, read_state
+from symbiosis.tracking.store import metric_name, numbers, tracking_uri, without_credentials
 
 
 def runs(uri: str) -> list[Run]:
@@ -57,6 +57,7 @@ def test_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert tracking_uri() == expected
     assert tracking_uri(tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp123") == expected
+    assert tracking_uri(tmp_path / ".runs" / "scientific18") == expected
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
     assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host:1/x")

@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 
 from symbiosis.errors import InputError
-from symbiosis.tracking.store import flatten
 
 
 @dataclass(frozen=True)
@@ -138,6 +137,23 @@ def read_state(root: Path, revision: str | None = None) -> State:
         else:
             stages.append(stage)
     return State(hashlib.sha256(lock).hexdigest(), stages, unreadable, _tags(root, revision))
+
+
+def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """Flatten nested mappings to dotted keys; lists stay whole.
+
+    Examples
+    --------
+    >>> flatten({"ease": {"recall@20": 0.5, "l2": [1, 2]}, "users": 3})
+    {'ease.recall@20': 0.5, 'ease.l2': [1, 2], 'users': 3}
+    """
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        name: leaf
+        for key, inner in value.items()
+        for name, leaf in flatten(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def _stage(name: str, entry: dict[str, Any], definition: dict[str, Any], files: _Files) -> StageState | None:

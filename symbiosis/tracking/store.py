@@ -19,14 +19,12 @@ if TYPE_CHECKING:
 def workspace(root: Path | str | None = None) -> Path:
     """Return the top of the repository that owns the records.
 
-    DVC runs queued experiments in copies below ``.dvc/tmp/exps``; their records belong to the repository itself.
+    Queued DVC experiments run in copies below ``.dvc/tmp/exps``, named configurations below ``.runs``; their records
+    belong to the repository itself.
     """
     folder = Path(root or os.environ.get("DVC_ROOT") or ".").resolve()
-    parts = folder.parts
-    for i in range(len(parts) - 2):
-        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
-            return Path(*parts[:i])
-    return folder
+    owner = re.split(r"/(?:\.dvc/tmp/exps|\.runs)/", folder.as_posix(), maxsplit=1)[0]
+    return Path(owner)
 
 
 def tracking_uri(root: Path | str | None = None) -> str | None:
@@ -53,23 +51,6 @@ def explain(error: Exception) -> str:
 def metric_name(name: str) -> str:
     """Return the name as MLflow allows it: ``recall@20`` becomes ``recall_at_20``."""
     return re.sub(r"[^/\w.\- :]", "_", name.replace("@", "_at_"))
-
-
-def flatten(value: object, prefix: str = "") -> dict[str, object]:
-    """Flatten nested mappings to dotted keys; lists stay whole.
-
-    Examples
-    --------
-    >>> flatten({"ease": {"recall@20": 0.5, "l2": [1, 2]}, "users": 3})
-    {'ease.recall@20': 0.5, 'ease.l2': [1, 2], 'users': 3}
-    """
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        name: leaf
-        for key, inner in value.items()
-        for name, leaf in flatten(inner, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
 
 
 def numbers(values: dict[str, object]) -> dict[str, float]:
