@@ -98,7 +98,8 @@ def top_items(
         keys[np.repeat(np.arange(len(keys)), lengths), excluded.indices[inside]] = _EXCLUDED
         keys.partition(n_items - places, axis=1)
         best = np.sort(keys[:, n_items - places :], axis=1)[:, ::-1]
-        items = item_at[np.searchsorted(ring, best.astype(np.uint32) - turns[rows, None]) % n_items]
+        back = (best.astype(np.uint32) - turns[rows, None]).astype(np.uint64)
+        items = item_at[(back * n_items + (_RING - 1)) // _RING % n_items]
         ranking[rows, :places] = np.where(best == _EXCLUDED, NONE, items)
     return ranking
 
