@@ -40,7 +40,7 @@ from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 BEAUTY = (22_363, 12_101, 198_502)
 LARGEST = (95_421, 32_180, 834_514)
 THREADS = 2
-BLOCK = 4096
+BLOCK = 2048
 BUILD = BuildGraphParams(minimum_group=2, maximum_group_share=0.5)
 
 Search = Callable[[Sequence[int]], Any]

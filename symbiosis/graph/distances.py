@@ -35,7 +35,8 @@ class HopDistances:
     Attributes
     ----------
     user_item, item_item
-        uint8 of shapes (users, items) and (items, items), memory-mapped and read-only; 255 without a path.
+        uint8 of shapes (users, items) and (items, items), memory-mapped and read-only; 255 without a path. Stored
+        item by item: the distances of one item to all users lie together, those of one user do not.
     connectivity
         The score R of each distance; float32 of shape (256,).
     """
@@ -147,26 +148,31 @@ class _Reached:
                     self.planes[plane] |= new
         return count > 0
 
-    def rows(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the first row and the distances, uint8 of shape (rows, sources), of some rows at a time."""
-        for start in range(0, len(self.bits), size):
-            part = slice(start, start + size)
-            steps = np.zeros(self.bits[part].size * 8, dtype=np.uint64)
-            for plane in reversed(self.planes):
-                steps <<= 1  # eight pairs to a word: no step exceeds 127, so that none spills into the next
-                steps |= _unpack(plane[part])
-            steps <<= 1
-            steps |= np.uint64(0x0101010101010101 * self.first_distance)
-            unreached = ~self.bits[part]
-            if unreached.any():
-                steps |= _unpack(unreached) * np.uint64(UNREACHABLE)
-            yield start, steps.view(np.uint8).reshape(len(unreached), -1)
+    def distances(self) -> Iterator[np.ndarray]:
+        """Yield the distances from eight sources at a time: uint8 of shape (8, nodes), overwritten by the next."""
+        steps, bit = (np.empty((8, len(self.bits)), dtype=np.uint8) for _ in range(2))
+        for word in range(self.bits.shape[1]):
+            planes = [_bytes_by_source(plane[:, word]) for plane in reversed(self.planes)]
+            unreached = ~_bytes_by_source(self.bits[:, word])
+            for eight in range(8):
+                steps[:] = 0
+                for plane in planes:
+                    np.not_equal(plane[eight] & _EIGHT_BITS, 0, out=bit.view(bool))
+                    np.add(steps, steps, out=steps)
+                    np.bitwise_or(steps, bit, out=steps)
+                np.add(steps, steps, out=steps)
+                np.bitwise_or(steps, self.first_distance, out=steps)
+                if unreached[eight].any():
+                    steps[(unreached[eight] & _EIGHT_BITS) != 0] = UNREACHABLE
+                yield steps
 
 
-def _unpack(bits: np.ndarray) -> np.ndarray:
-    """One byte per bit, in the order of the sources, as words of eight."""
-    little = bits.astype("<u8", copy=False).view(np.uint8)
-    return np.unpackbits(little.reshape(-1), bitorder="little").view(np.uint64)
+_EIGHT_BITS = (1 << np.arange(8, dtype=np.uint8))[:, None]
+
+
+def _bytes_by_source(words: np.ndarray) -> np.ndarray:
+    """Turn one word per node into one row of bytes per eight sources: uint8 of shape (8, nodes)."""
+    return np.ascontiguousarray(words.astype("<u8").view(np.uint8).reshape(len(words), 8).T)
 
 
 class _Search:
@@ -200,8 +206,9 @@ class _Search:
 def write_distances(graph: Graph, folder: Path, block: int, threads: int) -> tuple[Counter[int], Counter[int]]:
     """Search from every item and write ``user_item.npy`` and ``item_item.npy``, block by block.
 
-    Neither matrix is ever held in memory: each thread needs about ``(users + items) * block`` bytes. The files do not
-    depend on `block` and `threads`.
+    Neither matrix is ever held in memory: each thread needs about ``(users + items) * block`` bytes. Both are stored
+    item by item, in the order in which the search finds them (Fortran order for user-item), so that they are written
+    from beginning to end. The files do not depend on `block` and `threads`.
 
     Parameters
     ----------
@@ -234,19 +241,20 @@ def write_distances(graph: Graph, folder: Path, block: int, threads: int) -> tup
         (folder / "item_item.npy").open("wb") as item_file,
         ThreadPoolExecutor(threads) as pool,
     ):
-        files = [(item_file, _write_header(item_file, (n_items, n_items)))]
-        files.append((user_file, _write_header(user_file, (graph.n_users, n_items))))
+        item_start = _write_header(item_file, (n_items, n_items))
+        user_start = _write_header(user_file, (graph.n_users, n_items))
 
         def work(first: int) -> tuple[Counter[int], Counter[int]]:
-            sides = search(first, min(first + block, n_items))
-            for side, (file, header) in zip(sides, files, strict=True):
-                _write_columns(file, header, side, first, n_items)
-            return sides[0].counts, sides[1].counts
+            last = min(first + block, n_items)
+            items, users = search(first, last)
+            _write_sources(item_file, item_start, items, first, last)
+            _write_sources(user_file, user_start, users, first, last)
+            return items.counts, users.counts
 
         starts = range(0, n_items, block)
-        for near, far in tqdm(pool.map(work, starts), total=len(starts), desc="shortest paths", unit="block"):
-            item_item += near
-            user_item += far
+        for items, users in tqdm(pool.map(work, starts), total=len(starts), desc="shortest paths", unit="block"):
+            item_item += items
+            user_item += users
     return user_item, item_item
 
 
@@ -264,23 +272,20 @@ def distances_between_users(graph: Graph, block: int, threads: int) -> Counter[i
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, int]) -> int:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": True, "shape": shape})
     file.flush()
     return file.tell()
 
 
-def _write_columns(file: BinaryIO, header: int, reached: _Reached, first: int, n_columns: int) -> None:
-    """Write the columns from `first` on, row by row at their places.
+def _write_sources(file: BinaryIO, start: int, reached: _Reached, first: int, last: int) -> None:
+    """Write the distances from the sources ``first .. last - 1``, one source after the other, at their place.
 
     Plain writes and not a memory map: mapped pages would count as this process's memory, and a full disk would end it
     by a signal in place of an error.
     """
-    width = min(reached.bits.shape[1] * WORD, n_columns - first)
-    for start, distances in reached.rows(max(1, (1 << 18) // (reached.bits.shape[1] * WORD))):
-        data, stride = distances.reshape(-1).data, distances.shape[1]
-        for row in range(len(distances)):
-            part = data[row * stride : row * stride + width]
-            place = header + (start + row) * n_columns + first
-            while part:
-                written = os.pwrite(file.fileno(), part, place)
-                part, place = part[written:], place + written
+    place, end = start + first * len(reached.bits), start + last * len(reached.bits)
+    for distances in reached.distances():
+        data = distances.reshape(-1).data[: max(0, end - place)]
+        while data:
+            written = os.pwrite(file.fileno(), data, place)
+            data, place = data[written:], place + written
