@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 import urllib.request
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,7 +24,7 @@ from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
-from prefect.states import State  # noqa: E402
+from prefect.states import Completed, State  # noqa: E402
 
 from flows.dag import select, stage_graph  # noqa: E402
 from flows.overrides import override, parse  # noqa: E402
@@ -56,10 +57,10 @@ def may_heal(_task: Any, _task_run: Any, state: State) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def run_stage(stage: str, root: str, force: bool) -> dict[str, Any]:
-    """Bring one stage up to date and tell how."""
+def run_stage(stage: str, root: str, force: bool) -> State:
+    """Bring one stage up to date; the name of the final state tells how: Ran, Restored or Unchanged."""
     done = reproduce(stage, Path(root), get_run_logger().info, force=force)
-    return {"outcome": done.outcome, "seconds": done.seconds}
+    return Completed(name=done.outcome.capitalize(), message=f"{done.seconds} s")
 
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
@@ -121,23 +122,25 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
             logger.info("changed params: %s", ", ".join(f"{k}: {old} -> {new}" for k, (old, new) in changed.items()))
             graph = select(stage_graph(root), targets)  # params may add members to a matrix stage
         states: dict[str, State] = {}
+        outcomes: dict[str, str] = {}
         table = []
         for stage, upstream in graph.items():
+            begun = time.monotonic()
             states[stage] = run_stage(
                 stage, str(root), force, wait_for=[states[name] for name in upstream], return_state=True
             )
-            done = states[stage].result() if states[stage].is_completed() else {"outcome": "", "seconds": None}
-            done["outcome"] = done["outcome"] or ("failed" if states[stage].is_failed() else "not run")
-            table.append({"stage": stage, **done})
+            outcomes[stage] = (states[stage].name or "").lower() if states[stage].is_final() else "not run"
+            seconds = round(time.monotonic() - begun, 1)
+            table.append({"stage": stage, "outcome": outcomes[stage], "seconds": seconds})
         create_table_artifact(table, key="stages", description=f"What each stage of `{root.name}` needed")
         publish_state(str(root), flow_run.get_id())
-    failed = [row["stage"] for row in table if row["outcome"] == "failed"]
+    failed = [stage for stage, outcome in outcomes.items() if outcome == "failed"]
     if failed:
-        not_run = [row["stage"] for row in table if row["outcome"] == "not run"]
+        not_run = [stage for stage, outcome in outcomes.items() if outcome == "not run"]
         raise RuntimeError(
             f"failed: {', '.join(failed)}" + (f"; not run, as they need it: {', '.join(not_run)}" if not_run else "")
         )
-    return {row["stage"]: row["outcome"] for row in table}
+    return outcomes
 
 
 def _served() -> str | None:

@@ -46,6 +46,17 @@ def newest_run() -> tuple[FlowRun, dict[str, str], dict[str, int]]:
     return run, {task.name: task.state_name or "" for task in mine}, {task.name: task.run_count for task in mine}
 
 
+def edges(run: FlowRun) -> dict[str, list[str]]:
+    """The graph that the interface draws."""
+    with get_client(sync_client=True) as client:
+        tasks = {task.id: task for task in client.read_task_runs(limit=100) if task.flow_run_id == run.id}
+    return {
+        task.name: sorted(tasks[edge.id].name for edges in task.task_inputs.values() for edge in edges)  # type: ignore
+        for task in tasks.values()
+        if not task.name.startswith("publish")
+    }
+
+
 def stage_table() -> dict[str, str]:
     """The outcomes in the newest table artifact."""
     with get_client(sync_client=True) as client:
@@ -64,7 +75,15 @@ def test_overrides_and_outcomes(stub_run: Path) -> None:
     assert json.loads((stub_run / "reports/recommender.json").read_text())["ours"]["recall@20"] == 0.2
     run, states, _ = newest_run()
     assert run.state_name == "Completed"
-    assert {states[stage] for stage in outcomes} == {"Completed"}
+    assert {stage: states[stage].lower() for stage in outcomes} == outcomes
+    assert edges(run) == {
+        "download": [],
+        "baseline@a": ["download"],
+        "baseline@b": ["download"],
+        "train": ["download"],
+        "evaluate": ["baseline@a", "baseline@b", "train"],
+        "router": [],
+    }
     assert stage_table() == outcomes
     back = pipeline(targets=["evaluate"], overrides={"finetune.learning_rate": PARAMS["finetune.learning_rate"]})
     assert back == {
@@ -97,7 +116,7 @@ def test_independent_branch_goes_on(stub_run: Path, monkeypatch: pytest.MonkeyPa
     assert states["train"] == "Failed"
     assert counts["train"] == 1
     assert states["evaluate"] == "NotReady"
-    assert states["router"] == "Completed"
+    assert states["router"] == "Ran"
     assert stage_table() == {
         "download": "unchanged",
         "baseline@a": "unchanged",
