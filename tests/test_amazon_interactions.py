@@ -145,6 +145,17 @@ def test_numbering_permutes_the_ids_and_keeps_every_review_once(reviews: pl.Data
     assert order == sorted(order)
 
 
+def test_numbers_tell_nothing_of_the_order_of_ids_and_change_with_the_seed() -> None:
+    reviews = frame([(f"u{u:02}", f"i{i:02}", 5.0, 0) for u in range(20) for i in range(20)])
+    worlds = [number(reviews, PARAMS.model_copy(update={"seed": seed})) for seed in (1, 2)]
+    for name in ("user_id", "item_id"):
+        first, second = (getattr(world, f"{name[:4]}s")[name].to_list() for world in worlds)
+        assert first != second
+        assert first != sorted(first)
+        assert second != sorted(second)
+    assert [name[1:] for name in worlds[0].users["user_id"]] != [name[1:] for name in worlds[0].items["item_id"]]
+
+
 @given(dense_reviews(), st.integers(0, 3))
 def test_item_numbers_do_not_depend_on_times_or_split(reviews: pl.DataFrame, shift: int) -> None:
     later = reviews.with_columns(pl.col("timestamp") * 7 + shift).reverse().with_columns(reviews["line"])

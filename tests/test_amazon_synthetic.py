@@ -64,11 +64,13 @@ def test_activity_and_popularity_have_heavy_tails(world: World) -> None:
         assert counts.max() > 2 * np.median(counts)
 
 
-def test_users_who_like_a_category_rate_its_items_higher(world: World) -> None:
+def test_users_rate_what_they_like_higher(world: World) -> None:
     goods, shoppers = world.goods, world.shoppers
     favourite = shoppers.favourites[world.user, 0] == goods.category[world.item]
     style = shoppers.style[world.user] == goods.style[world.item]
-    for match in (favourite, style):
+    department = goods.category[world.item] % goods.departments
+    brand = shoppers.brand[world.user, department] == goods.brand[world.item]
+    for match in (favourite, style, brand):
         assert world.stars[match].mean() > world.stars[~match].mean() + 0.3
 
 

@@ -252,8 +252,7 @@ def _review(record: dict[str, Any]) -> tuple[str, str, float | None, int, str | 
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Whether the value is a number, neither infinite nor so large that a float would round it."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 53
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _identifier(record: dict[str, Any], key: str) -> str:
