@@ -17,8 +17,6 @@ SOURCE = Path("data/raw/reviews")
 CLEAN = Path("data/clean")
 QUALITY = Path("reports/data_quality")
 
-PARTS = {"train": interactions.TRAIN, "validation": interactions.VALIDATION, "test": interactions.TEST}
-
 
 def work(params: CleanParams) -> None:
     """Read, filter, split, check and write."""
@@ -47,25 +45,24 @@ def work(params: CleanParams) -> None:
             found = interactions.number(core, params)
             described, metadata_counts = _describe(found.items, quarantine, params)
         outcomes = suites.check(reviews, described, found, params)
-        counts: dict[str, Any] = {
-            "reviews": {"lines": reviews.height + rejects.counts.total(), "rejected": rejects.counts.total()},
+        counts = {
+            "reviews": rejects.summary(),
             "metadata": metadata_counts,
             "removed": {
                 "below the rating": reviews.height - liked.height,
                 "repeated pairs": liked.height - distinct.height,
                 "outside the core": distinct.height - core.height,
             },
-            "users": found.users.height,
-            "items": found.items.height,
-            "interactions": found.edges.height,
+            **suites.sizes(described, found),
         }
-        title = "Data quality: reviews"
-        result, html = quality.require(title, outcomes, QUALITY / "reviews.failed.html")
+        result, html = quality.require(
+            "Data quality: reviews", outcomes, QUALITY / "reviews.failed.html", suites.sections(counts)
+        )
         write_json(summary, counts | result)
         page.write_text(html, encoding="utf-8")
         found.users.write_parquet(users)
         described.write_parquet(items)
-        for path, (name, part) in zip((train, validation, test), PARTS.items(), strict=True):
+        for path, (name, part) in zip((train, validation, test), interactions.PARTS.items(), strict=True):
             edges = found.edges.filter(pl.col("part") == part).drop("part")
             (edges if name == "train" else edges.drop("review")).write_parquet(path)
 
@@ -74,15 +71,14 @@ def _describe(items: pl.DataFrame, quarantine: TextIO, params: CleanParams) -> t
     """Join the metadata, if the source has any, to the items."""
     path = SOURCE / raw.METADATA
     if path.exists():
-        metadata, rejects, counts = read_metadata(
-            path, quarantine, params.maximum_rejected_share, frozenset(items["item_id"])
-        )
+        wanted = frozenset(items["item_id"])
+        metadata, rejects, counts = read_metadata(path, quarantine, params.maximum_rejected_share, wanted)
         if not counts["titles"] and params.require_titles:
             raise InputError(
-                f"{path}: none of its {counts['lines']:,} records has a usable title: check that it is the metadata of "
+                f"{path}: none of its {rejects.lines:,} records has a usable title: check that it is the metadata of "
                 "these reviews, or set `clean.require_titles` to false to go on without titles"
             )
-        told: dict[str, Any] = counts | {"rejected": rejects.counts.total()}
+        told = rejects.summary() | counts
     else:
         metadata, told = pl.DataFrame(schema=ITEM_SCHEMA), {"lines": 0}
     empty = pl.lit([], dtype=pl.List(pl.String))

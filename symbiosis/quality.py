@@ -143,7 +143,7 @@ def _reason(exception_info: dict[str, Any]) -> str:
     return str(next(iter(exception_info.values()))["exception_message"])
 
 
-def report(title: str, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], str]:
+def report(title: str, outcomes: Sequence[Outcome], sections: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
     """Turn outcomes into JSON and one self-contained page.
 
     Parameters
@@ -152,6 +152,8 @@ def report(title: str, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], str
         Heading of the page.
     outcomes
         Of one or several frames.
+    sections
+        Further HTML for the end of the page, as the functions of `symbiosis.page` return it.
 
     Returns
     -------
@@ -180,7 +182,7 @@ def report(title: str, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], str
     body = [page.table(("frame", "rule", "rows", "failing", "result"), rows, classes)]
     for outcome in failed:
         body += [page.section(f"{outcome.frame}: {outcome.rule}"), page.note(_finding(outcome))]
-    return {"passed": not failed, "frames": frames}, page.page(title, lead, body)
+    return {"passed": not failed, "frames": frames}, page.page(title, lead, [*body, *sections])
 
 
 def _finding(outcome: Outcome) -> str:
@@ -189,12 +191,14 @@ def _finding(outcome: Outcome) -> str:
     return f"{outcome.failing:,} of {outcome.rows:,} rows fail, for instance {'; '.join(outcome.examples)}"
 
 
-def require(title: str, outcomes: Sequence[Outcome], failed_page: Path | str) -> tuple[dict[str, Any], str]:
+def require(
+    title: str, outcomes: Sequence[Outcome], failed_page: Path | str, sections: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
     """Return the `report` if every rule holds; otherwise write its page and stop the stage.
 
     Parameters
     ----------
-    title, outcomes
+    title, outcomes, sections
         As for `report`.
     failed_page
         Where the page goes on failure. It is no output of the stage (DVC keeps none of a failed stage); a page that
@@ -205,7 +209,7 @@ def require(title: str, outcomes: Sequence[Outcome], failed_page: Path | str) ->
     InputError
         A rule failed; the message names it, the number of failing rows and examples.
     """
-    summary, html = report(title, outcomes)
+    summary, html = report(title, outcomes, sections)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if not failed:
         Path(failed_page).unlink(missing_ok=True)

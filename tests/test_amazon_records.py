@@ -149,7 +149,7 @@ def test_metadata_of_both_releases(tmp_path: Path) -> None:
         ("b", "Pete's 'x'", None, ["Root", "Leaf", "Other"], "D"),
     ]
     assert rejected == {}
-    assert counts == {"lines": 2, "repeated": 0, "titles": 2}
+    assert counts == {"repeated": 0, "titles": 2}
 
 
 def test_python_lines_are_literals_and_nothing_is_executed(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_repeated_metadata_is_merged_field_by_field(tmp_path: Path) -> None:
     ]
     frame, _, counts = metadata(tmp_path, lines)
     assert frame.rows() == [("a", "Title", "First", ["C"], "D")]
-    assert counts == {"lines": 5, "repeated": 2, "titles": 4}
+    assert counts == {"repeated": 2, "titles": 4}
 
 
 def test_metadata_lines_without_item_are_rejected_and_wrong_types_are_missing(tmp_path: Path) -> None:

@@ -111,7 +111,10 @@ def test_the_report_counts_what_was_read_and_removed(workspace: Path) -> None:
     summary = json.loads(Path("reports/data_quality/reviews.json").read_text(encoding="utf-8"))
     lines = read_lines("reviews.json.gz")
     removed = summary["removed"]
-    assert summary["reviews"] == {"lines": len(lines), "rejected": 0}
+    assert summary["reviews"] == {"lines": len(lines), "rejected": 0, "reasons": {}}
+    assert summary["parts"] == {name: table.height for name, table in parts().items()}
+    assert summary["items with"]["title"] == 40
+    assert 30 <= summary["items with"]["brand"] <= 40
     assert removed["below the rating"] == sum(line["overall"] < 4 for line in lines)
     good = Counter((line["reviewerID"], line["asin"]) for line in lines if line["overall"] >= 4)
     assert removed["repeated pairs"] == good.total() - len(good)
@@ -120,6 +123,7 @@ def test_the_report_counts_what_was_read_and_removed(workspace: Path) -> None:
     assert set(summary["frames"]) == {"reviews", "items", "users", "interactions"}
     page = Path("reports/data_quality/reviews.html").read_text(encoding="utf-8")
     assert "all passed" in page
+    assert "removed: below the rating" in page
     assert lines[0]["reviewText"] not in page
 
 

@@ -114,6 +114,12 @@ def test_require_names_rule_count_examples_and_page(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == report("Reviews", validate(BAD, SUITE))[1]
 
 
+def test_further_sections_end_the_page(tmp_path: Path) -> None:
+    outcomes = validate(GOOD, SUITE)
+    assert "<p>more</p>" in report("Reviews", outcomes, ["<p>more</p>"])[1]
+    assert "<p>more</p>" in require("Reviews", outcomes, tmp_path / "x.failed.html", ["<p>more</p>"])[1]
+
+
 def test_values_are_escaped_in_the_page() -> None:
     outcome = Outcome("reviews", "a rule", False, 1, 1, None, ("row 0: <script>",))
     assert "<script>" not in report("Reviews", [outcome])[1]

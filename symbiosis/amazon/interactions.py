@@ -13,6 +13,7 @@ import polars as pl
 from symbiosis.amazon.params import CleanParams
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 _PERMUTE_USERS, _PERMUTE_ITEMS, _SPLIT = range(3)  # one random stream each
 

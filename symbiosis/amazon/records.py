@@ -51,6 +51,7 @@ class Rejects:
 
     def __init__(self, quarantine: TextIO) -> None:
         self._quarantine = quarantine
+        self.lines = 0  # read, good and bad
         self.counts: Counter[str] = Counter()
         self.first_line: dict[str, int] = {}
 
@@ -62,7 +63,11 @@ class Rejects:
         entry = {"file": path.name, "line": number, "reason": reason, "start": start}
         self._quarantine.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def check(self, path: Path, lines: int, maximum_share: float) -> None:
+    def summary(self) -> dict[str, Any]:
+        """Return ``lines``, ``rejected`` and, per reason, how many of these."""
+        return {"lines": self.lines, "rejected": self.counts.total(), "reasons": dict(sorted(self.counts.items()))}
+
+    def check(self, path: Path, maximum_share: float) -> None:
         """Stop if too large a share of the lines was rejected.
 
         Raises
@@ -71,15 +76,15 @@ class Rejects:
             The share is above `maximum_share`; the message names reasons, counts and first lines.
         """
         rejected = self.counts.total()
-        if rejected <= maximum_share * lines:
+        if rejected <= maximum_share * self.lines:
             return
         reasons = ", ".join(
             f"{reason} ({count:,}, first in line {self.first_line[reason]:,})"
             for reason, count in self.counts.most_common()
         )
         raise InputError(
-            f"{path}: {rejected:,} of {lines:,} lines are no valid records, above `clean.maximum_rejected_share` = "
-            f"{maximum_share:g}: {reasons}; mend the file or raise the share"
+            f"{path}: {rejected:,} of {self.lines:,} lines are no valid records, above "
+            f"`clean.maximum_rejected_share` = {maximum_share:g}: {reasons}; mend the file or raise the share"
         )
 
 
@@ -111,9 +116,8 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     rejects = Rejects(quarantine)
     chunks: list[pl.DataFrame] = []
     rows: list[tuple[object, ...]] = []
-    lines = 0
     for number, line in _progress(path, "reviews"):
-        lines += 1
+        rejects.lines = number
         try:
             rows.append((number, *_review(_decode(line))))
         except _RejectedError as reason:
@@ -122,8 +126,8 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
             chunks.append(pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"))
             rows.clear()
     chunks.append(pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"))
-    rejects.check(path, lines, maximum_rejected_share)
-    if lines == rejects.counts.total():
+    rejects.check(path, maximum_rejected_share)
+    if rejects.lines == rejects.counts.total():
         raise InputError(f"{path} holds no review: check the source of the stage `download`")
     return pl.concat(chunks), rejects
 
@@ -153,7 +157,7 @@ def read_metadata(
     Rejects
         What was set aside.
     dict
-        Counts: ``lines``, ``repeated`` (of wanted items), ``titles`` (usable ones, in the whole file).
+        Counts: ``repeated`` (records of wanted items), ``titles`` (usable ones, in the whole file).
 
     Raises
     ------
@@ -162,9 +166,9 @@ def read_metadata(
     """
     rejects = Rejects(quarantine)
     items: dict[str, list[Any]] = {}
-    lines = repeated = titles = 0
+    repeated = titles = 0
     for number, line in _progress(path, "metadata"):
-        lines += 1
+        rejects.lines = number
         try:
             record = _decode(line)
             item_id = _identifier(record, "asin")
@@ -183,10 +187,9 @@ def read_metadata(
         ]
         repeated += item_id in items
         items[item_id] = [first or other for first, other in zip(items.get(item_id, fields), fields, strict=True)]
-    rejects.check(path, lines, maximum_rejected_share)
+    rejects.check(path, maximum_rejected_share)
     rows = [(item_id, *items[item_id]) for item_id in sorted(items)]
-    counts = {"lines": lines, "repeated": repeated, "titles": titles}
-    return pl.DataFrame(rows, ITEM_SCHEMA, orient="row"), rejects, counts
+    return pl.DataFrame(rows, ITEM_SCHEMA, orient="row"), rejects, {"repeated": repeated, "titles": titles}
 
 
 def _progress(path: Path, what: str) -> Iterator[tuple[int, bytes | None]]:

@@ -1,8 +1,12 @@
 """What must hold of reviews, items, users and interactions, and the narrow views on which it is checked."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import polars as pl
 
-from symbiosis.amazon.interactions import TEST, TRAIN, VALIDATION, Interactions
+from symbiosis import page
+from symbiosis.amazon.interactions import PARTS, Interactions
 from symbiosis.amazon.params import CleanParams
 from symbiosis.quality import Outcome, Rule, Suite, validate
 
@@ -33,6 +37,32 @@ def check(reviews: pl.DataFrame, items: pl.DataFrame, found: Interactions, param
             found.edges.select("user", "item", "rating", "timestamp", "part"), _interactions_suite(found, params)
         ),
     ]
+
+
+def sizes(items: pl.DataFrame, found: Interactions) -> dict[str, Any]:
+    """Count users, items, interactions by part, and the items that have each kind of text."""
+    told = {name: items.height - items[name].null_count() for name in ("title", "brand", "description")}
+    parts = {name: int((found.edges["part"] == part).sum()) for name, part in PARTS.items()}
+    return {
+        "users": found.users.height,
+        "items": found.items.height,
+        "interactions": found.edges.height,
+        "parts": parts,
+        "items with": told | {"categories": int((items["categories"].list.len() > 0).sum())},
+    }
+
+
+def sections(counts: dict[str, Any]) -> list[str]:
+    """Return the part of the page that tells what was read, removed and left."""
+
+    def rows(counts: dict[str, Any], start: str) -> Iterator[tuple[str, str]]:
+        for name, count in counts.items():
+            if isinstance(count, dict):
+                yield from rows(count, f"{start}{name}: ")
+            else:
+                yield f"{start}{name}", f"{count:,}"
+
+    return [page.section("What was read, removed and left"), page.table(("what", "count"), list(rows(counts, "")))]
 
 
 def _reviews_view(reviews: pl.DataFrame) -> pl.DataFrame:
@@ -93,12 +123,9 @@ def _items_suite(count: int) -> Suite:
 
 
 def _users_view(found: Interactions) -> pl.DataFrame:
-    of_part = [(pl.col("part") == part).sum().alias(name) for name, part in _PARTS.items()]
+    of_part = [(pl.col("part") == part).sum().alias(name) for name, part in PARTS.items()]
     counts = found.edges.group_by("user").agg(pl.len().alias("interactions"), *of_part)
     return found.users.join(counts, on="user", how="left").sort("user")
-
-
-_PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 def _users_suite(params: CleanParams) -> Suite:
@@ -107,7 +134,7 @@ def _users_suite(params: CleanParams) -> Suite:
         (
             Rule("every user id has one row", "ExpectColumnValuesToBeUnique", {"column": "user_id"}),
             _between(f"a user has at least {params.core} interactions", "interactions", params.core, None),
-            *(_between(f"a user has at least 1 {name} interaction", name, 1, None) for name in _PARTS),
+            *(_between(f"a user has at least 1 {name} interaction", name, 1, None) for name in PARTS),
         ),
         row="user",
     )
