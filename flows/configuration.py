@@ -23,6 +23,8 @@ from symbiosis.errors import InputError
 from symbiosis.results import markdown, text
 from symbiosis.stage import StageParams
 from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.tracking.publish import publish
+from symbiosis.tracking.store import explain
 
 DATA = "SYMBIOSIS_DATA_DIR"
 _MADE_BY_RUNS = (":!dvc.lock", ":!reports", ":!README.md")
@@ -123,8 +125,13 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
     }
     child = [sys.executable, str(CHILD)]
     subprocess.run([*child, "dvc", "repro", *configuration.targets], cwd=tree, env=environment, check=True)
-    subprocess.run([sys.executable, "-m", "symbiosis.tracking"], cwd=tree, env=environment, check=False)
-    return _collect(tree, root / "reports" / "real" / name, f"{head}{' with changes' if state != head else ''}")
+    try:
+        if done := publish(tree):
+            print(f"MLflow run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
+    except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
+        print(f"warning: nothing recorded in MLflow: {explain(error)}", file=sys.stderr)
+    commit = f"{head}{' with changes' if state != head else ''}"
+    return _collect(tree, configuration.targets, root / "reports" / "real" / name, commit)
 
 
 def _source(path: str) -> Path:
@@ -153,15 +160,14 @@ def _work_tree(root: Path, name: str, commit: str) -> Path:
     return tree
 
 
-def _collect(tree: Path, folder: Path, commit: str) -> Path:
-    """Copy what the run found: numbers, pages and params, all small, no texts."""
+def _collect(tree: Path, targets: list[str], folder: Path, commit: str) -> Path:
+    """Copy what the targets reported, numbers and pages, and the params; the commit may hold other reports, too."""
+    lock = yaml.safe_load((tree / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    outs = [tree / out["path"] for target in targets for out in lock[target]["outs"]]
     with staged(folder) as (place,):
         place.mkdir()
-        for kind in ("recommender", "router"):
-            for file in ((tree / "reports" / f"{kind}.{suffix}") for suffix in ("json", "html")):
-                if file.is_file():
-                    shutil.copy(file, place)
-        shutil.copy(tree / "params.yaml", place)
+        for file in [tree / "params.yaml", *(out for out in outs if out.suffix in (".json", ".html"))]:
+            shutil.copy(file, place)
         table = f"# {folder.name}\n\n{markdown(place)}\nCommit {commit}; params: [params.yaml](params.yaml).\n"
         (place / "README.md").write_text(table, encoding="utf-8")
     return folder

@@ -73,12 +73,21 @@ def _recommender(report: dict[str, Any], page: Path) -> Table:
 
 
 def _router(report: dict[str, Any], page: Path) -> Table:
-    policies = report["policies"]
+    headline, reference = report["headline"], report["reference"]
+    router = f"router_{headline['feedback']}"
+    rows = []
+    for policy in (router, "nearest_neighbours", "random", "cheapest", "best_single", "oracle"):
+        tested, curve = report["test"][policy], report["curves"].get(policy)
+        low, high = tested["quality_95"]["low"], tested["quality_95"]["high"]
+        name = f"{policy} ({reference[policy]})" if policy in reference else policy
+        quality = f"{tested['quality']:.4f} [{low:.4f}, {high:.4f}]"
+        rows.append([name, quality, f"{tested['cost_usd']:.3g}", f"{curve['aiq']:.4f}" if curve else ""])
     return Table(
         "RecSys for LLM",
-        "mean per query",
-        ["policy", "quality", "cost, USD"],
-        [[name, f"{values['quality']:.4f}", f"{values['cost']:.6f}"] for name, values in policies.items()],
+        f"{reference['queries_test']:,} test queries after a stream of {reference['queries_online']:,}, trade-off "
+        f"{headline['trade_off']:g}; mean per query [95 % interval]; AIQ: mean quality over all trade-offs",
+        ["policy", "quality", "USD per query", "AIQ"],
+        rows,
         page,
     )
 
@@ -97,8 +106,14 @@ def text(reports: Path = REPORTS) -> str:
             "  ".join(cell.ljust(width) if c == 0 else cell.rjust(width) for c, (cell, width) in enumerate(pairs))
             for pairs in (list(zip(row, widths, strict=True)) for row in cells)
         ]
-        parts.append("\n".join([table.title, table.note, "", *lines, "", f"whole report: {table.page}"]))
+        parts.append("\n".join([table.title, table.note, "", *lines, "", f"whole report: {_shown(table.page)}"]))
     return "\n\n".join(parts)
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as it is reached from here."""
+    here = Path.cwd()
+    return path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path
 
 
 def markdown(reports: Path = REPORTS) -> str:

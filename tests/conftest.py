@@ -96,10 +96,23 @@ if stage == "train":
 if stage == "evaluate":
     rate = params["finetune"]["learning_rate"]
     write("reports/page.html", f"<p>{rate}</p>")
-    write("reports/recommender.json", json.dumps({"ours": {"recall@20": rate, "note": "x"}, "users": 7}))
+    metric = {"mean": rate, "low": 0.0, "high": 1.0}
+    method = {name: metric for name in ("recall@20", "recall@40", "ndcg@100")}
+    data = {"users": 7, "items": 5, "training interactions": 1000, "note": "x"}
+    write("reports/recommender.json", json.dumps({"recommender": method, "baselines": {"ease": method}, "data": data}))
 if stage == "router":
-    write("reports/router.json", json.dumps({"quality": params["router_train"]["seed"] / 10}))
-    write("reports/curves/regret.csv", "round,regret\\n0,0.5\\n1,0.75\\n")
+    quality = params["router_train"]["seed"] / 10
+    policies = ("router_none", "nearest_neighbours", "random", "cheapest", "best_single", "oracle")
+    policy = {"quality": quality, "quality_95": {"low": 0.0, "high": 1.0}, "cost_usd": 0.00123}
+    report = {
+        "headline": {"feedback": "none", "trade_off": 1.0},
+        "reference": {"cheapest": "small", "best_single": "large", "queries_online": 30, "queries_test": 20},
+        "test": {name: policy for name in policies},
+        "curves": {"router_none": {"aiq": 0.5}},
+    }
+    write("reports/router.json", json.dumps(report))
+    rows = ["round,regret,method", "1,0.5,random", "2,0.75,random", "1,0,oracle", "2,0,oracle"]
+    write("reports/curves/regret.csv", "\\n".join(rows) + "\\n")
 """
 
 

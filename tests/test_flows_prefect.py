@@ -72,7 +72,8 @@ def test_overrides_and_outcomes(stub_run: Path) -> None:
     outcomes = pipeline(overrides={"finetune.learning_rate": 0.2})
     expected = dict.fromkeys(["download", "baseline@a", "baseline@b", "router"], "unchanged")
     assert outcomes == expected | {"train": "ran", "evaluate": "ran"}
-    assert json.loads((stub_run / "reports/recommender.json").read_text())["ours"]["recall@20"] == 0.2
+    report = json.loads((stub_run / "reports/recommender.json").read_text())
+    assert report["recommender"]["recall@20"]["mean"] == 0.2
     run, states, _ = newest_run()
     assert run.state_name == "Completed"
     assert {stage: states[stage].lower() for stage in outcomes} == outcomes

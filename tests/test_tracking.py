@@ -208,10 +208,14 @@ def test_publish_once(stub_run: Path, database: str) -> None:
 
     assert train.info.run_id == live_id
     assert history(database, train, "loss") == [(10, 0.1), (20, 0.05), (30, 0.1 / 3)]
-    assert history(database, by_stage["router"], "regret") == [(0, 0.5), (1, 0.75)]
+    assert history(database, by_stage["router"], "regret.random") == [(1, 0.5), (2, 0.75)]
+    assert history(database, by_stage["router"], "regret.oracle") == [(1, 0.0), (2, 0.0)]
     assert train.data.params == {"finetune.learning_rate": "0.1"}
-    assert evaluate.data.metrics == {"recommender.ours.recall_at_20": 0.1, "recommender.users": 7.0}
-    assert parent.data.metrics == {**evaluate.data.metrics, "router.quality": 0.4}
+    assert evaluate.data.metrics["recommender.recommender.recall_at_20.mean"] == 0.1
+    assert evaluate.data.metrics["recommender.data.users"] == 7.0
+    assert "recommender.data.note" not in evaluate.data.metrics
+    assert parent.data.metrics.items() >= evaluate.data.metrics.items()
+    assert parent.data.metrics["router.test.oracle.quality"] == 0.4
     assert parent.data.params["router_train.seed"] == "4"
 
     lock = read_state(stub_run)
@@ -281,22 +285,19 @@ def test_publish_resumes(stub_run: Path, database: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(MlflowClient, "log_artifacts", complete)
     publish(stub_run)
     once = (len(runs(database)), points(database))
-    fresh = points(database)
+    results = sum(len(numbers(stage.metrics)) for stage in read_state(stub_run).stages)
+    assert once == (7, 3 * 3 + 2 * 2 + 2 * results)  # two curves of the stages; results also on the parent
     publish(stub_run)
     assert (len(runs(database)), points(database)) == once
-    assert once[0] == 7
-    assert fresh == sum(len(stage.curves) * 2 for stage in read_state(stub_run).stages if stage.name == "train") + (
-        3 * 1 + 2 + 2 * 3
-    )
 
 
 def test_only_what_the_lock_says(stub_run: Path, database: str) -> None:
     """An edited result is not published as if the pipeline had made it; a lost one is named."""
-    (stub_run / "reports" / "recommender.json").write_text('{"ours": {"recall@20": 1.0}}')
+    (stub_run / "reports" / "recommender.json").write_text('{"recommender": {"recall@20": 1.0}}')
     (stub_run / "params.yaml").write_text("finetune: {learning_rate: 99}\n")
     publish(stub_run)
     parent = next(run for run in runs(database) if "dvc.stage" not in run.data.tags)
-    assert parent.data.metrics["recommender.ours.recall_at_20"] == 0.1
+    assert parent.data.metrics["recommender.recommender.recall_at_20.mean"] == 0.1
     assert parent.data.params["finetune.learning_rate"] == "0.1"
 
     command(stub_run, "rm", "-r", ".dvc/cache")
@@ -313,7 +314,7 @@ def test_publish_experiments(stub_run: Path, database: str) -> None:
     parent = next(run for run in runs(database) if "dvc.stage" not in run.data.tags)
     assert parent.info.run_name == "faster"
     assert parent.data.params["finetune.learning_rate"] == "0.2"
-    assert parent.data.metrics["recommender.ours.recall_at_20"] == 0.2
+    assert parent.data.metrics["recommender.recommender.recall_at_20.mean"] == 0.2
     assert parent.data.tags["dvc.exp_name"] == "faster"
     assert parent.data.tags["dvc.exp_baseline"] == command(stub_run, "git", "rev-parse", "HEAD").strip()
 

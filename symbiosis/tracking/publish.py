@@ -19,7 +19,7 @@ from symbiosis.tracking.store import Store, metric_name, numbers, tracking_uri, 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-LONGEST_CURVE = 1000
+LONGEST_CURVE = 2000
 """Longer curves are thinned out evenly; the CSV file beside them is whole."""
 
 

@@ -200,20 +200,26 @@ def _patterns(declared: Any) -> list[str]:
 
 
 def _curve(content: bytes, x: str | None) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield the rows of a curve: the step is the column ``step``, or else the plot's x, if that is whole."""
+    """Yield the rows of a curve: the step is the column ``step``, or else the plot's x, if that is whole.
+
+    Columns of words tell several curves apart: ``regret`` of the method ``random`` is ``regret.random``.
+    """
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"))))
-    column = "step" if rows and "step" in rows[0] else x
-    if not rows or column not in rows[0] or not all(re.fullmatch(r"\d+(\.0*)?", row[column] or "") for row in rows):
+    steps = "step" if rows and "step" in rows[0] else x
+    if not rows or steps not in rows[0] or not all(re.fullmatch(r"\d+(\.0*)?", row[steps] or "") for row in rows):
         return
+    words = [name for name in rows[0] if any(row[name] and _number(row[name]) is None for row in rows)]
     for row in rows:
-        numbers = {}
-        for name, value in row.items():
-            try:
-                if name != column:
-                    numbers[name] = float(value)
-            except ValueError:
-                continue
-        yield int(float(row[column])), numbers
+        label = "".join(f".{row[name]}" for name in words)
+        values = {f"{name}{label}": _number(value) for name, value in row.items() if name not in (steps, *words)}
+        yield int(float(row[steps])), {name: value for name, value in values.items() if value is not None}
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def experiments(root: Path) -> list[str]:
