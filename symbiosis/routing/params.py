@@ -97,7 +97,61 @@ class RouterTrainParams(StageParams):
     calibration: Literal["none", "platt", "isotonic"]
 
 
+class ScoreParams(StageParams):
+    """Weights of the decision's score; see `symbiosis.routing.decision.Rule`."""
+
+    trade_off: float = Field(ge=0)
+    weighting: Literal["convex", "linear"]
+    exploration: float = Field(ge=0)
+    root: bool
+    waiting: float = Field(ge=0)
+    growth_per_s: float = Field(ge=0)
+    onset: float = Field(ge=0)
+
+
+class StreamParams(StageParams):
+    """The stream of queries and the LLMs' capacity."""
+
+    queries_per_s: float = Field(gt=0)
+    workers: int = Field(ge=1)
+    refresh_s: float = Field(ge=0)
+    own_dispatches: bool
+    limit_s: float = Field(gt=0)
+    charge_dropped: bool
+
+
+class UserParams(StageParams):
+    """Who is satisfied: by quality above a bar, after a wait below another."""
+
+    quality_above: float = Field(ge=0, lt=1)
+    wait_below_s: float = Field(gt=0)
+
+
+class BinaryParams(StageParams):
+    """How the router learns from satisfied or not."""
+
+    learning: Literal["supervised", "policy_gradient"]
+    rate: float = Field(gt=0)
+    sampled_share: float = Field(gt=0, le=1)
+    maximum_kappa: float = Field(ge=0)
+    warm_up: int = Field(ge=0)
+
+
+class LinesParams(StageParams):
+    """Sizes of the simple lines beside the router."""
+
+    neighbours: int = Field(ge=1)
+    clusters: int = Field(ge=2)
+
+
 class OnlineReplayParams(StageParams):
     """The replayed stream of queries, its waiting times and its feedback."""
 
     seed: int = Field(ge=0)
+    feedback: Literal["none", "refined", "binary"]
+    score: ScoreParams
+    stream: StreamParams
+    user: UserParams
+    binary: BinaryParams
+    lines: LinesParams
+    bootstrap_samples: int = Field(ge=100)

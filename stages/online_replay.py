@@ -1,0 +1,40 @@
+"""Replay the query stream with waits and feedback, score the test queries.  Run it:  python -m stages.online_replay"""
+
+import polars as pl
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.errors import InputError
+from symbiosis.routing import report
+from symbiosis.routing.evaluation import Split, evaluate
+from symbiosis.routing.outcomes import Llms, Outcomes, load_embeddings
+from symbiosis.routing.params import OnlineReplayParams
+from symbiosis.routing.router import Router
+from symbiosis.stage import run
+
+
+def work(params: OnlineReplayParams) -> None:
+    """Write the router's numbers, page and curves."""
+    router = Router.load("models/router")
+    llms = Llms.load("data/routing/llms.parquet")
+    if llms.names != router.llms.names:
+        raise InputError("models/router knows other LLMs than data/routing/llms.parquet: run `dvc repro router-train`")
+    queries = pl.read_parquet("data/routing/queries.parquet", columns=["domain", "subdomain"])
+    queries = queries.with_columns(pl.col("subdomain").fill_null(""))
+
+    def read(name: str) -> Split:
+        outcomes = Outcomes.load(f"data/routing/{name}.parquet", llms)
+        labels = queries[outcomes.queries]
+        pairs = [f"{domain} / {subdomain}" for domain, subdomain in labels.iter_rows()]
+        return Split(outcomes, load_embeddings("data/embeddings", outcomes.queries), labels["domain"].to_list(), pairs)
+
+    evaluation = evaluate(router, read("offline"), read("online"), read("test"), params)
+    targets = ("router.json", "router.html", "curves/quality_cost.csv", "curves/regret.csv")
+    with staged(*(f"reports/{target}" for target in targets)) as (metrics, page, curves, regret):
+        write_json(metrics, evaluation.numbers)
+        page.write_text(report.html(evaluation, llms.names), encoding="utf-8")
+        report.quality_cost(evaluation).write_csv(curves)
+        report.regret(evaluation).write_csv(regret)
+
+
+if __name__ == "__main__":
+    run("online_replay", OnlineReplayParams, work)

@@ -1,0 +1,27 @@
+"""Train the router's predictors of quality and response length.  Run it:  python -m stages.router_train"""
+
+import polars as pl
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.routing.outcomes import Llms, Outcomes, load_embeddings
+from symbiosis.routing.params import RouterTrainParams
+from symbiosis.routing.training import train
+from symbiosis.stage import run
+
+
+def work(params: RouterTrainParams) -> None:
+    """Write models/router and reports/router_train.json from the offline outcomes alone."""
+    llms = Llms.load("data/routing/llms.parquet")
+    outcomes = Outcomes.load("data/routing/offline.parquet", llms)
+    embeddings = load_embeddings("data/embeddings", outcomes.queries)
+    queries = pl.read_parquet("data/routing/queries.parquet", columns=["domain", "subdomain"])[outcomes.queries]
+    router, report = train(
+        embeddings, outcomes, llms, queries["domain"].to_list(), queries["subdomain"].to_list(), params
+    )
+    with staged("models/router", "reports/router_train.json") as (folder, metrics):
+        router.save(folder)
+        write_json(metrics, report)
+
+
+if __name__ == "__main__":
+    run("router_train", RouterTrainParams, work)

@@ -1,0 +1,245 @@
+"""Everything that is reported of a router: the online stream, then the untouched test queries, scored once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from symbiosis.routing import baselines, summaries
+from symbiosis.routing.curves import TRADE_OFFS, Curve, Reference, Summary, resample, summarise
+from symbiosis.routing.decision import Rule, scaled_cost, utility
+from symbiosis.routing.metrics import cumulative_regret
+from symbiosis.routing.outcomes import Outcomes
+from symbiosis.routing.params import OnlineReplayParams
+from symbiosis.routing.replay import Feedback, Log, OnlineRouter, Policy, fixed_choice, run
+from symbiosis.routing.router import Router
+
+FEEDBACK: tuple[Feedback, ...] = ("none", "refined", "binary")
+SHOWN = (*(f"router_{feedback}" for feedback in FEEDBACK), "domain_mean", "nearest_neighbours", "oracle")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The queries of one split.
+
+    Attributes
+    ----------
+    outcomes
+        Of N queries.
+    embeddings
+        (N, d).
+    domains, subdomains
+        N labels each.
+    """
+
+    outcomes: Outcomes
+    embeddings: np.ndarray
+    domains: list[str]
+    subdomains: list[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the report is made of.
+
+    Attributes
+    ----------
+    numbers
+        For ``router.json``.
+    curves
+        By method: (cost, quality) of its operating points, (P, 2), and its summary.
+    limited
+        The headline router's (cost, quality) under the time limit, (P, 2).
+    regret
+        By policy: cumulative regret against the best LLM of each query and against the best fixed LLM, (N,) each.
+    shares
+        By policy: share of the test queries that each LLM gets, (L,).
+    """
+
+    numbers: dict[str, Any]
+    curves: dict[str, tuple[np.ndarray, Summary]]
+    limited: np.ndarray
+    regret: dict[str, tuple[np.ndarray, np.ndarray]]
+    shares: dict[str, np.ndarray]
+
+
+def rule_of(params: OnlineReplayParams) -> Rule:
+    """Return the decision's weights."""
+    return Rule(**params.score.model_dump(), limit_s=params.stream.limit_s)
+
+
+def evaluate(router: Router, offline: Split, online: Split, test: Split, params: OnlineReplayParams) -> Evaluation:
+    """Replay the online stream under each kind of feedback, then score the test queries.
+
+    Parameters
+    ----------
+    router
+        Trained on the offline split; not changed.
+    offline, online, test
+        The splits; online queries arrive in a random order drawn from the seed.
+    params
+        The stage's.
+    """
+    # Nothing is learned on test queries, so nothing is explored there.
+    rule = rule_of(params)
+    still = replace(rule, exploration=0.0)
+    reference = Reference.choose(offline.outcomes)
+    rng = np.random.default_rng(params.seed)
+    order = rng.permutation(len(online.outcomes))
+    stream = replace(online, outcomes=online.outcomes.take(order), embeddings=online.embeddings[order])
+    names, headline = router.llms.names, f"router_{params.feedback}"
+
+    logs, policies = _learn(router, stream, test, rule, params)
+    for name, arms in _fixed(stream.outcomes, reference, rng).items():
+        logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms))
+    regret = _regret(logs, stream.outcomes, rule, router.cost_scale)
+
+    lines = _lines(offline, test, params)
+    choices = {
+        **{name: policy.scores(still).argmax(axis=1) for name, policy in policies.items()},
+        **{
+            name: _worth(line, still.trade_off, still, router.cost_scale).argmax(axis=1) for name, line in lines.items()
+        },
+        **_fixed(test.outcomes, reference, rng),
+        "oracle": baselines.oracle(test.outcomes),
+    }
+    curves = _curves(policies, lines, test.outcomes, still, router.cost_scale)
+    singles = reference.curve(test.outcomes).points()
+    summarised = {name: (curve.points(), summarise(curve.points(), singles)) for name, curve in curves.items()}
+    limited = _limited(policies, headline, choices, test.outcomes, router, still, params)
+
+    weights = resample(len(test.outcomes), params.bootstrap_samples, params.seed)
+    tested = summaries.tested(choices, test.outcomes, reference, weights)
+    timed = summaries.timed(limited, test.outcomes, reference, params.user.wait_below_s)
+    curved = summaries.curved(curves, summarised, headline, test.outcomes, reference, weights)
+    shares = {name: summaries.shares(choices[name], len(names)) for name in SHOWN}
+    numbers = {
+        "headline": {
+            "feedback": params.feedback,
+            "trade_off": rule.trade_off,
+            **{key: tested[headline][key] for key in ("quality", "quality_share", "cost_usd", "cost_share")},
+            **{key: value for key, value in curved[headline].items() if key != "aiq_95"},
+            **{f"limited_{key}": timed[headline][key] for key in ("quality_share", "cost_share", "dropped", "p99_s")},
+        },
+        "reference": {
+            "cheapest": names[reference.cheapest],
+            "best_single": names[reference.best],
+            "queries_online": len(stream.outcomes),
+            "queries_test": len(test.outcomes),
+        },
+        "test": tested,
+        "test_with_time_limit": timed,
+        "curves": curved,
+        "online": {name: summaries.streamed(log, *regret[name]) for name, log in logs.items()},
+        "share_by_llm": {name: summaries.rounded(share) for name, share in zip(names, shares[headline], strict=True)},
+    }
+    limited_curve = _limited_curve(policies[headline], test.outcomes, router, still, params)
+    return Evaluation(numbers, summarised, limited_curve, regret, shares)
+
+
+def _learn(
+    router: Router, stream: Split, test: Split, rule: Rule, params: OnlineReplayParams
+) -> tuple[dict[str, Log], dict[str, Policy]]:
+    """Run the stream under each kind of feedback: what happened, and what is known afterwards."""
+    logs, policies = {}, {}
+    for feedback in FEEDBACK:
+        learner = OnlineRouter(
+            router,
+            stream.outcomes,
+            stream.embeddings,
+            rule,
+            feedback,
+            params.binary,
+            params.user,
+            np.random.default_rng(params.seed),
+        )
+        name = f"router_{feedback}"
+        logs[name] = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered)
+        policies[name] = learner.policy(test.embeddings, test.outcomes.prompt_tokens)
+    return logs, policies
+
+
+def _fixed(outcomes: Outcomes, reference: Reference, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Choices that look at nothing."""
+    n, n_llms = outcomes.quality.shape
+    return {
+        "random": np.asarray(rng.integers(n_llms, size=n)),
+        "cheapest": np.full(n, reference.cheapest),
+        "best_single": np.full(n, reference.best),
+    }
+
+
+def _regret(
+    logs: Mapping[str, Log], outcomes: Outcomes, rule: Rule, cost_scale: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Cumulative regret in utility against the best LLM of each query and against the best fixed LLM, both idle."""
+    worth = _worth((outcomes.quality, outcomes.cost_usd), rule.trade_off, rule, cost_scale)
+    best, fixed = worth.max(axis=1), worth[:, worth.sum(axis=0).argmax()]
+    gained = {name: log.utility(rule, cost_scale) for name, log in logs.items()}
+    return {name: (cumulative_regret(own, best), cumulative_regret(own, fixed)) for name, own in gained.items()}
+
+
+def _worth(line: tuple[np.ndarray, np.ndarray], trade_off: float, rule: Rule, cost_scale: float) -> np.ndarray:
+    """Utility of (quality, cost) under a trade-off."""
+    return utility(line[0], scaled_cost(line[1], cost_scale), trade_off, rule.weighting)
+
+
+def _lines(offline: Split, test: Split, params: OnlineReplayParams) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Quality and cost of the test queries as the simple lines predict them."""
+    known, sizes = offline.outcomes, params.lines
+    near, far = offline.embeddings, test.embeddings
+    return {
+        "subdomain_mean": baselines.label_means(known, offline.subdomains, test.subdomains),
+        "domain_mean": baselines.label_means(known, offline.domains, test.domains),
+        "nearest_neighbours": baselines.nearest_neighbours(known, near, far, sizes.neighbours),
+        "k_means": baselines.cluster_means(known, near, far, sizes.clusters, params.seed),
+        "global_mean": baselines.label_means(known, [""] * len(near), [""] * len(far)),
+    }
+
+
+def _curves(
+    policies: Mapping[str, Policy],
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    outcomes: Outcomes,
+    rule: Rule,
+    cost_scale: float,
+) -> dict[str, Curve]:
+    """Quality and cost of every method over the trade-offs, at idle LLMs."""
+    curves = {}
+    for name, policy in policies.items():
+        choices = [policy.scores(replace(rule, trade_off=float(weight))).argmax(axis=1) for weight in TRADE_OFFS]
+        curves[name] = Curve.of(np.stack(choices), outcomes)
+    for name, line in {**lines, "oracle": (outcomes.quality, outcomes.cost_usd)}.items():
+        choices = [_worth(line, float(weight), rule, cost_scale).argmax(axis=1) for weight in TRADE_OFFS]
+        curves[name] = Curve.of(np.stack(choices), outcomes)
+    # A random mix of single LLMs: RouterBench's zero router is the hull of these points.
+    curves["singles"] = Curve(outcomes.quality.T, outcomes.cost_usd.T)
+    return curves
+
+
+def _limited(
+    policies: Mapping[str, Policy],
+    headline: str,
+    choices: Mapping[str, np.ndarray],
+    outcomes: Outcomes,
+    router: Router,
+    rule: Rule,
+    params: OnlineReplayParams,
+) -> dict[str, Log]:
+    """Replay the test queries with waits and the time limit."""
+    decisions = {name: policy.choose(rule) for name, policy in policies.items()}
+    decisions["router_without_penalty"] = policies[headline].choose(replace(rule, waiting=0.0))
+    decisions |= {name: fixed_choice(choices[name]) for name in ("random", "cheapest", "best_single", "oracle")}
+    return {name: run(outcomes, router.llms, params.stream, choose) for name, choose in decisions.items()}
+
+
+def _limited_curve(
+    policy: Policy, outcomes: Outcomes, router: Router, rule: Rule, params: OnlineReplayParams
+) -> np.ndarray:
+    """Mean cost and quality under the time limit over the trade-offs, (P, 2)."""
+    points = []
+    for weight in TRADE_OFFS:
+        log = run(outcomes, router.llms, params.stream, policy.choose(replace(rule, trade_off=float(weight))))
+        points.append((log.cost_usd.mean(), log.quality.mean()))
+    return np.array(points)

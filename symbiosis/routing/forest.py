@@ -1,0 +1,113 @@
+"""Random forests as flat arrays: stored without pickle, evaluated without scikit-learn."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestRegressor
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A regression forest for one target.
+
+    Attributes
+    ----------
+    roots
+        (trees,) i64, node number of each tree's root.
+    feature
+        (nodes,) i32, the feature that a node asks for, -1 at a leaf.
+    threshold
+        (nodes,) f64: up to it go left.
+    left, right
+        (nodes,) i32, children.
+    value
+        (nodes,) f64, mean target at the node.
+    """
+
+    roots: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, features: np.ndarray, target: np.ndarray, trees: int, minimum_leaf: int, seed: int
+    ) -> tuple["Forest", np.ndarray]:
+        """Fit with scikit-learn (Breiman 2001), a third of the features tried at each node.
+
+        Parameters
+        ----------
+        features
+            (N, D).
+        target
+            (N,).
+        trees, minimum_leaf, seed
+            Number of trees, least queries in a leaf, and the forest's random state.
+
+        Returns
+        -------
+        Forest
+        numpy.ndarray
+            (N,), out-of-bag predictions: each query's by the trees that have not seen it.
+        """
+        from sklearn.ensemble import RandomForestRegressor
+
+        model = RandomForestRegressor(
+            trees, min_samples_leaf=minimum_leaf, max_features=1 / 3, oob_score=True, random_state=seed
+        ).fit(features, target)
+        return cls.flatten(model), np.asarray(model.oob_prediction_, dtype=np.float64)
+
+    @classmethod
+    def flatten(cls, model: "RandomForestRegressor") -> "Forest":
+        """Copy the trees of a fitted scikit-learn forest with one target."""
+        trees = [estimator.tree_ for estimator in model.estimators_]
+        roots = np.concatenate([[0], np.cumsum([tree.node_count for tree in trees])[:-1]]).astype(np.int64)
+
+        def children(side: str) -> np.ndarray:
+            parts = [getattr(tree, side) for tree in trees]
+            return np.concatenate([np.where(p < 0, -1, p + r) for p, r in zip(parts, roots, strict=True)])
+
+        left = children("children_left").astype(np.int32)
+        feature = np.concatenate([tree.feature for tree in trees])
+        return cls(
+            roots,
+            np.where(left < 0, -1, feature).astype(np.int32),
+            np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
+            left,
+            children("children_right").astype(np.int32),
+            np.concatenate([tree.value[:, 0, 0] for tree in trees]).astype(np.float64),
+        )
+
+    @classmethod
+    def constant(cls, value: float) -> "Forest":
+        """Return one tree that is a leaf."""
+        leaf = np.array([-1], dtype=np.int32)
+        return cls(np.zeros(1, dtype=np.int64), leaf, np.zeros(1), leaf, leaf, np.array([value], dtype=np.float64))
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Mean of the trees, (N,), equal to scikit-learn's.
+
+        All trees walk down together, one level per step; who has reached a leaf drops out.
+
+        Parameters
+        ----------
+        features
+            (N, D).
+        """
+        # scikit-learn compares features in single with thresholds in double precision.
+        table = features.astype(np.float32)
+        node = np.repeat(self.roots, len(table))
+        query = np.tile(np.arange(len(table)), len(self.roots))
+        walking = np.flatnonzero(self.feature[node] >= 0)
+        while len(walking):
+            here = node[walking]
+            goes_left = table[query[walking], self.feature[here]] <= self.threshold[here]
+            node[walking] = np.where(goes_left, self.left[here], self.right[here])
+            walking = walking[self.feature[node[walking]] >= 0]
+        total: np.ndarray = self.value[node].reshape(len(self.roots), len(table)).sum(axis=0)
+        return total / len(self.roots)

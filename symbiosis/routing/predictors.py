@@ -1,0 +1,264 @@
+"""Quality and response length of every LLM for a query: a prior fixed offline, and linear heads that keep learning.
+
+The prior is what the query's tag says (``linear``) or a random forest per LLM and target (``forest``, as in MixLLM).
+The heads learn the difference between the outcomes and the prior. An LLM's predictors share only the features with
+the others', so LLMs come and go without touching each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from symbiosis.routing.curves import Curve, Reference, summarise, sweep
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.forest import Forest
+from symbiosis.routing.heads import LinearHeads
+from symbiosis.routing.outcomes import Llms, Outcomes
+
+QUALITY, LENGTH = 0, 1
+N_TARGETS = 2
+PRIOR_COUNT = 5.0  # an LLM's overall mean counts as so many queries of each tag
+FOREST_PENALTY = 1.0  # rho of A_l where the forest leaves nothing for the penalty to be tuned on (MixLLM: not printed)
+
+
+@dataclass(frozen=True)
+class TagPrior:
+    """Mean targets per tag, weighted by the tag's probability, and what is common to all LLMs within a tag.
+
+    The common part says how hard and how long-winded a query is. It changes no comparison between LLMs, but without
+    it every head would have to learn it again, under a penalty that is meant for differences between LLMs.
+
+    Attributes
+    ----------
+    means
+        (L, T, 2), quality and log length.
+    common
+        (D, 2), weights of the features.
+    """
+
+    means: np.ndarray
+    common: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, features: np.ndarray, tags: np.ndarray, n_tags: int, targets: np.ndarray, penalties: Sequence[float]
+    ) -> "TagPrior":
+        """Fit to features (N, D), tags (N,) and targets (N, L, 2); `penalties` are the common part's, per target."""
+        onehot = np.eye(n_tags)[tags]
+        sums = np.einsum("nt,nlk->ltk", onehot, targets, optimize=True)
+        overall = targets.mean(axis=0)[:, None, :]
+        means = (sums + PRIOR_COUNT * overall) / (onehot.sum(axis=0)[:, None] + PRIOR_COUNT)
+        bare = cls(means, np.zeros((features.shape[1], N_TARGETS)))
+        left = (targets - bare(features)).mean(axis=1)
+        gram, moments = features.T @ features, features.T @ left
+        eye = np.eye(len(gram))
+        columns = [
+            np.linalg.solve(gram + penalty * eye, moments[:, target]) for target, penalty in enumerate(penalties)
+        ]
+        return cls(means, np.column_stack(columns))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return (N, L, 2) for features (N, D), whose first T columns are the tags' probabilities."""
+        tags = np.ascontiguousarray(features[:, : self.means.shape[1]])
+        return np.matmul(tags, self.means).swapaxes(0, 1) + (features @ self.common)[:, None, :]
+
+    def take(self, arms: Sequence[int]) -> "TagPrior":
+        """Return the prior of the given LLMs, in that order."""
+        return replace(self, means=self.means[list(arms)])
+
+    def with_average(self) -> "TagPrior":
+        """Return this prior and, for one LLM more, the mean over the others."""
+        return replace(self, means=np.concatenate([self.means, self.means.mean(axis=0, keepdims=True)]))
+
+
+@dataclass(frozen=True)
+class ForestPrior:
+    """A forest for each LLM (outer) and target (inner)."""
+
+    forests: tuple[tuple[Forest, Forest], ...]
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return (N, L, 2) for features (N, D)."""
+        return np.stack(
+            [np.stack([forest.predict(features) for forest in pair], axis=1) for pair in self.forests], axis=1
+        )
+
+    def take(self, arms: Sequence[int]) -> "ForestPrior":
+        """Return the forests of the given LLMs, in that order."""
+        return ForestPrior(tuple(self.forests[arm] for arm in arms))
+
+    def with_average(self) -> "ForestPrior":
+        """Return this prior and, for one LLM more, constants: the mean over the others' roots."""
+        quality, length = (
+            Forest.constant(float(np.mean([pair[target].value[pair[target].roots].mean() for pair in self.forests])))
+            for target in range(N_TARGETS)
+        )
+        return ForestPrior((*self.forests, (quality, length)))
+
+
+Prior = TagPrior | ForestPrior
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """From predicted log length to expected tokens.
+
+    Attributes
+    ----------
+    smear
+        (L,), mean of exp(error of the log length), Duan's (1983) correction: exp of a mean log is below the mean.
+    longest
+        (L,), the longest response seen offline; no prediction goes beyond.
+    """
+
+    smear: np.ndarray
+    longest: np.ndarray
+
+    def __call__(self, log_length: np.ndarray) -> np.ndarray:
+        """Expected response tokens for predicted log lengths, (N, L)."""
+        ceiling = np.log(self.longest)
+        tokens: np.ndarray = np.minimum(np.exp(np.minimum(log_length, ceiling)) * self.smear, self.longest)
+        return tokens
+
+
+def targets_of(outcomes: Outcomes) -> np.ndarray:
+    """What the predictors are trained on, (N, L, 2): quality, and the log of the response tokens."""
+    return np.stack([outcomes.quality, np.log(np.maximum(outcomes.response_tokens, 1.0))], axis=2)
+
+
+def fit_lengths(predicted: np.ndarray, outcomes: Outcomes) -> Lengths:
+    """Fit to held-out predictions of log length, (N, L)."""
+    observed = np.maximum(outcomes.response_tokens, 1.0)
+    return Lengths(np.exp(np.log(observed) - predicted).mean(axis=0), observed.max(axis=0))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Predictors, what they predict for queries held out of their own training, and how the penalty was chosen.
+
+    Attributes
+    ----------
+    prior, heads
+        Trained on all offline queries.
+    held_out
+        (N, L, 2), cross-fitted predictions (out-of-bag ones of the forest).
+    penalty
+        The chosen ridge penalty.
+    tried
+        For each penalty: Brier score of quality, and area under the quality-cost curve (AIQ).
+    """
+
+    prior: Prior
+    heads: LinearHeads
+    held_out: np.ndarray
+    penalty: float
+    tried: dict[float, dict[str, float]]
+
+
+def fit_linear(
+    features: np.ndarray,
+    tags: np.ndarray,
+    n_tags: int,
+    folds: np.ndarray,
+    outcomes: Outcomes,
+    llms: Llms,
+    cost_scale: float,
+    penalties: tuple[float, ...],
+) -> Fitted:
+    """Fit tag means and linear heads on what they leave, the penalty chosen by cross-validation.
+
+    The heads' penalty that predicts best is not the one that routes best: choosing the LLM with the highest of several
+    noisy predictions favours whichever is overestimated, and that costs more than a little bias. So the penalty is the
+    one whose held-out predictions give the largest area under the quality-cost curve.
+
+    Parameters
+    ----------
+    features
+        (N, D), cross-fitted.
+    tags, folds
+        (N,).
+    n_tags
+        T.
+    outcomes
+        The same N queries.
+    llms
+        Their prices turn predicted lengths into cost.
+    cost_scale
+        Dollars that count as 1.
+    penalties
+        To try; of equals the largest is taken.
+    """
+    targets = targets_of(outcomes)
+    splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
+
+    def priors(penalties: Sequence[float]) -> list[TagPrior]:
+        return [TagPrior.fit(features[rest], tags[rest], n_tags, targets[rest], penalties) for rest, _ in splits]
+
+    common = _common_penalties(features, targets, splits, {p: priors([p] * N_TARGETS) for p in penalties})
+    held_out = {penalty: np.empty_like(targets) for penalty in penalties}
+    for (rest, own), prior in zip(splits, priors(common), strict=True):
+        left, base = targets[rest] - prior(features[rest]), prior(features[own])
+        for penalty in penalties:
+            held_out[penalty][own] = base + LinearHeads.fit(features[rest], left, penalty).predict(features[own])[0]
+    tried = {penalty: _judge(held_out[penalty], outcomes, llms, cost_scale) for penalty in penalties}
+    best = max(penalties, key=lambda penalty: (tried[penalty]["aiq"], penalty))
+    whole = TagPrior.fit(features, tags, n_tags, targets, common)
+    heads = LinearHeads.fit(features, targets - whole(features), best)
+    return Fitted(whole, heads, held_out[best], best, tried)
+
+
+def _common_penalties(
+    features: np.ndarray,
+    targets: np.ndarray,
+    splits: list[tuple[np.ndarray, np.ndarray]],
+    priors: dict[float, list[TagPrior]],
+) -> list[float]:
+    """Choose the common part's penalty per target: least squared error of the mean over LLMs of held-out queries."""
+    errors = {
+        penalty: sum(
+            ((targets[own] - prior(features[own])).mean(axis=1) ** 2).sum(axis=0)
+            for (_, own), prior in zip(splits, fitted, strict=True)
+        )
+        for penalty, fitted in priors.items()
+    }
+    return [min(errors, key=lambda penalty: errors[penalty][target]) for target in range(N_TARGETS)]
+
+
+def fit_forest(features: np.ndarray, outcomes: Outcomes, trees: int, minimum_leaf: int, seed: int) -> Fitted:
+    """Fit a forest per LLM and target; the heads know what has been seen (A_l) but correct nothing yet.
+
+    Parameters
+    ----------
+    features
+        (N, D), cross-fitted.
+    outcomes
+        The same N queries.
+    trees, minimum_leaf, seed
+        See `symbiosis.routing.forest.Forest.fit`.
+    """
+    from tqdm import tqdm
+
+    targets = targets_of(outcomes)
+    held_out = np.empty_like(targets)
+    pairs = []
+    for arm in tqdm(range(targets.shape[1]), desc="forests", unit="LLM"):
+        pair = []
+        for target in range(N_TARGETS):
+            forest, held_out[:, arm, target] = Forest.fit(
+                features, targets[:, arm, target], trees, minimum_leaf, seed + N_TARGETS * arm + target
+            )
+            pair.append(forest)
+        pairs.append((pair[0], pair[1]))
+    heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY)
+    return Fitted(ForestPrior(tuple(pairs)), heads, held_out, FOREST_PENALTY, {})
+
+
+def _judge(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: float) -> dict[str, float]:
+    """Brier score and AIQ of held-out predictions."""
+    quality = np.clip(held_out[:, :, QUALITY], 0, 1)
+    length = fit_lengths(held_out[:, :, LENGTH], outcomes)(held_out[:, :, LENGTH])
+    cost = scaled_cost(llms.cost_usd(outcomes.prompt_tokens, length), cost_scale)
+    curve = Curve.of(sweep(lambda trade_off: utility(quality, cost, trade_off)), outcomes)
+    summary = summarise(curve.points(), Reference.choose(outcomes).curve(outcomes).points())
+    return {"brier": float(((quality - outcomes.quality) ** 2).mean()), "aiq": summary.aiq}

@@ -1,0 +1,283 @@
+"""The router's state: what it knows of queries and LLMs, how it learns, and how it is kept on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from symbiosis.artifacts import read_json, sha256_of, write_json
+from symbiosis.errors import InputError
+from symbiosis.routing.calibration import Calibration, Kind
+from symbiosis.routing.decision import Predictions
+from symbiosis.routing.features import FeatureMap
+from symbiosis.routing.forest import Forest
+from symbiosis.routing.heads import LinearHeads
+from symbiosis.routing.outcomes import Llms
+from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, ForestPrior, Lengths, Prior, TagPrior
+
+TENSORS = "router.safetensors"
+MANIFEST = "router.json"
+
+
+@dataclass(frozen=True)
+class Router:
+    """Predict and learn; which LLM to choose is `symbiosis.routing.decision`'s matter.
+
+    Attributes
+    ----------
+    llms
+        The LLMs; position is the arm.
+    feature_map
+        From embeddings to features.
+    prior, heads
+        Quality and log length of each LLM: fixed part and learning part.
+    calibration
+        Of quality.
+    lengths
+        From log length to tokens.
+    cost_scale
+        Dollars that count as 1 in the score, frozen at training.
+    """
+
+    llms: Llms
+    feature_map: FeatureMap
+    prior: Prior
+    heads: LinearHeads
+    calibration: Calibration
+    lengths: Lengths
+    cost_scale: float
+
+    def predict(self, features: np.ndarray, prompt_tokens: np.ndarray, prior: np.ndarray | None = None) -> Predictions:
+        """Predict quality, length, cost and uncertainty of every LLM.
+
+        Parameters
+        ----------
+        features
+            (N, D), from `feature_map`.
+        prompt_tokens
+            (N, L), counted by each LLM's tokenizer before it is asked.
+        prior
+            (N, L, 2), ``prior(features)`` where it is at hand: it never changes.
+        """
+        mean, variance = self.heads.predict(features)
+        mean = mean + (self.prior(features) if prior is None else prior)
+        tokens = self.lengths(mean[:, :, LENGTH])
+        return Predictions(
+            self.calibration(mean[:, :, QUALITY]), tokens, self.llms.cost_usd(prompt_tokens, tokens), variance
+        )
+
+    def learn(
+        self, arm: int, features: np.ndarray, quality: float, response_tokens: float, prior: np.ndarray | None = None
+    ) -> None:
+        """Learn the outcome of one query with the LLM that answered it; the others stay as they are.
+
+        Parameters
+        ----------
+        arm
+            The LLM.
+        features
+            (D,).
+        quality, response_tokens
+            What was observed.
+        prior
+            (L, 2), see `predict`.
+
+        Raises
+        ------
+        InputError
+            There is no such arm, or an observation is not finite or out of range.
+        """
+        if not 0 <= arm < len(self.llms):
+            raise InputError(f"feedback for LLM {arm}: there are LLMs 0 to {len(self.llms) - 1}")
+        if not 0 <= quality <= 1 or not 0 <= response_tokens < np.inf:
+            raise InputError(
+                f"feedback for {self.llms.names[arm]!r}: quality {quality} must lie in 0..1 and response tokens "
+                f"{response_tokens} must be a number not below 0"
+            )
+        known = self.prior(features[None])[0] if prior is None else prior
+        observed = np.array([quality, np.log(max(response_tokens, 1.0))])
+        self.heads.update(arm, features, observed - known[arm])
+
+    def copy(self) -> "Router":
+        """Return a router that learns on its own."""
+        return replace(self, heads=self.heads.copy())
+
+    def take(self, arms: Sequence[int]) -> "Router":
+        """Return a router of the given LLMs only; what it knows of them is unchanged."""
+        tables = self.calibration.tables
+        return replace(
+            self,
+            llms=self.llms.take(arms),
+            prior=self.prior.take(arms),
+            heads=self.heads.take(arms),
+            calibration=replace(self.calibration, tables=tuple(tables[arm] for arm in arms) if tables else ()),
+            lengths=Lengths(self.lengths.smear[list(arms)], self.lengths.longest[list(arms)]),
+        )
+
+    def with_llm(
+        self,
+        name: str,
+        price_prompt: float,
+        price_response: float,
+        startup_s: float,
+        tokens_per_s: float,
+        penalty: float,
+    ) -> "Router":
+        """Return a router with one LLM more, expected to be like the mean of the others until it has answered.
+
+        Parameters
+        ----------
+        name
+            Not yet taken.
+        price_prompt, price_response, startup_s, tokens_per_s
+            See `symbiosis.routing.outcomes.Llms`.
+        penalty
+            Ridge penalty of its heads: as if it had been seen on so little that everything is uncertain.
+
+        Raises
+        ------
+        InputError
+            The name is taken.
+        """
+        if name in self.llms.names:
+            raise InputError(f"there is an LLM {name!r} already: choose another name")
+        added = (price_prompt, price_response, startup_s, tokens_per_s)
+        columns = [field.name for field in fields(Llms)][1:]
+        tables = self.calibration.tables
+        smear, longest = self.lengths.smear, self.lengths.longest
+        return replace(
+            self,
+            llms=Llms(
+                (*self.llms.names, name),
+                *(np.append(getattr(self.llms, c), value) for c, value in zip(columns, added, strict=True)),
+            ),
+            prior=self.prior.with_average(),
+            heads=self.heads.extend(LinearHeads.blank(1, self.heads.dimension, N_TARGETS, penalty)),
+            calibration=replace(self.calibration, tables=(*tables, np.empty((2, 0))) if tables else ()),
+            lengths=Lengths(np.append(smear, smear.mean()), np.append(longest, longest.max())),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the state into a new folder: tensors, and a manifest with their digest."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir()
+        tensors = {
+            **{f"features.{f.name}": getattr(self.feature_map, f.name) for f in fields(FeatureMap)},
+            **{f"lengths.{f.name}": getattr(self.lengths, f.name) for f in fields(Lengths)},
+            **{f"heads.{name}": getattr(self.heads, name) for name in HEADS},
+            **{f"calibration.{arm}": table for arm, table in enumerate(self.calibration.tables)},
+        }
+        if isinstance(self.prior, TagPrior):
+            tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(TagPrior)}
+        else:
+            for arm, pair in enumerate(self.prior.forests):
+                for target, forest in enumerate(pair):
+                    tensors |= {f"prior.{arm}.{target}.{f.name}": getattr(forest, f.name) for f in fields(Forest)}
+        save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, folder / TENSORS)
+        names = [field.name for field in fields(Llms)][1:]
+        manifest = Manifest(
+            format=1,
+            sha256=sha256_of(folder / TENSORS),
+            predictor="linear" if isinstance(self.prior, TagPrior) else "forest",
+            calibration=self.calibration.kind,
+            cost_scale=self.cost_scale,
+            llms=[
+                LlmState(name=name, **{c: float(getattr(self.llms, c)[arm]) for c in names})
+                for arm, name in enumerate(self.llms.names)
+            ],
+        )
+        write_json(folder / MANIFEST, manifest.model_dump())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Router":
+        """Read a state and make sure that it is whole.
+
+        Raises
+        ------
+        InputError
+            A file is missing, damaged or of another version.
+        """
+        folder = Path(folder)
+        remedy = "delete the folder and run `dvc repro router-train`"
+        try:
+            manifest = Manifest.model_validate(read_json(folder / MANIFEST))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise InputError(f"{folder / MANIFEST}: `{place}`: {first['msg']}; {remedy}") from None
+        if not (folder / TENSORS).is_file() or sha256_of(folder / TENSORS) != manifest.sha256:
+            raise InputError(f"{folder / TENSORS} is missing or damaged (its digest differs); {remedy}")
+        from safetensors.numpy import load_file
+
+        tensors = load_file(folder / TENSORS)
+        arms = range(len(manifest.llms))
+        try:
+            router = cls(
+                Llms(
+                    tuple(llm.name for llm in manifest.llms),
+                    *(np.array([getattr(m, f.name) for m in manifest.llms]) for f in fields(Llms)[1:]),
+                ),
+                FeatureMap(*(tensors.pop(f"features.{f.name}") for f in fields(FeatureMap))),
+                _load_prior(manifest.predictor, tensors, arms),
+                _load_heads(tensors),
+                Calibration(
+                    manifest.calibration,
+                    tuple(tensors.pop(f"calibration.{arm}") for arm in arms if manifest.calibration != "none"),
+                ),
+                Lengths(*(tensors.pop(f"lengths.{f.name}") for f in fields(Lengths))),
+                manifest.cost_scale,
+            )
+        except KeyError as error:
+            raise InputError(f"{folder / TENSORS}: the tensor {error} is missing; {remedy}") from None
+        if tensors or len(router.heads.precision) != len(router.llms):
+            raise InputError(f"{folder / TENSORS} does not fit {MANIFEST} beside it; {remedy}")
+        return router
+
+
+HEADS = ("precision", "moments", "weights", "updates")
+
+
+def _load_heads(tensors: dict[str, np.ndarray]) -> LinearHeads:
+    precision, moments, weights, updates = (tensors.pop(f"heads.{name}") for name in HEADS)
+    heads = LinearHeads(precision, moments, weights)
+    heads.updates = updates
+    return heads
+
+
+def _load_prior(predictor: str, tensors: dict[str, np.ndarray], arms: range) -> Prior:
+    if predictor == "linear":
+        return TagPrior(*(tensors.pop(f"prior.{f.name}") for f in fields(TagPrior)))
+
+    def forest(arm: int, target: int) -> Forest:
+        return Forest(*(tensors.pop(f"prior.{arm}.{target}.{f.name}") for f in fields(Forest)))
+
+    return ForestPrior(tuple((forest(arm, QUALITY), forest(arm, LENGTH)) for arm in arms))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LlmState(_Strict):
+    """An LLM in the manifest."""
+
+    name: str
+    price_prompt: float = Field(ge=0)
+    price_response: float = Field(ge=0)
+    startup_s: float = Field(ge=0)
+    tokens_per_s: float = Field(gt=0)
+
+
+class Manifest(_Strict):
+    """What lies beside the tensors."""
+
+    format: Literal[1]
+    sha256: str
+    predictor: Literal["linear", "forest"]
+    calibration: Kind
+    cost_scale: float = Field(gt=0)
+    llms: list[LlmState]
