@@ -120,7 +120,8 @@ def test_the_report_counts_what_was_read_and_removed(workspace: Path) -> None:
     assert removed["repeated pairs"] == good.total() - len(good)
     assert len(lines) - sum(removed.values()) == summary["interactions"] == 400
     assert summary["passed"] is True
-    assert set(summary["frames"]) == {"reviews", "items", "users", "interactions"}
+    rows = {frame["frame"]: frame["rows"] for frame in summary["frames"]}
+    assert rows == {"reviews": len(lines), "items": 40, "users": 60, "interactions": 400}
     page = Path("reports/data_quality/reviews.html").read_text(encoding="utf-8")
     assert "all passed" in page
     assert "removed: below the rating" in page

@@ -85,8 +85,10 @@ def test_the_report_is_the_same_each_time_and_fetches_nothing() -> None:
     summary, html = report("Reviews", validate(BAD, SUITE))
     assert (summary, html) == report("Reviews", validate(BAD, SUITE))
     assert summary["passed"] is False
-    assert summary["frames"]["reviews"]["rows"] == 4
-    assert summary["frames"]["reviews"]["failing"]["a rating lies between 1 and 5"] == 2
+    assert (summary["rules"], summary["broken"]) == (4, 3)
+    (told,) = summary["frames"]
+    assert (told["frame"], told["rows"]) == ("reviews", 4)
+    assert list(told["failing"].values()) == [2, 1, 2, 0]
     assert json.loads(json.dumps(summary)) == summary
     assert "4 rules, 3 failed" in html
     assert "line 20: 9" in html
