@@ -169,20 +169,15 @@ def report(title: str, outcomes: Sequence[Outcome], sections: Sequence[str] = ()
         frame["failing"][outcome.rule] = outcome.failing
     failed = [outcome for outcome in outcomes if not outcome.passed]
     lead = f"{len(outcomes)} rules, " + (f"{len(failed)} failed" if failed else "all passed")
-    rows = [
-        (
-            outcome.frame,
-            outcome.rule,
-            f"{outcome.rows:,}",
-            f"{outcome.failing:,}",
-            "passed" if outcome.passed else "failed",
-        )
-        for outcome in outcomes
-    ]
-    classes = {(row, 4): "pass" if outcome.passed else "fail" for row, outcome in enumerate(outcomes)}
-    body = [page.table(("frame", "rule", "rows", "failing", "result"), rows, classes)]
+    body = []
+    for name, frame in frames.items():
+        mine = [outcome for outcome in outcomes if outcome.frame == name]
+        rows = [(told.rule, f"{told.failing:,}", "passed" if told.passed else "failed") for told in mine]
+        classes = {(row, 2): "pass" if told.passed else "fail" for row, told in enumerate(mine)}
+        body.append(page.section(f"{name}: {frame['rows']:,} rows"))
+        body.append(page.table(("rule", "failing rows", "result"), rows, classes))
     for outcome in failed:
-        body += [page.section(f"{outcome.frame}: {outcome.rule}"), page.note(_finding(outcome))]
+        body += [page.section(f"Failed: {outcome.frame}: {outcome.rule}"), page.note(_finding(outcome))]
     # A list, because DVC shows every number outside lists as a metric of its own, which these are not.
     told = {"passed": not failed, "rules": len(outcomes), "broken": len(failed), "frames": list(frames.values())}
     return told, page.page(title, lead, [*body, *sections])

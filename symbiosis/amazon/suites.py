@@ -31,7 +31,7 @@ def check(reviews: pl.DataFrame, items: pl.DataFrame, found: Interactions, param
     """
     return [
         *validate(_reviews_view(reviews), _reviews_suite()),
-        *validate(_items_view(items), _items_suite(items.height)),
+        *validate(_items_view(items, found), _items_suite(items.height, params)),
         *validate(_users_view(found), _users_suite(params)),
         *validate(
             found.edges.select("user", "item", "rating", "timestamp", "part"), _interactions_suite(found, params)
@@ -95,18 +95,20 @@ def _reviews_suite() -> Suite:
     )
 
 
-def _items_view(items: pl.DataFrame) -> pl.DataFrame:
+def _items_view(items: pl.DataFrame, found: Interactions) -> pl.DataFrame:
     texts = ["title", "brand", "description"]
-    return items.select(
+    counts = found.edges.group_by("item").agg(pl.len().alias("interactions"))
+    return items.join(counts, on="item", how="left", maintain_order="left").select(
         "item",
         "item_id",
         *(pl.col(name).str.len_chars().alias(f"{name}_characters") for name in texts),
         *(pl.col(name).str.contains("<[A-Za-z/][^<>]*>").alias(f"{name}_markup") for name in texts),
         pl.col("categories").is_null().alias("no_list"),
+        pl.col("interactions").fill_null(0),
     )
 
 
-def _items_suite(count: int) -> Suite:
+def _items_suite(count: int, params: CleanParams) -> Suite:
     texts = ["title", "brand", "description"]
     return Suite(
         "items",
@@ -114,6 +116,7 @@ def _items_suite(count: int) -> Suite:
             _between("items are numbered from 0 without a gap", "item", 0, count - 1),
             Rule("every item has one row", "ExpectColumnValuesToBeUnique", {"column": "item"}),
             Rule("every item id has one row", "ExpectColumnValuesToBeUnique", {"column": "item_id"}),
+            _between(f"an item has at least {params.core} interactions", "interactions", params.core, None),
             *(_between(f"a {name}, where there is one, is not empty", f"{name}_characters", 1, None) for name in texts),
             *(_only(f"a {name} holds no markup", f"{name}_markup", False) for name in texts),
             _only("an item without categories has an empty list", "no_list", False),
