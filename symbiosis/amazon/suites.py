@@ -128,7 +128,8 @@ def _items_suite(count: int, params: CleanParams) -> Suite:
 def _users_view(found: Interactions) -> pl.DataFrame:
     of_part = [(pl.col("part") == part).sum().alias(name) for name, part in PARTS.items()]
     counts = found.edges.group_by("user").agg(pl.len().alias("interactions"), *of_part)
-    return found.users.join(counts, on="user", how="left").sort("user")
+    counted = pl.col("interactions", *PARTS).fill_null(0)  # a missing number would pass every rule
+    return found.users.join(counts, on="user", how="left").with_columns(counted).sort("user")
 
 
 def _users_suite(params: CleanParams) -> Suite:
