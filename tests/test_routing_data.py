@@ -178,6 +178,11 @@ def test_llms_without_costs_are_named_with_the_key_that_leaves_them_out() -> Non
     assert "`clean_routing.exclude_llms` to [y]" in message
 
 
+def test_costs_are_needed_for_the_queries_that_stay() -> None:
+    frame = tiny(quality=[1.0, None, 0.5, 1.0], cost_usd=[0.1, None, 0.1, 0.2])
+    assert table.complete(frame, Path("t.csv"), "drop")["query_id"].to_list() == ["b", "b"]
+
+
 def test_choosing_keeps_domains_and_llms() -> None:
     frame = tiny()
     assert table.choose(frame, Path("t"), domains=["e"])["query_id"].unique().to_list() == ["b"]

@@ -158,6 +158,30 @@ def test_a_value_of_another_type_is_named_by_row(raw: pl.DataFrame, suffix: str)
         table.read_table(write(bad, Path(f"a{suffix}")))
 
 
+def test_whole_numbers_may_be_written_with_a_point_but_fractions_are_refused(raw: pl.DataFrame) -> None:
+    floats = raw.with_columns(pl.col("prompt_tokens", "response_tokens").cast(pl.Float64))
+    for suffix in (".csv", ".parquet"):
+        back = table.read_table(write(floats, Path(f"a{suffix}")))
+        assert back["response_tokens"].to_list() == raw["response_tokens"].to_list()
+        half = write(floats.with_columns(pl.col("prompt_tokens") + 0.5), Path(f"b{suffix}"))
+        with pytest.raises(InputError, match=r"`prompt_tokens` is '?\d+\.5'?, not Int64, in row 1"):
+            table.read_table(half)
+
+
+def test_a_csv_line_with_too_many_fields_is_named(raw: pl.DataFrame) -> None:
+    lines = write(raw, Path("a.csv")).read_text().splitlines()
+    Path("a.csv").write_text("\n".join([*lines[:4], lines[4] + ",more", *lines[5:]]) + "\n")
+    with pytest.raises(InputError, match="line 5 has 14 fields, the header 13"):
+        table.read_table(Path("a.csv"))
+
+
+def test_a_csv_file_of_another_encoding_is_refused(raw: pl.DataFrame) -> None:
+    text = raw.with_columns(pl.lit("caf\u00e9").alias("query_text")).write_csv()
+    Path("a.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match="a.csv is not a readable csv file: .*utf-8"):
+        table.read_table(Path("a.csv"))
+
+
 def test_a_column_of_lists_is_refused() -> None:
     frame = pl.DataFrame({name: ["x"] for name in table.REQUIRED}).with_columns(pl.Series("quality", [[1.0]]))
     with pytest.raises(InputError, match="the column `quality` holds List"):

@@ -3,6 +3,8 @@
 One row holds the outcome of one query with one LLM. `COLUMNS` lists what is read; other columns are ignored.
 """
 
+import csv
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
@@ -58,17 +60,18 @@ def read_frame(path: Path, columns: Collection[str] | None = None) -> pl.DataFra
             lazy = pl.scan_ndjson(path, schema=dict.fromkeys(columns, pl.String()))
         else:
             raise InputError(f"{path}: this table must be a parquet or csv file")
-        present = lazy.collect_schema().names()
-        return lazy.select([c for c in present if columns is None or c in columns]).collect(engine="streaming")
+        present = [c for c in lazy.collect_schema().names() if columns is None or c in columns]
+        if path.suffix == ".csv":  # all of it: else polars passes over surplus fields, the mark of an unquoted comma
+            return lazy.collect(engine="streaming").select(present)
+        return lazy.select(present).collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
-        where = _broken_line(path) if path.suffix == ".jsonl" else str(error).splitlines()[0]
+        find = {".jsonl": _broken_jsonl, ".csv": _broken_csv}.get(path.suffix, lambda path: None)
+        where = find(path) or str(error).splitlines()[0]
         raise InputError(f"{path} is not a readable {path.suffix[1:]} file: {where}; export it again") from None
 
 
-def _broken_line(path: Path) -> str:
+def _broken_jsonl(path: Path) -> str | None:
     """Name the first line that is not a JSON object."""
-    import json
-
     with path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
             try:
@@ -77,7 +80,21 @@ def _broken_line(path: Path) -> str:
             except ValueError:
                 pass
             return f"line {number} is not a JSON object"
-    return "some line has a value of a kind that no column takes"
+    return None
+
+
+def _broken_csv(path: Path) -> str | None:
+    """Name the first line with more fields than the header."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as handle:
+        rows = csv.reader(handle)
+        try:
+            width = len(next(rows, []))
+            for row in rows:
+                if len(row) > width:
+                    return f"line {rows.line_num} has {len(row)} fields, the header {width}"
+        except csv.Error as error:
+            return f"line {rows.line_num}: {error}"
+    return None
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -125,7 +142,7 @@ def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: the table has no rows")
     for name in [c for c in COLUMNS if c in frame.columns]:
         try:
-            cast = frame[name].cast(COLUMNS[name], strict=False)
+            cast = _cast(frame[name], COLUMNS[name])
         except pl.exceptions.PolarsError:
             raise InputError(
                 f"{path}: the column `{name}` holds {frame[name].dtype}, not {COLUMNS[name]}: convert it"
@@ -141,6 +158,14 @@ def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     return frame.select(
         pl.col(c) if c in frame.columns else pl.lit(None, dtype=dtype).alias(c) for c, dtype in COLUMNS.items()
     )
+
+
+def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Cast; what does not fit becomes null. A whole number may be written as 98.0, as pandas does beside gaps."""
+    if dtype == pl.Int64 and not column.dtype.is_integer():
+        number = column.cast(pl.Float64, strict=False)
+        column = pl.select(pl.when(number == number.floor()).then(number)).to_series().alias(column.name)
+    return column.cast(dtype, strict=False)
 
 
 def choose(
@@ -227,19 +252,11 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
                 f"{path}: query {several[0]!r} has more than one `{column}` ({len(several)} such queries): give every "
                 "query an id of its own"
             )
-    unpriced = frame.filter(pl.col("cost_usd").is_null())["llm"].unique().sort().to_list()
-    if unpriced:
-        raise InputError(
-            f"{path}: routing needs costs, but {frame['cost_usd'].null_count()} outcomes of {len(unpriced)} LLMs have "
-            f"none: give them, or set `clean_routing.exclude_llms` to [{', '.join(unpriced)}]"
-        )
     answered = frame.filter(pl.col("quality").is_not_null())
     llms = frame["llm"].unique().sort()
     counts = answered.group_by("query_id").len().filter(pl.col("len") == len(llms))
     whole = answered.filter(pl.col("query_id").is_in(counts["query_id"].implode()))
-    if incomplete_queries == "drop" and whole.height:
-        return whole
-    if whole.height < frame.height or not whole.height:
+    if not whole.height or (whole.height < frame.height and incomplete_queries == "refuse"):
         broken = frame.filter(~pl.col("query_id").is_in(counts["query_id"].implode()))
         query = broken["query_id"][0]
         there = broken.filter((pl.col("query_id") == query) & pl.col("quality").is_not_null())["llm"]
@@ -248,6 +265,12 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
             f"{path}: query {query!r} has no quality for LLM {absent!r} ({broken['query_id'].n_unique()} of "
             f"{frame['query_id'].n_unique()} queries lack some LLM): add it, choose a complete part by "
             "`clean_routing.domains`, `.llms` or `.exclude_llms`, or set `clean_routing.incomplete_queries` to `drop`"
+        )
+    unpriced = whole.filter(pl.col("cost_usd").is_null())["llm"].unique().sort().to_list()
+    if unpriced:
+        raise InputError(
+            f"{path}: routing needs costs, but {whole['cost_usd'].null_count()} outcomes of {len(unpriced)} LLMs have "
+            f"none: give them, or set `clean_routing.exclude_llms` to [{', '.join(unpriced)}]"
         )
     return whole
 
