@@ -317,7 +317,7 @@ def test_the_page_says_plainly_who_is_ahead(
     numbers, document = outputs(workspace)
     best = max([numbers[MODEL], *numbers["baselines"].values()], key=lambda method: method["recall@20"]["mean"])
     assert words in document
-    assert f'<td class="best">{best["recall@20"]["mean"]:.4f} (' in document
+    assert f'<td class="best">{best["recall@20"]["mean"]:.4f}</td>' in document
 
 
 def test_a_difference_that_may_be_none_is_not_called_one(report: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from symbiosis.recommender.evaluation import MODEL
 from symbiosis.recommender.metrics import METRICS
 
 LABELS = {
-    MODEL: "GPT-2 with graph attention",
+    MODEL: "GPT-2 + graph",
     "ease": "EASE",
     "item_knn": "ItemKNN",
     "popularity": "Popularity",
@@ -55,7 +55,7 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         page.section("Comparison"),
         f"<p>{html.escape(verdict(report))}</p>",
         _comparison(results),
-        page.note("Mean over users (95 % interval). Best bold, second underlined; coverage is no merit by itself."),
+        page.note("Means over users. Best bold, second underlined; coverage is no merit by itself."),
         page.figure(_bars(results), "Every metric of every method with its 95 % interval"),
         page.section(f"Difference to {_label(report['difference']['to'])}, the strongest baseline"),
         _differences(report["difference"]),
@@ -109,8 +109,12 @@ def _metric(name: str) -> str:
     return name.replace("recall", "Recall").replace("ndcg", "NDCG").replace("coverage", "Coverage")
 
 
-def _interval(value: dict[str, float], sign: str = "") -> str:
-    return f"{value['mean']:{sign}.4f} ({value['low']:{sign}.4f} to {value['high']:{sign}.4f})"
+def _mean_and_interval(name: str, values: Sequence[dict[str, float]], sign: str = "") -> list[list[object]]:
+    """Two rows: the means of a metric, and below them the intervals."""
+    means = [f"{value['mean']:{sign}.4f}" for value in values]
+    form = f"{sign}.4f" if sign else ".3f"  # a difference may be small
+    intervals = [f"{value['low']:{form}} to {value['high']:{form}}" for value in values]
+    return [[_metric(name), *means], ["95 % interval", *intervals]]
 
 
 def _ranks(row: int, values: Sequence[float]) -> dict[tuple[int, int], str]:
@@ -121,10 +125,12 @@ def _ranks(row: int, values: Sequence[float]) -> dict[tuple[int, int], str]:
 
 
 def _comparison(results: dict[str, dict[str, Any]]) -> str:
-    rows = [[_metric(name), *(_interval(result[name]) for result in results.values())] for name in METRICS]
+    rows: list[list[object]] = []
     classes: dict[tuple[int, int], str] = {}
-    for r, name in enumerate(METRICS):
-        classes |= _ranks(r, [result[name]["mean"] for result in results.values()])
+    for name in METRICS:
+        values = [result[name] for result in results.values()]
+        classes |= _ranks(len(rows), [value["mean"] for value in values])
+        rows += _mean_and_interval(name, values)
     rows += [
         [_metric(name), *(f"{result[name]:.4f}" for result in results.values())]
         for name in results[MODEL]
@@ -135,7 +141,7 @@ def _comparison(results: dict[str, dict[str, Any]]) -> str:
 
 def _differences(difference: dict[str, Any]) -> str:
     others = {MODEL: difference[MODEL]} | difference["baselines"]
-    rows = [[_metric(name), *(_interval(other[name], "+") for other in others.values())] for name in METRICS]
+    rows = [row for name in METRICS for row in _mean_and_interval(name, [o[name] for o in others.values()], "+")]
     return page.table(["", *map(_label, others)], rows)
 
 
