@@ -4,10 +4,10 @@ from pathlib import Path
 
 from symbiosis.artifacts import staged, write_json
 from symbiosis.quality import require
-from symbiosis.routing import table
 from symbiosis.routing.cleaning import clean, read
 from symbiosis.routing.params import CleanRoutingParams
 from symbiosis.routing.rules import check
+from symbiosis.routing.selection import choose, complete
 from symbiosis.stage import run
 
 ROUTING = Path("data/routing")
@@ -17,8 +17,8 @@ QUALITY = Path("reports/data_quality")
 def work(params: CleanRoutingParams) -> None:
     """Write the queries, the LLMs, the outcomes of each split in a file of its own, and the data quality report."""
     frame, path = read(Path("data/raw/routing"))
-    frame = table.choose(frame, path, domains=params.domains, llms=params.llms, exclude_llms=params.exclude_llms)
-    whole = table.complete(frame, path, params.incomplete_queries)
+    frame = choose(frame, path, domains=params.domains, llms=params.llms, exclude_llms=params.exclude_llms)
+    whole = complete(frame, path, params.incomplete_queries)
     summary, html = require("Routing table", check(whole), QUALITY / "routing.failed.html")
     summary["queries_dropped"] = frame["query_id"].n_unique() - whole["query_id"].n_unique()
     cleaned = clean(whole, path, params)

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from stages import clean_routing, download_routing
 from symbiosis.artifacts import read_json, write_json
 from symbiosis.errors import InputError
-from symbiosis.routing import llms, split, synthetic, table
+from symbiosis.routing import llms, selection, split, synthetic, table
 from symbiosis.routing.cleaning import clean
 from symbiosis.routing.params import CleanRoutingParams, DownloadRoutingParams, ListPrice, SpeedClass
 from symbiosis.stage import read_document
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
 def test_the_synthetic_table_is_complete_and_consistent(raw: pl.DataFrame) -> None:
     assert raw.height == 300 * len(synthetic.LLMS)
     assert set(table.COLUMNS) <= set(raw.columns)
-    whole = table.complete(table.typed(raw, Path("raw")), Path("raw"), "refuse")
+    whole = selection.complete(table.typed(raw, Path("raw")), Path("raw"), "refuse")
     assert whole.height == raw.height
     assert set(raw["quality"]) == {0.0, 1.0}
     price = {llm.name: (llm.price_prompt, llm.price_response) for llm in synthetic.LLMS}
@@ -135,7 +135,7 @@ def tiny(**columns: Any) -> pl.DataFrame:
 
 def refusal(frame: pl.DataFrame) -> str:
     with pytest.raises(InputError) as error:
-        table.complete(frame, Path("t.csv"), "refuse")
+        selection.complete(frame, Path("t.csv"), "refuse")
     return str(error.value)
 
 
@@ -151,10 +151,10 @@ def test_a_null_quality_is_a_missing_cell() -> None:
 
 def test_incomplete_queries_can_be_dropped() -> None:
     frame = tiny(quality=[1.0, None, 0.5, 1.0])
-    whole = table.complete(frame, Path("t.csv"), "drop")
+    whole = selection.complete(frame, Path("t.csv"), "drop")
     assert whole["query_id"].to_list() == ["b", "b"]
     with pytest.raises(InputError, match="2 of 2 queries lack some LLM"):
-        table.complete(tiny(quality=[1.0, None, None, 1.0]), Path("t.csv"), "drop")
+        selection.complete(tiny(quality=[1.0, None, None, 1.0]), Path("t.csv"), "drop")
 
 
 def test_a_repeated_cell_is_named_by_query_and_llm() -> None:
@@ -180,24 +180,24 @@ def test_llms_without_costs_are_named_with_the_key_that_leaves_them_out() -> Non
 
 def test_costs_are_needed_for_the_queries_that_stay() -> None:
     frame = tiny(quality=[1.0, None, 0.5, 1.0], cost_usd=[0.1, None, 0.1, 0.2])
-    assert table.complete(frame, Path("t.csv"), "drop")["query_id"].to_list() == ["b", "b"]
+    assert selection.complete(frame, Path("t.csv"), "drop")["query_id"].to_list() == ["b", "b"]
 
 
 def test_choosing_keeps_domains_and_llms() -> None:
     frame = tiny()
-    assert table.choose(frame, Path("t"), domains=["e"])["query_id"].unique().to_list() == ["b"]
+    assert selection.choose(frame, Path("t"), domains=["e"])["query_id"].unique().to_list() == ["b"]
     third = pl.concat([frame, frame.with_columns(pl.lit("z").alias("llm"))]).unique(["query_id", "llm"])
-    assert sorted(table.choose(third, Path("t"), llms=["x", "z"])["llm"].unique()) == ["x", "z"]
-    assert sorted(table.choose(third, Path("t"), exclude_llms=["x"])["llm"].unique()) == ["y", "z"]
+    assert sorted(selection.choose(third, Path("t"), llms=["x", "z"])["llm"].unique()) == ["x", "z"]
+    assert sorted(selection.choose(third, Path("t"), exclude_llms=["x"])["llm"].unique()) == ["y", "z"]
 
 
 def test_choosing_what_is_not_there_or_too_little_is_refused() -> None:
     with pytest.raises(InputError, match=r"`clean_routing.domains` names 'sports', .*; it has d, e"):
-        table.choose(tiny(), Path("t"), domains=["sports"])
+        selection.choose(tiny(), Path("t"), domains=["sports"])
     with pytest.raises(InputError, match=r"`clean_routing.exclude_llms` names 'gpt'"):
-        table.choose(tiny(), Path("t"), exclude_llms=["gpt"])
+        selection.choose(tiny(), Path("t"), exclude_llms=["gpt"])
     with pytest.raises(InputError, match="at least two LLMs"):
-        table.choose(tiny(), Path("t"), llms=["x"])
+        selection.choose(tiny(), Path("t"), llms=["x"])
 
 
 # ---------------------------------------------------------------- split
@@ -532,10 +532,10 @@ def real(name: str) -> Path:
 def cleaned(name: str, **changes: Any) -> dict[str, pl.DataFrame]:
     path = real(name)
     params = clean_params(**changes)
-    frame = table.choose(
+    frame = selection.choose(
         table.read_table(path), path, domains=params.domains, llms=params.llms, exclude_llms=params.exclude_llms
     )
-    return clean(table.complete(frame, path, params.incomplete_queries), path, params)
+    return clean(selection.complete(frame, path, params.incomplete_queries), path, params)
 
 
 @pytest.mark.data

@@ -38,7 +38,7 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
     Parameters
     ----------
     whole
-        Every query with every LLM, as `symbiosis.routing.table.complete` returns it.
+        Every query with every LLM, as `symbiosis.routing.selection.complete` returns it.
     path
         Named in messages.
     params

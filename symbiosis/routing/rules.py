@@ -61,7 +61,7 @@ def check(whole: pl.DataFrame) -> list[Outcome]:
     Parameters
     ----------
     whole
-        As `symbiosis.routing.table.complete` returns it.
+        As `symbiosis.routing.selection.complete` returns it.
 
     Returns
     -------
