@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -312,7 +313,9 @@ def with_object_texts(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_of_every_protocol_agree_with_pandas(protocol: int) -> None:
     frame = with_object_texts(wide().assign(count=[3, 1, 2], good=[True, False, True]))
-    for name, part in (("whole", frame), ("rows", frame.iloc[[2, 0]]), ("columns", frame[frame.columns[::-2]])):
+    table_order = pd.DataFrame(np.arange(6.0).reshape(3, 2), columns=pd.Index(["x", "y"], dtype=object))
+    parts = {"whole": frame, "rows": frame.iloc[[2, 0]], "columns": frame[frame.columns[::-2]], "order": table_order}
+    for name, part in parts.items():
         file = Path(f"{name}.pkl")
         file.write_bytes(pickle.dumps(part, protocol=protocol))
         back = pickled.read_frame(file)
