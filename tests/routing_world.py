@@ -1,0 +1,101 @@
+"""A small world of queries and LLMs for the tests of the router: domains are clusters of the embedding space."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
+from symbiosis.stage import read_document
+
+ROOT = Path(__file__).resolve().parents[1]
+DOMAINS = ("algebra", "biology", "cooking")
+#                 algebra biology cooking, chance of a good answer
+SKILL = np.array([[0.95, 0.30, 0.45], [0.40, 0.92, 0.40], [0.90, 0.88, 0.90], [0.25, 0.25, 0.85]])
+LLMS = Llms(
+    ("alge-mid", "bio-mid", "dear-all", "poor-cheap"),
+    np.array([1.0, 1.0, 10.0, 0.1]) / 1e6,
+    np.array([2.0, 2.0, 30.0, 0.2]) / 1e6,
+    np.array([0.5, 0.5, 0.6, 0.3]),
+    np.array([60.0, 60.0, 25.0, 110.0]),
+)
+
+
+def draw(n: int, seed: int, skill: np.ndarray = SKILL) -> tuple[Outcomes, np.ndarray, np.ndarray]:
+    """Outcomes, unit embeddings (n, 16) and domain numbers (n,)."""
+    rng = np.random.default_rng(seed)
+    domain = rng.integers(len(DOMAINS), size=n)
+    vectors = np.eye(16)[domain] + 0.25 * rng.standard_normal((n, 16))
+    quality = (rng.random((n, len(skill))) < skill[:, domain].T).astype(np.float64)
+    prompt = np.repeat(rng.integers(20, 200, size=(n, 1)), len(skill), axis=1).astype(np.float64)
+    mean_log = np.log(np.array([60, 120, 240]))[domain][:, None] + 0.3 * np.arange(len(skill))
+    response = np.rint(np.exp(mean_log + 0.4 * rng.standard_normal((n, len(skill)))))
+    llms = LLMS.take(range(len(skill)))
+    outcomes = Outcomes(np.arange(n), quality, prompt, response, llms.cost_usd(prompt, response))
+    return outcomes, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), domain
+
+
+def train_params(**changes: Any) -> RouterTrainParams:
+    small = {"dimension": 8, "minimum_tag": 5, "clusters": 3, "forest": {"trees": 30, "minimum_leaf": 5}}
+    block: Any = read_document(ROOT / "params.yaml")["router_train"]
+    return RouterTrainParams.model_validate(block | small | changes)
+
+
+def replay_params(**changes: Any) -> OnlineReplayParams:
+    block: Any = read_document(ROOT / "params.yaml")["online_replay"]
+    merged = block | {"bootstrap_samples": 100}
+    for key, value in changes.items():
+        merged[key] = merged[key] | value if isinstance(value, dict) else value
+    return OnlineReplayParams.model_validate(merged)
+
+
+def write_data(folder: Path, seed: int = 1, offline: int = 300, online: int = 80, test: int = 120) -> None:
+    """Write data/routing and data/embeddings as the stages before the router leave them."""
+    sizes = {"offline": offline, "online": online, "test": test}
+    outcomes, vectors, domain = draw(sum(sizes.values()), seed)
+    routing = folder / "data/routing"
+    routing.mkdir(parents=True)
+    (folder / "data/embeddings").mkdir()
+    np.save(folder / "data/embeddings/queries.npy", vectors.astype(np.float32))
+    names = [DOMAINS[d] for d in domain]
+    split = [name for name, size in sizes.items() for _ in range(size)]
+    pl.DataFrame(
+        {
+            "query": np.arange(len(outcomes), dtype=np.uint32),
+            "query_id": [f"q{n}" for n in range(len(outcomes))],
+            "query_text": ["?"] * len(outcomes),
+            "domain": names,
+            "subdomain": [None] * len(outcomes),
+            "split": split,
+        },
+        schema_overrides={"subdomain": pl.String()},
+    ).write_parquet(routing / "queries.parquet")
+    pl.DataFrame(
+        {
+            "llm": LLMS.names,
+            "price_prompt": LLMS.price_prompt,
+            "price_response": LLMS.price_response,
+            "startup_s": LLMS.startup_s,
+            "tokens_per_s": LLMS.tokens_per_s,
+        }
+    ).write_parquet(routing / "llms.parquet")
+    for name in sizes:
+        rows = np.flatnonzero(np.array(split) == name)
+        long_table(outcomes.take(rows)).write_parquet(routing / f"{name}.parquet")
+
+
+def long_table(outcomes: Outcomes) -> pl.DataFrame:
+    """One row per query and LLM, as `clean_routing` writes them."""
+    n, n_llms = outcomes.quality.shape
+    return pl.DataFrame(
+        {
+            "query": np.repeat(outcomes.queries, n_llms).astype(np.uint32),
+            "llm": np.tile(np.arange(n_llms, dtype=np.uint32), n),
+            "quality": outcomes.quality.ravel().astype(np.float32),
+            "prompt_tokens": outcomes.prompt_tokens.ravel().astype(np.int32),
+            "response_tokens": outcomes.response_tokens.ravel().astype(np.int32),
+            "cost_usd": outcomes.cost_usd.ravel(),
+        }
+    )

@@ -1,0 +1,414 @@
+"""What the router predicts: features, linear heads, forests, calibration, and the state on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from routing_world import DOMAINS, LLMS, draw, long_table, train_params
+
+from symbiosis.errors import InputError
+from symbiosis.routing import calibration, features
+from symbiosis.routing.forest import Forest
+from symbiosis.routing.heads import REFRESH, LinearHeads
+from symbiosis.routing.metrics import calibration_error
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.predictors import TagPrior, fit_lengths
+from symbiosis.routing.router import Router
+from symbiosis.routing.training import cost_scale_of, train
+from symbiosis.routing.uncertainty import inverse_of, sherman_morrison
+
+OFFLINE, VECTORS, DOMAIN = draw(400, seed=0)
+LABELS = [DOMAINS[d] for d in DOMAIN]
+
+
+def trained(**changes: object) -> Router:
+    return train(VECTORS, OFFLINE, LLMS, LABELS, [None] * len(LABELS), train_params(**changes))[0]
+
+
+@pytest.fixture(scope="module")
+def router() -> Router:
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def forest_router() -> Router:
+    return trained(predictor="forest", calibration="isotonic")
+
+
+# ---------------------------------------------------------------- rank-one updates
+
+
+def test_sherman_morrison_equals_the_inverse_after_ten_thousand_updates() -> None:
+    rng = np.random.default_rng(0)
+    matrix = np.eye(24)
+    inverse = matrix.copy()
+    for _ in range(10_000):
+        x = rng.standard_normal(24)
+        x /= np.linalg.norm(x)
+        matrix += np.outer(x, x)
+        sherman_morrison(inverse, x)
+    direct = np.linalg.inv(matrix)
+    assert np.abs(inverse - direct).max() <= 1e-6 * np.abs(direct).max()
+    np.testing.assert_allclose(inverse_of(matrix), direct, rtol=1e-9, atol=1e-15)
+
+
+def test_online_updates_equal_a_fit_to_all_outcomes() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((REFRESH + 60, 6)), rng.standard_normal((REFRESH + 60, 2, 2))
+    heads = LinearHeads.fit(x[:20], y[:20], penalty=3.0)
+    for row in range(20, len(x)):
+        heads.update(1, x[row], y[row, 1])
+    whole = LinearHeads.fit(x, y, penalty=3.0)
+    mean, variance = heads.predict(x[:5])
+    expected_mean, expected_variance = whole.predict(x[:5])
+    np.testing.assert_allclose(mean[:, 1], expected_mean[:, 1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(variance[:, 1], expected_variance[:, 1], rtol=1e-9)
+    few = LinearHeads.fit(x[:20], y[:20], penalty=3.0)
+    np.testing.assert_array_equal(heads.weights[0], few.weights[0])
+    np.testing.assert_array_equal(heads.updates, [0, REFRESH + 40])
+
+
+def test_the_inverse_is_computed_afresh_every_so_many_updates() -> None:
+    rng = np.random.default_rng(8)
+    heads = LinearHeads.blank(2, 4, 1, penalty=1.0)
+    for _ in range(REFRESH):
+        heads.update(0, rng.standard_normal(4), rng.standard_normal(1))
+    inverse = inverse_of(heads.precision[0])
+    np.testing.assert_array_equal(heads.weights[0], np.hstack([inverse, inverse @ heads.moments[0]]))
+    heads.update(0, rng.standard_normal(4), rng.standard_normal(1))
+    assert not np.array_equal(heads.weights[0][:, :4], inverse_of(heads.precision[0]))
+
+
+def test_variance_is_the_quadratic_form_and_shrinks_with_what_was_seen() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((30, 5))
+    heads = LinearHeads.fit(x, rng.standard_normal((30, 3, 1)), penalty=2.0)
+    direct = np.linalg.inv(2.0 * np.eye(5) + x.T @ x)
+    _, variance = heads.predict(x)
+    np.testing.assert_allclose(variance, np.tile(np.einsum("nd,de,ne->n", x, direct, x)[:, None], 3), rtol=1e-9)
+    before = heads.predict(x[:1])[1]
+    heads.update(2, x[0], np.zeros(1))
+    after = heads.predict(x[:1])[1]
+    assert after[0, 2] < before[0, 2]
+    np.testing.assert_array_equal(after[0, :2], before[0, :2])
+
+
+def test_ridge_equals_scikit_learn() -> None:
+    from sklearn.linear_model import Ridge
+
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((50, 7)), rng.standard_normal((50, 2, 2))
+    ours = LinearHeads.fit(x, y, penalty=4.0).predict(x)[0]
+    theirs = Ridge(alpha=4.0, fit_intercept=False).fit(x, y.reshape(50, 4)).predict(x)
+    np.testing.assert_allclose(ours.reshape(50, 4), theirs, rtol=1e-9, atol=1e-12)
+
+
+# ---------------------------------------------------------------- features and priors
+
+
+def test_tags_are_probabilities_read_off_the_embedding() -> None:
+    tags, names = features.number_tags(LABELS, [None] * len(LABELS), minimum=5)
+    assert names == sorted(DOMAINS)
+    folds = features.draw_folds(len(tags), seed=0)
+    feature_map, crossed = features.fit(VECTORS, tags, 3, 6, folds)
+    np.testing.assert_allclose(crossed[:, :3].sum(axis=1), 1, rtol=1e-12)
+    assert (crossed[:, :3].argmax(axis=1) == tags).mean() > 0.9
+    direct = feature_map(VECTORS)
+    assert direct.shape == (400, 9)
+    # Surer of what it was trained on; the components are the same.
+    assert direct[np.arange(400), tags].mean() > crossed[np.arange(400), tags].mean()
+    np.testing.assert_array_equal(direct[:, 3:], crossed[:, 3:])
+    np.testing.assert_allclose(direct[:, 3:].mean(axis=0), 0, atol=1e-12)
+
+
+def test_components_equal_scikit_learn() -> None:
+    from sklearn.decomposition import PCA
+
+    feature_map, _ = features.fit(VECTORS, np.zeros(400, dtype=np.int64), 1, 4, features.draw_folds(400, 0))
+    theirs = PCA(4, svd_solver="full").fit(VECTORS).components_
+    np.testing.assert_allclose(np.abs(feature_map.components.T @ theirs.T), np.eye(4), atol=1e-8)
+    np.testing.assert_array_equal(feature_map(VECTORS)[:, 0], 1.0)
+
+
+def test_rare_subdomains_count_as_their_domain_and_rare_domains_as_the_rest() -> None:
+    domains = ["a"] * 8 + ["b"] * 2 + ["c"]
+    subdomains = ["x"] * 4 + ["y", "y", "z", "z"] + [None, "s", "t"]
+    tags, names = features.number_tags(domains, subdomains, minimum=3)
+    assert names == ["a", "a / x", "other"]
+    assert [names[t] for t in tags] == ["a / x"] * 4 + ["a"] * 4 + ["other"] * 3
+
+
+def test_folds_are_of_equal_size() -> None:
+    np.testing.assert_array_equal(np.bincount(features.draw_folds(23, seed=4)), [5, 5, 5, 4, 4])
+
+
+def test_tag_prior_is_the_smoothed_mean_of_each_tag() -> None:
+    targets = np.zeros((4, 2, 2))
+    targets[:, 0, 0] = [1, 1, 0, 0]
+    prior = TagPrior.fit(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1]), 2, targets, [1e9, 1e9])
+    # (2 * 1 + 5 * 0.5) / 7 for tag 0, 5 * 0.5 / 7 for tag 1
+    np.testing.assert_allclose(prior(np.eye(2))[:, 0, 0], [4.5 / 7, 2.5 / 7], atol=1e-8)
+    half = prior(np.array([[0.5, 0.5]]))
+    np.testing.assert_allclose(half[0, 0, 0], 0.5, atol=1e-8)
+
+
+def test_the_prior_learns_once_what_is_common_to_all_llms() -> None:
+    rng = np.random.default_rng(9)
+    x = np.hstack([np.ones((500, 1)), rng.standard_normal((500, 1))])
+    targets = np.repeat((0.3 * x[:, 1] + 0.02 * rng.standard_normal(500))[:, None, None], 3, axis=1).repeat(2, axis=2)
+    targets = targets + np.array([0.1, 0.2, 0.3])[:, None]
+    prior = TagPrior.fit(x[:400], np.zeros(400, dtype=np.int64), 1, targets[:400], [1.0, 1e9])
+    error = prior(x[400:]) - targets[400:]
+    assert np.abs(error[:, :, 0]).mean() < 0.03
+    assert np.abs(error[:, :, 1]).mean() > 0.15
+    # It shifts all LLMs alike.
+    np.testing.assert_allclose(np.diff(prior(x[400:]), axis=1), np.diff(prior(x[400:401]), axis=1).repeat(100, axis=0))
+
+
+def test_lengths_are_right_on_average_where_the_plain_exponential_is_too_short() -> None:
+    rng = np.random.default_rng(5)
+    log_length = rng.uniform(3, 6, size=(20_000, 1))
+    tokens = np.exp(log_length + 0.8 * rng.standard_normal(log_length.shape))
+    outcomes = Outcomes(np.arange(20_000), tokens * 0, tokens, tokens, tokens)
+    lengths = fit_lengths(log_length, outcomes)
+    assert np.exp(log_length).mean() < 0.8 * tokens.mean()
+    assert lengths(log_length).mean() == pytest.approx(tokens.mean(), rel=0.03)
+    assert lengths(np.array([[1e6]]))[0, 0] == tokens.max()
+
+
+def test_the_penalty_is_chosen_by_routing_and_reported() -> None:
+    _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, train_params(penalties=[1, 100]))
+    tried = report["penalties_tried"]
+    assert list(tried) == ["1.0", "100.0"]
+    assert tried[str(report["penalty"])]["aiq"] == max(judged["aiq"] for judged in tried.values())
+    # The world's domains are plain to see: the predictions beat each LLM's mean, and rank well.
+    assert report["all"]["brier"] < 0.8 * report["all"]["brier_of_mean"]
+    assert report["all"]["auc"] > 0.8
+    assert report["all"]["length_mae_tokens"] < report["all"]["length_mean_tokens"] / 2
+    assert set(report["by_llm"]) == set(LLMS.names)
+
+
+@pytest.mark.parametrize("tags", ["none", "domain", "clusters"])
+def test_every_source_of_tags_trains(tags: str) -> None:
+    router = trained(tags=tags)
+    predictions = router.predict(router.feature_map(VECTORS), OFFLINE.prompt_tokens)
+    assert ((predictions.quality - OFFLINE.quality) ** 2).mean() < OFFLINE.quality.var(axis=0).mean()
+
+
+# ---------------------------------------------------------------- forest
+
+
+def test_forest_equals_scikit_learn() -> None:
+    from sklearn.ensemble import RandomForestRegressor
+
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((200, 5)).astype(np.float32).astype(np.float64)
+    x[:, 1] = np.round(x[:, 1], 1)
+    y = np.sin(x[:, 0]) + x[:, 1] * x[:, 2]
+    model = RandomForestRegressor(40, random_state=0).fit(x, y)
+    new = np.vstack([rng.standard_normal((300, 5)), x])
+    np.testing.assert_allclose(Forest.flatten(model).predict(new), model.predict(new), rtol=1e-13, atol=1e-15)
+    ours, held_out = Forest.fit(x, y, 40, 1, seed=0)
+    again, _ = Forest.fit(x, y, 40, 1, seed=0)
+    np.testing.assert_array_equal(ours.predict(new), again.predict(new))
+    assert ((held_out - y) ** 2).mean() > 2 * ((ours.predict(x) - y) ** 2).mean()
+    assert Forest.constant(0.25).predict(new[:3]).tolist() == [0.25] * 3
+
+
+# ---------------------------------------------------------------- calibration
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic"])
+def test_calibration_mends_overconfidence_and_keeps_the_order(kind: calibration.Kind) -> None:
+    rng = np.random.default_rng(7)
+    truth = rng.uniform(0.2, 0.8, size=(4000, 2))
+    predicted = np.clip(0.5 + 1.6 * (truth - 0.5), 0, 1)
+    observed = (rng.random(truth.shape) < truth).astype(float)
+    curve = calibration.fit(kind, predicted[:2000], observed[:2000])
+    for arm in range(2):
+        before = calibration_error(predicted[2000:, arm], observed[2000:, arm])
+        after = calibration_error(curve(predicted[2000:])[:, arm], observed[2000:, arm])
+        assert after < 0.7 * before
+    line = np.tile(np.linspace(-0.5, 1.5, 50)[:, None], 2)
+    assert (np.diff(curve(line), axis=0) >= 0).all()
+    assert ((curve(line) >= 0) & (curve(line) <= 1)).all()
+
+
+def test_calibration_error_by_hand() -> None:
+    predicted, observed = np.array([0.1, 0.15, 0.95, 0.92]), np.array([0.0, 1.0, 1.0, 1.0])
+    assert calibration_error(predicted, observed) == pytest.approx((abs(0.25 - 1) + abs(1.87 - 2)) / 4)
+
+
+# ---------------------------------------------------------------- LLMs come and go
+
+
+@settings(max_examples=25)
+@given(kept=st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True), rows=st.integers(1, 70))
+def test_removing_llms_leaves_the_others_bit_identical(router: Router, kept: list[int], rows: int) -> None:
+    x, prompt = router.feature_map(VECTORS[:rows]), OFFLINE.prompt_tokens[:rows]
+    whole = router.predict(x, prompt)
+    part = router.take(kept).predict(x, prompt[:, kept])
+    for name in ("quality", "response_tokens", "cost_usd", "variance"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:, kept])
+    np.testing.assert_array_equal(router.take(kept).heads.precision, router.heads.precision[kept])
+
+
+@pytest.mark.parametrize("kind", ["router", "forest_router"])
+def test_adding_an_llm_leaves_the_others_bit_identical(kind: str, request: pytest.FixtureRequest) -> None:
+    router: Router = request.getfixturevalue(kind)
+    more = router.with_llm("new", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
+    x = router.feature_map(VECTORS[:40])
+    prompt = np.hstack([OFFLINE.prompt_tokens[:40], OFFLINE.prompt_tokens[:40, :1]])
+    before, after = router.predict(x, prompt[:, :4]), more.predict(x, prompt)
+    for name in ("quality", "response_tokens", "cost_usd", "variance"):
+        np.testing.assert_array_equal(getattr(after, name)[:, :4], getattr(before, name))
+    # Nothing is known of it: expected like the others on average, and more uncertain than any.
+    assert (after.variance[:, 4] > after.variance[:, :4].max(axis=1)).all()
+    learner = more.copy()
+    for row in range(40):
+        learner.learn(4, x[row], 1.0, 30.0)
+    now = learner.predict(x, prompt)
+    assert now.quality[:, 4].mean() > after.quality[:, 4].mean() + 0.1
+    for name in ("quality", "response_tokens", "cost_usd", "variance"):
+        np.testing.assert_array_equal(getattr(now, name)[:, :4], getattr(before, name))
+    with pytest.raises(InputError, match="an LLM 'new' already"):
+        more.with_llm("new", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
+
+
+def test_copies_learn_on_their_own(router: Router) -> None:
+    x = router.feature_map(VECTORS[:3])
+    before = router.predict(x, OFFLINE.prompt_tokens[:3]).quality
+    router.copy().learn(0, x[0], 0.0, 10.0)
+    np.testing.assert_array_equal(router.predict(x, OFFLINE.prompt_tokens[:3]).quality, before)
+
+
+@pytest.mark.parametrize(
+    ("arm", "quality", "tokens", "message"),
+    [
+        (9, 1.0, 5.0, "LLM 9: there are LLMs 0 to 3"),
+        (-1, 1.0, 5.0, "LLM -1"),
+        (0, np.nan, 5.0, "'alge-mid': quality nan must lie in 0..1"),
+        (0, 1.5, 5.0, "quality 1.5"),
+        (0, 0.5, np.nan, "response tokens nan"),
+        (0, 0.5, np.inf, "response tokens inf"),
+    ],
+)
+def test_bad_feedback_is_refused_and_changes_nothing(
+    router: Router, arm: int, quality: float, tokens: float, message: str
+) -> None:
+    learner = router.copy()
+    with pytest.raises(InputError, match=message):
+        learner.learn(arm, router.feature_map(VECTORS[:1])[0], quality, tokens)
+    np.testing.assert_array_equal(learner.heads.weights, router.heads.weights)
+
+
+# ---------------------------------------------------------------- state on disk
+
+
+@pytest.mark.parametrize("kind", ["router", "forest_router"])
+def test_a_loaded_router_predicts_the_same_to_the_last_bit(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    router: Router = request.getfixturevalue(kind).copy()
+    x = router.feature_map(VECTORS)
+    router.learn(2, x[0], 0.0, 99.0)
+    router.save(tmp_path / "state")
+    loaded = Router.load(tmp_path / "state")
+    for name in ("quality", "response_tokens", "cost_usd", "variance"):
+        np.testing.assert_array_equal(
+            getattr(loaded.predict(loaded.feature_map(VECTORS), OFFLINE.prompt_tokens), name),
+            getattr(router.predict(x, OFFLINE.prompt_tokens), name),
+        )
+    assert loaded.llms.names == LLMS.names
+    assert loaded.cost_scale == router.cost_scale
+    loaded.learn(2, x[1], 1.0, 5.0)
+    assert loaded.heads.updates.tolist() == [0, 0, 2, 0]
+
+
+def test_the_same_training_writes_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        trained(tags="clusters", calibration="platt").save(tmp_path / name)
+    for file in ("router.safetensors", "router.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["half", "flipped", "missing", "other json", "version", "extra key", "no llm"])
+def test_a_damaged_state_is_refused(router: Router, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "state"
+    router.save(folder)
+    tensors, manifest = folder / "router.safetensors", folder / "router.json"
+    content, state = tensors.read_bytes(), json.loads(manifest.read_text())
+    if damage == "half":
+        tensors.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        tensors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "missing":
+        tensors.unlink()
+    elif damage == "other json":
+        manifest.write_text(manifest.read_text()[:-20])
+    else:
+        change = {"version": {"format": 2}, "extra key": {"what": 1}, "no llm": {"llms": state["llms"][:-1]}}[damage]
+        manifest.write_text(json.dumps(state | change))
+    with pytest.raises(InputError, match=r"router\.(safetensors|json).*(delete|run `dvc repro)"):
+        Router.load(folder)
+
+
+# ---------------------------------------------------------------- reading outcomes
+
+
+def test_outcomes_survive_the_long_table(tmp_path: Path) -> None:
+    path = tmp_path / "offline.parquet"
+    long_table(OFFLINE).sample(fraction=1, shuffle=True, seed=3).write_parquet(path)
+    loaded = Outcomes.load(path, LLMS)
+    np.testing.assert_array_equal(loaded.quality, OFFLINE.quality)
+    np.testing.assert_array_equal(loaded.cost_usd, OFFLINE.cost_usd)
+    np.testing.assert_array_equal(loaded.queries, OFFLINE.queries)
+    assert cost_scale_of(loaded) == pytest.approx(np.quantile(OFFLINE.cost_usd[:, 2], 0.999))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pl.col("quality") + 0.5, "query 0 with LLM .* quality must lie in 0..1"),
+        (pl.lit(None, dtype=pl.Float32).alias("quality"), "query 0 with LLM 0"),
+        (pl.lit(None, dtype=pl.Int32).alias("response_tokens"), "query 0 with LLM 0"),
+        (-pl.col("cost_usd"), "cost must be known and not negative"),
+    ],
+)
+def test_bad_outcomes_are_refused(tmp_path: Path, change: pl.Expr, message: str) -> None:
+    path = tmp_path / "offline.parquet"
+    long_table(OFFLINE).with_columns(change).write_parquet(path)
+    with pytest.raises(InputError, match=message):
+        Outcomes.load(path, LLMS)
+
+
+def test_a_missing_or_repeated_cell_is_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "offline.parquet", long_table(OFFLINE)
+    for broken in (pl.concat([whole[:5], whole[6:]]), pl.concat([whole, whole[5:6]])):
+        broken.write_parquet(path)
+        with pytest.raises(InputError, match=r"query 1 has \d outcomes with \d of 4 LLMs \(1 such"):
+            Outcomes.load(path, LLMS)
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="is damaged"):
+        Outcomes.load(path, LLMS)
+    with pytest.raises(InputError, match=r"absent\.parquet is missing"):
+        Outcomes.load(tmp_path / "absent.parquet", LLMS)
+
+
+def test_an_llm_without_price_is_refused(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "llm": ["a", "b"],
+            "price_prompt": [1e-6, None],
+            "price_response": [1e-6, 1e-6],
+            "startup_s": [0.1, 0.1],
+            "tokens_per_s": [10.0, 10.0],
+        }
+    )
+    frame.write_parquet(tmp_path / "llms.parquet")
+    with pytest.raises(InputError, match="LLM 'b' has price_prompt None"):
+        Llms.load(tmp_path / "llms.parquet")
