@@ -164,7 +164,7 @@ def with_networkit(graph: Graph) -> Search:
     def search(sources: Sequence[int]) -> Any:
         paths = networkit.distance.SPSP(network, list(sources))
         paths.run()
-        return paths.getDistances()
+        return paths.getDistances(asarray=True)
 
     return search
 
@@ -227,33 +227,35 @@ def histogram(result: Any, n_nodes: int) -> Counter[int]:
 def measure_peer(name: str, graph: Graph, sources: list[int]) -> dict[str, Any]:
     """Seconds of a peer for some sources, and what it found."""
     method, _, block, _ = PEERS[name]
-    search, seconds, counts = method(graph), 0.0, Counter[int]()
+    search, seconds, cpu, counts = method(graph), 0.0, 0.0, Counter[int]()
     for start in range(0, len(sources), block or len(sources)):
         part = sources[start : start + (block or len(sources))]
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         result = search(part)
-        seconds += time.perf_counter() - began
+        seconds, cpu = seconds + time.perf_counter() - began[0], cpu + time.process_time() - began[1]
         peak = peak_mb()
         if block:
             counts += histogram(result, graph.n_users + graph.n_items)
-    return {"seconds": seconds, "peak": peak, "counts": sorted(counts.items())}
+    return {"seconds": seconds, "cpu": cpu, "peak": peak, "counts": sorted(counts.items())}
 
 
 def measure_ours(graph: Graph, threads: int, folder: Path) -> dict[str, Any]:
-    """Median seconds of three runs of ours, into files; and for all sources, with the users' distances counted."""
-    items, users = [], []
-    for _ in range(3):
+    """Median seconds of five runs of ours, into files; and for all sources, with the users' distances counted."""
+    items, users, cpu = [], [], []
+    for _ in range(5):
         for name in ("user_item", "item_item"):
             (folder / f"{name}.npy").unlink(missing_ok=True)
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         write_distances(graph, folder, BLOCK, threads)
-        items.append(time.perf_counter() - began)
+        items.append(time.perf_counter() - began[0])
+        cpu.append(time.process_time() - began[1])
     peak = peak_mb()
-    for _ in range(3):
-        began = time.perf_counter()
+    for _ in range(5):
+        start = time.perf_counter()
         distances_between_users(graph, BLOCK, threads)
-        users.append(time.perf_counter() - began)
-    return {"seconds": statistics.median(items), "users": statistics.median(users), "peak": peak}
+        users.append(time.perf_counter() - start)
+    seconds = statistics.median(items)
+    return {"items": seconds, "cpu": statistics.median(cpu), "all": seconds + statistics.median(users), "peak": peak}
 
 
 def measure_stage(stage: str, folder: Path) -> dict[str, Any]:
@@ -298,22 +300,23 @@ def compare(say: Callable[[str], None], folder: Path) -> None:
     graph.save(folder / "graph")
     say("## Side by side\n")
     say(f"Graph: {title}: {n_users:,} users, {n_items:,} items, {graph.n_edges:,} edges.\n")
+    (folder / "ours").mkdir()
     ours = {}
     for threads in (1, THREADS):
-        (folder / "ours").mkdir(exist_ok=True)
         result = in_process("--measure", "ours", "--threads", threads, "--folder", folder)
         if isinstance(result, str):
             raise SystemExit(f"error: ours failed: {result}")
         ours[threads] = result
     best = ours[THREADS]
-    say("| method | sources run | items to all nodes, s | ratio | all to all, s | ratio | peak MB |")
-    say("| --- | --- | --- | --- | --- | --- | --- |")
-    for threads, result in ours.items():
-        seconds, every = result["seconds"], result["seconds"] + result["users"]
-        say(
-            f"| ours, {threads} thread{'s' * (threads > 1)} | all | {seconds:.2f} | {seconds / best['seconds']:.1f} | "
-            f"{every:.2f} | {every / (best['seconds'] + best['users']):.1f} | {result['peak']:.0f} |"
-        )
+    say("| method | sources run | items to all nodes: s | ratio | CPU s | ratio | all to all: s | ratio | peak MB |")
+    say("| --- " * 9 + "|")
+
+    def row(name: str, sources: object, cost: dict[str, Any]) -> None:
+        times = (f"{cost[key]:.2f} | {cost[key] / best[key]:.1f}" for key in ("items", "cpu", "all"))
+        say(f"| {name} | {sources} | " + " | ".join(times) + f" | {cost['peak']:.0f} |")
+
+    for threads, cost in ours.items():
+        row(f"ours, {threads} thread{'s' * (threads > 1)}", "all", cost)
     missing = []
     for name, (_, package, _, size) in PEERS.items():
         try:
@@ -323,25 +326,22 @@ def compare(say: Callable[[str], None], folder: Path) -> None:
             continue
         peer = run_whole(name, graph, folder) if size == 0 else run_sample(name, graph, folder, size)
         if isinstance(peer, str):
-            say(f"| {name} | {peer} | | | | | |")
-            continue
-        items, every, peak = peer
-        say(
-            f"| {name} {version} | {size or 'all'} | {items:.1f} | {items / best['seconds']:.0f} | {every:.1f} | "
-            f"{every / (best['seconds'] + best['users']):.0f} | {peak:.0f} |"
-        )
+            say(f"| {name} | {peer} |" + " |" * 7)
+        else:
+            row(f"{name} {version}", size or "all", peer)
     say(
         f"\nRatios are to ours with {THREADS} threads. Peers that run on a sample have their time multiplied up to all "
         "sources, and their distances on the sample of items equal ours; `distance_matrix` takes no choice of sources, "
         "so that its first time is its second pro rata. Ours writes the first kind to disk (one byte a pair) and only "
         "counts the distances between users, which no prompt asks for; peers keep their results in memory, and the "
-        "making of their graph is not counted. rustworkx's `distance_matrix` and networkit run in parallel."
+        "making of their graph is not counted. CPU seconds sum over threads and depend less on what else runs. "
+        "rustworkx's `distance_matrix` and networkit run in parallel."
     )
     for package in sorted(set(missing)):
         say(f"\nNot installed, left out: {package} (`pip install -e .[bench]`).")
 
 
-def run_sample(name: str, graph: Graph, folder: Path, size: int) -> tuple[float, float, float] | str:
+def run_sample(name: str, graph: Graph, folder: Path, size: int) -> dict[str, Any] | str:
     """Seconds from all items and from all nodes, multiplied up from samples, and peak MB; checks the distances."""
     n_nodes = graph.n_users + graph.n_items
     rng = np.random.default_rng(7)
@@ -357,11 +357,15 @@ def run_sample(name: str, graph: Graph, folder: Path, size: int) -> tuple[float,
     expected = np.bincount(np.concatenate(ours).ravel(), minlength=UNREACHABLE + 1)
     if dict(found[0]["counts"]) != {hops: count for hops, count in enumerate(expected.tolist()) if count}:
         raise SystemExit(f"error: {name} finds other distances than ours")
-    per_source = [result["seconds"] / len(items) for result in found]
-    return per_source[0] * graph.n_items, per_source[1] * n_nodes, max(result["peak"] for result in found)
+    return {
+        "items": found[0]["seconds"] / len(items) * graph.n_items,
+        "cpu": found[0]["cpu"] / len(items) * graph.n_items,
+        "all": found[1]["seconds"] / len(items) * n_nodes,
+        "peak": max(result["peak"] for result in found),
+    }
 
 
-def run_whole(name: str, graph: Graph, folder: Path) -> tuple[float, float, float] | str:
+def run_whole(name: str, graph: Graph, folder: Path) -> dict[str, Any] | str:
     """The same for a method that takes no choice of sources: the items' share is pro rata."""
     n_nodes = graph.n_users + graph.n_items
     if 10 * n_nodes**2 > available_bytes():
@@ -370,7 +374,9 @@ def run_whole(name: str, graph: Graph, folder: Path) -> tuple[float, float, floa
     result = in_process("--measure", name, "--folder", folder)
     if isinstance(result, str):
         return f"failed: {result}"
-    return result["seconds"] * graph.n_items / n_nodes, result["seconds"], result["peak"]
+    share = graph.n_items / n_nodes
+    seconds = result["seconds"]
+    return {"items": seconds * share, "cpu": result["cpu"] * share, "all": seconds, "peak": result["peak"]}
 
 
 def scale(say: Callable[[str], None], folder: Path) -> None:
