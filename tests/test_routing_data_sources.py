@@ -313,7 +313,7 @@ def with_object_texts(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_of_every_protocol_agree_with_pandas(protocol: int) -> None:
     frame = with_object_texts(wide().assign(count=[3, 1, 2], good=[True, False, True]))
-    table_order = pd.DataFrame(np.arange(6.0).reshape(3, 2), columns=pd.Index(["x", "y"], dtype=object))
+    table_order = pd.DataFrame(np.arange(6.0).reshape(3, 2), columns=pd.Index(["x", "y"], dtype=object), copy=False)
     parts = {"whole": frame, "rows": frame.iloc[[2, 0]], "columns": frame[frame.columns[::-2]], "order": table_order}
     for name, part in parts.items():
         file = Path(f"{name}.pkl")
