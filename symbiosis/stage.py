@@ -23,7 +23,7 @@ PACKAGES = ("symbiosis", "stages")
 
 
 class StageParams(BaseModel):
-    """Base of every block of ``params.yaml``: frozen, typed strictly, unknown keys refused."""
+    """Base of every block of ``params.yaml``: frozen, unknown keys and values of another type refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
