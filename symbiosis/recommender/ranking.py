@@ -126,7 +126,7 @@ def rank_all(
     depth: int,
     seed: int,
     users: np.ndarray | None = None,
-    label: str = "ranking",
+    label: str | None = None,
 ) -> np.ndarray:
     """Rank all items for many users, a memory-bounded block of users at a time.
 
@@ -141,7 +141,7 @@ def rank_all(
     users
         The users to rank for; all if not given.
     label
-        Text of the progress bar.
+        Text of the progress bar; none is shown without it.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def rank_all(
     users = np.arange(n_users) if users is None else np.asarray(users)
     ranking = np.empty((len(users), depth), np.int32)
     block = max(1, _CELLS // n_items)
-    with tqdm(total=len(users), desc=label, unit="user", leave=False) as bar:
+    with tqdm(total=len(users), desc=label, unit="user", leave=False, disable=label is None) as bar:
         for start in range(0, len(users), block):
             part = users[start : start + block]
             ranking[start : start + block] = top_items(scores(part), excluded[part], depth, seed, part)
