@@ -1,0 +1,242 @@
+"""The graph of stages: honest dependencies, the reach of every param, and where held-out data may go."""
+
+import ast
+import copy
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+import yaml
+from conftest import ROOT, command
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+from symbiosis.params import BLOCKS, validate
+from symbiosis.stage import imported_files, read_document
+
+BASELINES = ["baseline@chance", "baseline@popularity", "baseline@item_knn", "baseline@ease"]
+RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "pretrain", "finetune", *BASELINES,
+               "evaluate"]  # fmt: skip
+ROUTER = ["download-routing", "clean-routing", "embed-queries", "router-train", "online-replay"]
+
+WOULD_RUN = {
+    "download": RECOMMENDER,
+    "clean": RECOMMENDER[1:],
+    "build_graph": ["build-graph", "shortest-paths", "corpus", "pretrain", "finetune", "evaluate"],
+    "shortest_paths": ["shortest-paths", "pretrain", "finetune", "evaluate"],
+    "corpus": ["corpus", "pretrain", "finetune", "evaluate"],
+    "pretrain": ["pretrain", "finetune", "evaluate"],
+    "finetune": ["finetune", "evaluate"],
+    "baselines.chance": ["baseline@chance", "evaluate"],
+    "baselines.popularity": ["baseline@popularity", "evaluate"],
+    "baselines.item_knn": ["baseline@item_knn", "evaluate"],
+    "baselines.ease": ["baseline@ease", "evaluate"],
+    "evaluate": ["evaluate"],
+    "download_routing": ROUTER,
+    "clean_routing": ROUTER[1:],
+    "embed_queries": ["embed-queries", "router-train", "online-replay"],
+    "router_train": ["router-train", "online-replay"],
+    "online_replay": ["online-replay"],
+}
+"""By block of params.yaml: every stage that runs if one of its keys changes, and no other."""
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key that holds a value; an empty mapping is a value."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+LEAVES = dict(leaves(yaml.safe_load((ROOT / "params.yaml").read_text())))
+
+
+def another(value: Any) -> Any:
+    """A different value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return value[:-1] if len(value) > 1 else ["another"]
+    return {"another": 1} if isinstance(value, dict) else "another"
+
+
+def changed(document: dict[str, Any], key: str) -> dict[str, Any]:
+    """The document with another value at a dotted key."""
+    document = copy.deepcopy(document)
+    *path, leaf = key.split(".")
+    block = document
+    for name in path:
+        block = block[name]
+    block[leaf] = another(block[leaf])
+    return document
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the pipeline that DVC holds for up to date, its outputs being placeholders."""
+    folder = tmp_path_factory.mktemp("dag") / "work"
+    folder.mkdir()
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("stages", "symbiosis", "data/local"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command(folder, "dvc", "init", "-q", "--no-scm")
+    with Repo(str(folder)) as repo:
+        for stage in stages_of(repo):
+            for out in stage.outs:
+                file = Path(out.fs_path) if Path(out.fs_path).suffix else Path(out.fs_path, "placeholder")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps({"made by": stage.name}))
+    command(folder, "dvc", "commit", "-q", "-f")
+    return folder
+
+
+def stages_of(repo: Repo) -> list[PipelineStage]:
+    """All stages, templates resolved."""
+    return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+
+
+@pytest.fixture(scope="module")
+def stages(pipeline: Path) -> dict[str, PipelineStage]:
+    """All stages by name."""
+    with Repo(str(pipeline)) as repo:
+        return {stage.name: stage for stage in stages_of(repo)}
+
+
+@pytest.fixture(scope="module")
+def graph(pipeline: Path) -> nx.DiGraph:
+    """Edges from each stage to what needs its outputs."""
+    with Repo(str(pipeline)) as repo:
+        return nx.relabel_nodes(repo.index.graph.reverse(), lambda stage: stage.name)
+
+
+def paths(items: list[Any]) -> set[str]:
+    """Relative paths of dependencies or outputs, params aside."""
+    return {item.def_path for item in items if item.def_path != "params.yaml"}
+
+
+# ------------------------------------------------------------------ code
+
+
+def test_the_issue_names_these_stages(stages: dict[str, PipelineStage]) -> None:
+    """The table of this file covers the whole pipeline."""
+    assert sorted(stages) == sorted(RECOMMENDER + ROUTER)
+
+
+def test_code_dependencies_are_exact(stages: dict[str, PipelineStage]) -> None:
+    """Each stage depends on its own module and on all that this imports from the project, and on no other code."""
+    for name, stage in stages.items():
+        module = re.fullmatch(r"exec python -m stages\.(\w+)(?: (\w+))?", stage.cmd)
+        assert module, f"{name}: {stage.cmd}"
+        expected = set(imported_files(ROOT / f"stages/{module[1]}.py", ROOT))
+        if module[2]:  # the baseline that is loaded by name
+            expected |= set(imported_files(ROOT / f"symbiosis/recommender/baselines/{module[2]}.py", ROOT))
+        assert {path for path in paths(stage.deps) if path.endswith(".py")} == {str(path) for path in expected}, name
+
+
+def test_packages_hold_a_docstring_only() -> None:
+    """What `imported_files` leaves out, and what nobody looks into, holds no code."""
+    for file in [*ROOT.glob("symbiosis/**/__init__.py"), ROOT / "stages/__init__.py", ROOT / "flows/__init__.py"]:
+        body = ast.parse(file.read_text()).body
+        assert len(body) == 1, file
+        assert isinstance(body[0], ast.Expr), file
+        assert isinstance(body[0].value, ast.Constant), file
+
+
+def test_nothing_is_imported_in_the_dark() -> None:
+    """`imported_files` sees import statements only: relative ones and other ways of importing are not used."""
+    exceptions = {"symbiosis/stage.py", "stages/baseline.py"}  # each says why what it loads is no dependency
+    for file in [*ROOT.glob("symbiosis/**/*.py"), *ROOT.glob("stages/*.py")]:
+        text = file.read_text()
+        assert not re.search(r"^\s*from \.", text, re.MULTILINE), file
+        if str(file.relative_to(ROOT)) not in exceptions:
+            assert not re.search(r"importlib|__import__|exec\(|runpy", text), file
+
+
+# ------------------------------------------------------------------ params
+
+
+def test_every_block_has_a_model_and_a_stage(stages: dict[str, PipelineStage]) -> None:
+    """params.yaml holds the blocks of the models, in their order, each read by exactly the stages that it names."""
+    document = read_document(ROOT / "params.yaml")
+    assert list(document) == list(BLOCKS)
+    validate(document)
+    read = [param for stage in stages.values() for dep in stage.deps for param in getattr(dep, "params", [])]
+    assert sorted(read) == sorted(WOULD_RUN)
+
+
+def test_up_to_date(pipeline: Path) -> None:
+    """The copy that the next test changes has nothing to run; otherwise that test would prove nothing."""
+    with Repo(str(pipeline)) as repo:
+        assert repo.status() == {}
+
+
+@pytest.mark.parametrize("block", WOULD_RUN)
+def test_reach_of_every_param(block: str, pipeline: Path, graph: nx.DiGraph) -> None:
+    """Another value of any key runs the stages of the table, and no other."""
+    before = yaml.safe_load((ROOT / "params.yaml").read_text())
+    keys = [key for key in LEAVES if key.startswith(f"{block}.")]
+    assert keys
+    try:
+        for key in keys:
+            (pipeline / "params.yaml").write_text(yaml.safe_dump(changed(before, key)))
+            with Repo(str(pipeline)) as repo, repo.lock:
+                direct = {stage.name for stage in stages_of(repo) if stage.changed_stage() or stage.changed_deps()}
+            reached = direct.union(*(nx.descendants(graph, stage) for stage in direct))
+            assert sorted(reached) == sorted(WOULD_RUN[block]), key
+    finally:
+        shutil.copy(ROOT / "params.yaml", pipeline)
+
+
+def test_no_key_is_left_out() -> None:
+    """Every key of params.yaml belongs to a block of the table."""
+    assert all(any(key.startswith(f"{block}.") for block in WOULD_RUN) for key in LEAVES)
+
+
+# ------------------------------------------------------------------ data
+
+
+def test_branches_share_no_data(stages: dict[str, PipelineStage], graph: nx.DiGraph) -> None:
+    """The two halves are independent: only code is common to them."""
+    assert sorted(map(sorted, nx.weakly_connected_components(graph))) == sorted(map(sorted, (RECOMMENDER, ROUTER)))
+
+    def data(names: list[str]) -> set[str]:
+        return {
+            path for name in names for path in paths(stages[name].deps + stages[name].outs) if not path.endswith(".py")
+        }
+
+    assert not data(RECOMMENDER) & data(ROUTER)
+
+
+@pytest.mark.parametrize(
+    ("file", "readers"),
+    [
+        ("data/clean/test.parquet", {"evaluate"}),
+        ("data/clean/validation.parquet", {"finetune", "evaluate", *BASELINES}),
+        ("data/routing/test.parquet", {"online-replay"}),
+    ],
+)
+def test_held_out_data(file: str, readers: set[str], stages: dict[str, PipelineStage]) -> None:
+    """Only these stages may read held-out rows, neither by name nor through a folder."""
+    folders = {str(parent) for parent in Path(file).parents}
+    assert {name for name, stage in stages.items() if paths(stage.deps) & {file, *folders}} == readers
+
+
+def test_declared_once(stages: dict[str, PipelineStage]) -> None:
+    """Metrics are small files in git, the run cache is never switched off, and nothing always runs."""
+    for name, stage in stages.items():
+        assert not stage.always_changed, name
+        for out in stage.outs:
+            assert not out.persist, name
+            assert out.use_cache or out.is_metric or out.is_plot, f"{name}: {out.def_path}"
+    metrics = {out.def_path for stage in stages.values() for out in stage.outs if out.is_metric}
+    assert {"reports/recommender.json", "reports/router.json"} <= metrics
