@@ -172,14 +172,14 @@ def test_item_knn_equals_brute_force(seed: int, neighbours: int, shrinkage: floa
 
 
 class Oracle(Baseline):
-    """Ranks one part of the split perfectly if told to."""
+    """Ranks one part of the split perfectly, or as badly as can be if `honest` is 0."""
 
     class Params(BaselineParams):
-        honest: list[bool]
+        honest: list[int]
 
     held_out: csr_array
 
-    def fit(self, honest: bool) -> None:
+    def fit(self, honest: int) -> None:
         self.honest = honest
 
     def scores(self, users: np.ndarray) -> np.ndarray:
@@ -191,8 +191,8 @@ def test_the_setting_that_ranks_validation_best_wins() -> None:
     train, validation, _ = random_split(40, 150, seed=8)
     oracle = Oracle(train, seed=0)
     oracle.held_out = validation
-    ranked, record = tune(oracle, Oracle.Params(seed=0, honest=[False, True, True]), validation, 110)
-    assert record["setting"] == {"honest": True}
+    ranked, record = tune(oracle, Oracle.Params(seed=0, honest=[0, 1, 2]), validation, 110)
+    assert record["setting"] == {"honest": 1}  # 2 is as good, but later
     assert record["validation"] == {"recall@20": 1, "recall@40": 1, "ndcg@100": 1}
     assert [tried["validation"]["ndcg@100"] for tried in record["tried"]] == [0, 1, 1]
     assert means(ranked, validation) == record["validation"]
@@ -247,3 +247,13 @@ def test_a_wrong_name_is_told_in_one_line() -> None:
     assert answer.returncode == 2
     assert "invalid choice: 'eas' (choose from 'chance', 'popularity', 'item_knn', 'ease')" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_the_seed_of_the_ties_is_that_of_the_params() -> None:
+    train, validation, _ = random_split(30, 50, seed=2)
+    rankings = []
+    for seed in (1, 1, 2):
+        params = BASELINES["chance"].Params(seed=seed)
+        rankings.append(tune(BASELINES["chance"](train, seed), params, validation, 40)[0])
+    np.testing.assert_array_equal(rankings[0], rankings[1])
+    assert (rankings[0] != rankings[2]).any()
