@@ -1,6 +1,6 @@
-"""A command of another package that ends with the process that started it, however that one ends.
+"""A module run as ``python -m`` runs it, but ending with the process that started it, however that one ends.
 
-Started by path, ``python flows/child.py MODULE ARGUMENTS``, so that the search path of what it starts stays as it is.
+Started by path, ``python flows/child.py MODULE ARGUMENTS``, so that no search path need be handed down to stages.
 """
 
 import runpy
@@ -13,6 +13,6 @@ from symbiosis.stage import die_with_parent  # noqa: E402
 
 if __name__ == "__main__":
     die_with_parent()
-    sys.path.pop(0)
+    sys.path[0] = ""  # as for `python -m`
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -12,7 +12,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from flows.repro import CHILD, end_group
 from flows.workspace import top
@@ -101,9 +104,20 @@ class Services:
         raise InputError(f"{name} did not answer at {url} in {PATIENCE_SECONDS:.0f} s; see {self.logs}/{name}.log")
 
     def stop(self) -> None:
-        """End everything, the newest first."""
+        """End everything, the newest first; a worker's flow runs, which it would leave behind, before the server."""
         for name in reversed(list(self.running)):
-            end_group(self.running.pop(name))
+            process = self.running.pop(name)
+            try:
+                started = psutil.Process(process.pid).children(recursive=True)
+            except psutil.NoSuchProcess:
+                started = []
+            end_group(process)
+            for child in started:
+                with suppress(psutil.NoSuchProcess):
+                    child.terminate()
+            for child in psutil.wait_procs(started, timeout=30)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
@@ -143,6 +157,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         services.run("prefect", "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         services.run("prefect", "--no-prompt", "work-pool", "set-concurrency-limit", POOL, "1")
         services.run("prefect", "--no-prompt", "deploy", "--all")
+        services.run("flows.zombies", POOL)
         services.start("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--limit", "1")
         if local_store:
             services.wait_for("mlflow", f"http://{HOST}:{mlflow_port}/health")

@@ -13,13 +13,16 @@ import psutil
 import pytest
 from conftest import PARAMS, command
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
 from test_flows import alive, until
 
 from flows import pipeline as module
+from flows import zombies
 from flows.pipeline import pipeline, router_refresh
 from symbiosis.errors import InputError
 
@@ -166,3 +169,22 @@ def test_termination_leaves_no_orphan(server: str, stub_run: Path, monkeypatch: 
     assert (run.state_name, states["train"]) == ("Crashed", "Crashed")
     monkeypatch.delenv("BEHAVE_train")
     assert "train" in command(stub_run, "dvc", "repro", "train")
+
+
+def test_dead_runs_are_closed() -> None:
+    """Runs that a dead worker left Running are closed, waiting ones stay; the automation exists once."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="pool", type="process"))
+        deployment = client.create_deployment(client.create_flow(pipeline), "nightly", work_pool_name="pool")
+        dead, waiting = (client.create_flow_run_from_deployment(deployment) for _ in range(2))
+        client.set_flow_run_state(dead.id, Running(), force=True)
+        assert zombies.close_left_behind("other") == 0
+        assert zombies.close_left_behind("pool") == 1
+        assert zombies.close_left_behind("pool") == 0
+        assert client.read_flow_run(dead.id).state_name == "Crashed"
+        assert client.read_flow_run(waiting.id).state_name == "Scheduled"
+        zombies.deploy_automation()
+        (first,) = client.read_automations_by_name(zombies.NAME)
+        zombies.deploy_automation()
+        (second,) = client.read_automations_by_name(zombies.NAME)
+    assert first.id == second.id
