@@ -254,6 +254,6 @@ def test_the_seed_of_the_ties_is_that_of_the_params() -> None:
     rankings = []
     for seed in (1, 1, 2):
         params = BASELINES["chance"].Params(seed=seed)
-        rankings.append(tune(BASELINES["chance"](train, seed), params, validation, 40)[0])
+        rankings.append(tune(BASELINES["chance"](train, seed), params, validation, 50)[0])
     np.testing.assert_array_equal(rankings[0], rankings[1])
     assert (rankings[0] != rankings[2]).any()
