@@ -214,7 +214,7 @@ def test_killed_training_resumes(pipeline: Path) -> None:
         command(pipeline, "dvc", "repro", "--force", "--single-item", "finetune")
         assert (pipeline / "dvc.lock").read_bytes() == resumed
     finally:
-        command(pipeline, "git", "checkout", "-q", "params.yaml", "dvc.lock")
+        command(pipeline, "git", "checkout", "-q", "--", ".")
         command(pipeline, "dvc", "checkout", "-q")
 
 
