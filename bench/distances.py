@@ -34,8 +34,8 @@ import polars as pl
 
 from symbiosis.graph.build import Graph, build_graph
 from symbiosis.graph.connectivity import UNREACHABLE
-from symbiosis.graph.distances import distances_between_users, write_distances
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
+from symbiosis.graph.search import distances_between_users, write_distances
 
 BEAUTY = (22_363, 12_101, 198_502)
 LARGEST = (95_421, 32_180, 834_514)

@@ -5,8 +5,8 @@ import numpy as np
 from symbiosis.artifacts import staged, write_json
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE, connectivity_table
-from symbiosis.graph.distances import distances_between_users, write_distances
 from symbiosis.graph.params import ShortestPathsParams
+from symbiosis.graph.search import distances_between_users, write_distances
 from symbiosis.stage import run
 
 

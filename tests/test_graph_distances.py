@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from symbiosis.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE, connectivity_table
-from symbiosis.graph.distances import BooleanProduct, HopDistances, distances_between_users, write_distances
+from symbiosis.graph.distances import HopDistances
+from symbiosis.graph.search import BooleanProduct, distances_between_users, write_distances
 
 Edges = list[tuple[int, int]]
 
