@@ -1,4 +1,7 @@
-"""The stored hop distances of user-item and item-item pairs; `symbiosis.graph.search` finds them."""
+"""The stored hop distances of user-item and item-item pairs; `symbiosis.graph.search` finds them.
+
+Pairs of users are not stored: a prompt holds one user, so that no prompt asks for them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
