@@ -146,14 +146,17 @@ def test_folds_are_of_equal_size() -> None:
     np.testing.assert_array_equal(np.bincount(features.draw_folds(23, seed=4)), [5, 5, 5, 4, 4])
 
 
-def test_tag_prior_is_the_smoothed_mean_of_each_tag() -> None:
+def test_tag_prior_by_hand() -> None:
     targets = np.zeros((4, 2, 2))
     targets[:, 0, 0] = [1, 1, 0, 0]
-    prior = TagPrior.fit(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1]), 2, targets, [1e9, 1e9])
-    # (2 * 1 + 5 * 0.5) / 7 for tag 0, 5 * 0.5 / 7 for tag 1
-    np.testing.assert_allclose(prior(np.eye(2))[:, 0, 0], [4.5 / 7, 2.5 / 7], atol=1e-8)
+    prior = TagPrior.fit(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1]), 2, targets, [1e9, 1e9], smoothing=10.0)
+    # The tags' levels over both LLMs: (2 * 0.5 + 5 * 0.25) / 7 and (2 * 0 + 5 * 0.25) / 7. The first LLM lies above
+    # the mean of both by 0.5, 0.5, 0, 0, by 0.25 overall: (2 * 0.5 + 10 * 0.25) / 12 and (2 * 0 + 10 * 0.25) / 12.
+    level, lead = np.array([2.25 / 7, 1.25 / 7]), np.array([3.5 / 12, 2.5 / 12])
+    np.testing.assert_allclose(prior(np.eye(2))[:, 0, 0], level + lead, atol=1e-8)
+    np.testing.assert_allclose(prior(np.eye(2))[:, 1, 0], level - lead, atol=1e-8)
     half = prior(np.array([[0.5, 0.5]]))
-    np.testing.assert_allclose(half[0, 0, 0], 0.5, atol=1e-8)
+    np.testing.assert_allclose(half[0, 0, 0], (level + lead).mean(), atol=1e-8)
 
 
 def test_the_prior_learns_once_what_is_common_to_all_llms() -> None:
@@ -161,7 +164,7 @@ def test_the_prior_learns_once_what_is_common_to_all_llms() -> None:
     x = np.hstack([np.ones((500, 1)), rng.standard_normal((500, 1))])
     targets = np.repeat((0.3 * x[:, 1] + 0.02 * rng.standard_normal(500))[:, None, None], 3, axis=1).repeat(2, axis=2)
     targets = targets + np.array([0.1, 0.2, 0.3])[:, None]
-    prior = TagPrior.fit(x[:400], np.zeros(400, dtype=np.int64), 1, targets[:400], [1.0, 1e9])
+    prior = TagPrior.fit(x[:400], np.zeros(400, dtype=np.int64), 1, targets[:400], [1.0, 1e9], 1.0)
     error = prior(x[400:]) - targets[400:]
     assert np.abs(error[:, :, 0]).mean() < 0.03
     assert np.abs(error[:, :, 1]).mean() > 0.15
@@ -180,11 +183,12 @@ def test_lengths_are_right_on_average_where_the_plain_exponential_is_too_short()
     assert lengths(np.array([[1e6]]))[0, 0] == tokens.max()
 
 
-def test_the_penalty_is_chosen_by_routing_and_reported() -> None:
+def test_smoothing_and_penalty_are_chosen_by_routing_and_reported() -> None:
     _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, train_params(penalties=[1, 100]))
-    tried = report["penalties_tried"]
-    assert list(tried) == ["1.0", "100.0"]
-    assert tried[str(report["penalty"])]["aiq"] == max(judged["aiq"] for judged in tried.values())
+    for what, tried in report["tried"].items():
+        assert list(tried) == ["1", "100"]
+        assert tried[f"{report[what]:g}"]["aiq"] == max(judged["aiq"] for judged in tried.values())
+    assert set(report["tried"]) == {"smoothing", "penalty"}
     # The world's domains are plain to see: the predictions beat each LLM's mean, and rank well.
     assert report["all"]["brier"] < 0.8 * report["all"]["brier_of_mean"]
     assert report["all"]["auc"] > 0.8

@@ -14,24 +14,10 @@ learn, this differs from them:
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from symbiosis.routing.heads import LinearHeads
-
-
-class SatisfactionHead(Protocol):
-    """Predicts, from binary feedback alone, how much better or worse each LLM satisfies than the router expects."""
-
-    def output(self, x: np.ndarray) -> np.ndarray:
-        """Return s_df of every LLM, (L,), for features (D,)."""
-
-    def take(self, arms: Sequence[int]) -> "SatisfactionHead":
-        """Return the head of the given LLMs only."""
-
-    def with_llm(self) -> "SatisfactionHead":
-        """Return the head with one LLM more, of which it knows nothing."""
 
 
 class SupervisedHead:

@@ -18,7 +18,7 @@ from symbiosis.routing.outcomes import Llms, Outcomes
 
 QUALITY, LENGTH = 0, 1
 N_TARGETS = 2
-PRIOR_COUNT = 5.0  # an LLM's overall mean counts as so many queries of each tag
+LEVEL_COUNT = 5.0  # the mean over all queries counts as so many of each tag
 FOREST_PENALTY = 1.0  # rho of A_l where the forest leaves nothing for the penalty to be tuned on (MixLLM: not printed)
 
 
@@ -42,20 +42,45 @@ class TagPrior:
 
     @classmethod
     def fit(
-        cls, features: np.ndarray, tags: np.ndarray, n_tags: int, targets: np.ndarray, penalties: Sequence[float]
+        cls,
+        features: np.ndarray,
+        tags: np.ndarray,
+        n_tags: int,
+        targets: np.ndarray,
+        common: Sequence[float],
+        smoothing: float,
     ) -> "TagPrior":
-        """Fit to features (N, D), tags (N,) and targets (N, L, 2); `penalties` are the common part's, per target."""
+        """Fit to offline queries.
+
+        Parameters
+        ----------
+        features
+            (N, D).
+        tags
+            (N,), 0..n_tags-1.
+        n_tags
+            T.
+        targets
+            (N, L, 2).
+        common
+            Ridge penalty of the common part, per target.
+        smoothing
+            So many queries on which the LLMs differ in quality as they do overall are added to those seen of a tag.
+        """
         onehot = np.eye(n_tags)[tags]
-        sums = np.einsum("nt,nlk->ltk", onehot, targets, optimize=True)
-        overall = targets.mean(axis=0)[:, None, :]
-        means = (sums + PRIOR_COUNT * overall) / (onehot.sum(axis=0)[:, None] + PRIOR_COUNT)
+        counts = onehot.sum(axis=0)[:, None]
+        level = targets.mean(axis=1)
+        levels = (onehot.T @ level + LEVEL_COUNT * level.mean(axis=0)) / (counts + LEVEL_COUNT)
+        differences = targets - level[:, None, :]
+        sums = np.einsum("nt,nlk->ltk", onehot, differences, optimize=True)
+        overall = differences.mean(axis=0)[:, None, :]
+        added = np.array([smoothing, LEVEL_COUNT])
+        means = levels + (sums + added * overall) / (counts + added)
         bare = cls(means, np.zeros((features.shape[1], N_TARGETS)))
         left = (targets - bare(features)).mean(axis=1)
         gram, moments = features.T @ features, features.T @ left
         eye = np.eye(len(gram))
-        columns = [
-            np.linalg.solve(gram + penalty * eye, moments[:, target]) for target, penalty in enumerate(penalties)
-        ]
+        columns = [np.linalg.solve(gram + weight * eye, moments[:, target]) for target, weight in enumerate(common)]
         return cls(means, np.column_stack(columns))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
@@ -135,7 +160,7 @@ def fit_lengths(predicted: np.ndarray, outcomes: Outcomes) -> Lengths:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Predictors, what they predict for queries held out of their own training, and how the penalty was chosen.
+    """Predictors, what they predict for queries held out of their own training, and what was chosen how.
 
     Attributes
     ----------
@@ -143,17 +168,17 @@ class Fitted:
         Trained on all offline queries.
     held_out
         (N, L, 2), cross-fitted predictions (out-of-bag ones of the forest).
-    penalty
-        The chosen ridge penalty.
+    chosen
+        The chosen smoothing of the tag means and ridge penalty of the heads.
     tried
-        For each penalty: Brier score of quality, and area under the quality-cost curve (AIQ).
+        For each value of each of them: Brier score of quality, and area under the quality-cost curve (AIQ).
     """
 
     prior: Prior
     heads: LinearHeads
     held_out: np.ndarray
-    penalty: float
-    tried: dict[float, dict[str, float]]
+    chosen: dict[str, float]
+    tried: dict[str, dict[float, dict[str, float]]]
 
 
 def fit_linear(
@@ -166,11 +191,11 @@ def fit_linear(
     cost_scale: float,
     penalties: tuple[float, ...],
 ) -> Fitted:
-    """Fit tag means and linear heads on what they leave, the penalty chosen by cross-validation.
+    """Fit tag means and linear heads on what they leave, smoothing and penalty chosen by cross-validation.
 
-    The heads' penalty that predicts best is not the one that routes best: choosing the LLM with the highest of several
-    noisy predictions favours whichever is overestimated, and that costs more than a little bias. So the penalty is the
-    one whose held-out predictions give the largest area under the quality-cost curve.
+    What predicts best is not what routes best: choosing the LLM with the highest of several noisy predictions favours
+    whichever is overestimated, and that costs more than a little bias. So the choice is what gives held-out queries
+    the largest area under the quality-cost curve: first the smoothing of the tag means alone, then the heads' penalty.
 
     Parameters
     ----------
@@ -187,25 +212,44 @@ def fit_linear(
     cost_scale
         Dollars that count as 1.
     penalties
-        To try; of equals the largest is taken.
+        To try, in queries' worth of evidence: for the smoothing, the heads and the common part.
     """
     targets = targets_of(outcomes)
     splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
 
-    def priors(penalties: Sequence[float]) -> list[TagPrior]:
-        return [TagPrior.fit(features[rest], tags[rest], n_tags, targets[rest], penalties) for rest, _ in splits]
+    def priors(common: Sequence[float], smoothing: float) -> list[TagPrior]:
+        return [
+            TagPrior.fit(features[rest], tags[rest], n_tags, targets[rest], common, smoothing) for rest, _ in splits
+        ]
 
-    common = _common_penalties(features, targets, splits, {p: priors([p] * N_TARGETS) for p in penalties})
-    held_out = {penalty: np.empty_like(targets) for penalty in penalties}
-    for (rest, own), prior in zip(splits, priors(common), strict=True):
-        left, base = targets[rest] - prior(features[rest]), prior(features[own])
-        for penalty in penalties:
-            held_out[penalty][own] = base + LinearHeads.fit(features[rest], left, penalty).predict(features[own])[0]
-    tried = {penalty: _judge(held_out[penalty], outcomes, llms, cost_scale) for penalty in penalties}
-    best = max(penalties, key=lambda penalty: (tried[penalty]["aiq"], penalty))
-    whole = TagPrior.fit(features, tags, n_tags, targets, common)
-    heads = LinearHeads.fit(features, targets - whole(features), best)
-    return Fitted(whole, heads, held_out[best], best, tried)
+    def held_out(fitted: list[TagPrior], penalty: float | None) -> np.ndarray:
+        result = np.empty_like(targets)
+        for (rest, own), prior in zip(splits, fitted, strict=True):
+            result[own] = prior(features[own])
+            if penalty is not None:
+                heads = LinearHeads.fit(features[rest], targets[rest] - prior(features[rest]), penalty)
+                result[own] += heads.predict(features[own])[0]
+        return result
+
+    def judge(predicted: np.ndarray) -> dict[str, float]:
+        return _judge(predicted, outcomes, llms, cost_scale)
+
+    common = _common_penalties(features, targets, splits, {p: priors([p] * N_TARGETS, p) for p in penalties})
+    bases = {smoothing: priors(common, smoothing) for smoothing in penalties}
+    smoothed = {smoothing: judge(held_out(fitted, None)) for smoothing, fitted in bases.items()}
+    smoothing = _best(smoothed)
+    corrected = {penalty: held_out(bases[smoothing], penalty) for penalty in penalties}
+    tried = {penalty: judge(predicted) for penalty, predicted in corrected.items()}
+    penalty = _best(tried)
+    whole = TagPrior.fit(features, tags, n_tags, targets, common, smoothing)
+    heads = LinearHeads.fit(features, targets - whole(features), penalty)
+    chosen = {"smoothing": smoothing, "penalty": penalty}
+    return Fitted(whole, heads, corrected[penalty], chosen, {"smoothing": smoothed, "penalty": tried})
+
+
+def _best(tried: dict[float, dict[str, float]]) -> float:
+    """Return the setting with the largest AIQ, of equals the larger."""
+    return max(tried, key=lambda setting: (tried[setting]["aiq"], setting))
 
 
 def _common_penalties(
@@ -251,7 +295,7 @@ def fit_forest(features: np.ndarray, outcomes: Outcomes, trees: int, minimum_lea
             pair.append(forest)
         pairs.append((pair[0], pair[1]))
     heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY)
-    return Fitted(ForestPrior(tuple(pairs)), heads, held_out, FOREST_PENALTY, {})
+    return Fitted(ForestPrior(tuple(pairs)), heads, held_out, {"penalty": FOREST_PENALTY}, {})
 
 
 def _judge(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: float) -> dict[str, float]:

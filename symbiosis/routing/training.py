@@ -69,8 +69,11 @@ def train(
         "tags": n_tags,
         "tag_accuracy": _rounded((features[:, :n_tags].argmax(axis=1) == tags).mean()),
         "cost_scale_usd": _rounded(cost_scale),
-        "penalty": fitted.penalty,
-        "penalties_tried": {str(penalty): _all_rounded(judged) for penalty, judged in fitted.tried.items()},
+        **fitted.chosen,
+        "tried": {
+            what: {f"{value:g}": _all_rounded(judged) for value, judged in values.items()}
+            for what, values in fitted.tried.items()
+        },
         **_judge(fitted, folds, outcomes, router, params),
     }
     return router, report
