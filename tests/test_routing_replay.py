@@ -18,7 +18,7 @@ from routing_world import DOMAINS, LLMS, ROOT, draw, replay_params, train_params
 from stages import online_replay, router_train
 from symbiosis.artifacts import read_json
 from symbiosis.errors import InputError
-from symbiosis.routing import baselines, evaluation, metrics, summaries
+from symbiosis.routing import evaluation, metrics, summaries
 from symbiosis.routing.curves import Curve, Reference, resample, summarise
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Llms, Outcomes
@@ -101,35 +101,6 @@ def test_the_reference_breaks_ties_by_cost() -> None:
 
 def test_keys_of_cost_hold_no_dot() -> None:
     assert [summaries.cost_key(s) for s in (0.95, 0.9725, 1.0)] == ["cost_at_95", "cost_at_97_25", "cost_at_100"]
-
-
-# ---------------------------------------------------------------- simple lines
-
-
-def test_means_over_labels_by_hand() -> None:
-    quality = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
-    outcomes = Outcomes(np.arange(3), quality, quality, quality, quality * 2)
-    means, cost = baselines.label_means(outcomes, ["a", "a", "b"], ["b", "a", "new"])
-    np.testing.assert_allclose(means, [[1.0, 1.0], [0.5, 0.0], [2 / 3, 1 / 3]])
-    np.testing.assert_allclose(cost, 2 * means)
-
-
-def test_neighbours_by_hand() -> None:
-    angles = np.deg2rad([0, 10, 20, 90])
-    vectors = np.column_stack([np.cos(angles), np.sin(angles)])
-    quality = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    outcomes = Outcomes(np.arange(4), quality, quality, quality, quality)
-    new = np.array([[1.0, 0.0], [0.0, 1.0]])
-    means, _ = baselines.nearest_neighbours(outcomes, vectors, new, 2)
-    np.testing.assert_allclose(means, [[0.5, 0], [0.5, 1]])
-    everyone, _ = baselines.nearest_neighbours(outcomes, vectors, new, 99)
-    np.testing.assert_allclose(everyone, np.tile(quality.mean(axis=0), (2, 1)))
-
-
-def test_the_oracle_takes_the_cheapest_of_the_best() -> None:
-    quality = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.2, 0.9, 1.0]])
-    cost = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
-    assert baselines.oracle(Outcomes(np.arange(3), quality, cost, cost, cost)).tolist() == [1, 2, 2]
 
 
 # ---------------------------------------------------------------- the stages

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from symbiosis.routing import baselines, summaries
+from symbiosis.routing import summaries
+from symbiosis.routing.baselines.base import Predictive, Sample, Training
+from symbiosis.routing.baselines.clusters import KMeans
+from symbiosis.routing.baselines.fixed import cheapest_of_best
+from symbiosis.routing.baselines.means import DomainMean, GlobalMean, SubdomainMean
+from symbiosis.routing.baselines.neighbours import NearestNeighbours
 from symbiosis.routing.curves import TRADE_OFFS, Curve, Reference, Summary, resample, summarise
 from symbiosis.routing.decision import Rule, scaled_cost, utility
 from symbiosis.routing.metrics import cumulative_regret
@@ -37,6 +42,11 @@ class Split:
     embeddings: np.ndarray
     domains: list[str]
     subdomains: list[str]
+
+    @property
+    def sample(self) -> Sample:
+        """What may be known of the queries before an LLM is asked."""
+        return Sample(self.embeddings, self.outcomes.prompt_tokens, self.domains, self.subdomains)
 
 
 @dataclass(frozen=True)
@@ -95,14 +105,14 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
         logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms))
     regret = _regret(logs, stream.outcomes, rule, router.cost_scale)
 
-    lines = _lines(offline, test, params)
+    lines = _lines(Training(offline.sample, offline.outcomes, router.llms, params.seed), test.sample, params)
     choices = {
         **{name: policy.scores(still).argmax(axis=1) for name, policy in policies.items()},
         **{
             name: _worth(line, still.trade_off, still, router.cost_scale).argmax(axis=1) for name, line in lines.items()
         },
         **_fixed(test.outcomes, reference, rng),
-        "oracle": baselines.oracle(test.outcomes),
+        "oracle": cheapest_of_best(test.outcomes),
     }
     curves = _curves(policies, lines, test.outcomes, still, router.cost_scale)
     singles = reference.curve(test.outcomes).points()
@@ -185,17 +195,21 @@ def _worth(line: tuple[np.ndarray, np.ndarray], trade_off: float, rule: Rule, co
     return utility(line[0], scaled_cost(line[1], cost_scale), trade_off, rule.weighting)
 
 
-def _lines(offline: Split, test: Split, params: OnlineReplayParams) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _lines(training: Training, sample: Sample, params: OnlineReplayParams) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Quality and cost of the test queries as the simple lines predict them."""
-    known, sizes = offline.outcomes, params.lines
-    near, far = offline.embeddings, test.embeddings
-    return {
-        "subdomain_mean": baselines.label_means(known, offline.subdomains, test.subdomains),
-        "domain_mean": baselines.label_means(known, offline.domains, test.domains),
-        "nearest_neighbours": baselines.nearest_neighbours(known, near, far, sizes.neighbours),
-        "k_means": baselines.cluster_means(known, near, far, sizes.clusters, params.seed),
-        "global_mean": baselines.label_means(known, [""] * len(near), [""] * len(far)),
+    settings: dict[str, tuple[type[Predictive], dict[str, int]]] = {
+        "subdomain_mean": (SubdomainMean, {}),
+        "domain_mean": (DomainMean, {}),
+        "nearest_neighbours": (NearestNeighbours, {"neighbours": params.lines.neighbours}),
+        "k_means": (KMeans, {"clusters": params.lines.clusters}),
+        "global_mean": (GlobalMean, {}),
     }
+    lines = {}
+    for name, (kind, setting) in settings.items():
+        line = kind(training)
+        line.fit(**setting)
+        lines[name] = line.predict(sample)
+    return lines
 
 
 def _curves(

@@ -1,0 +1,1 @@
+"""Ways of choosing an LLM that the router is compared with."""

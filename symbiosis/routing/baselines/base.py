@@ -1,0 +1,261 @@
+"""What every baseline is, and how its settings are chosen.
+
+A new baseline is one class with a `BaselineParams` and a `Baseline`, and one line in
+`symbiosis.routing.baselines.registry`.
+"""
+
+import itertools
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from symbiosis.routing.baselines.costs import CostModel
+from symbiosis.routing.baselines.projection import Projection
+from symbiosis.routing.curves import Curve, Reference, summarise, sweep
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.features import draw_folds
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.training import cost_scale_of
+from symbiosis.stage import StageParams
+
+Category = Literal["trivial", "cascade", "classifier", "predictor", "set", "bandit", "cluster", "factorisation"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Queries, with what may be known of them before an LLM is asked.
+
+    Attributes
+    ----------
+    embeddings
+        (N, d), rows of length 1.
+    prompt_tokens
+        (N, L).
+    domains, subdomains
+        N true labels each. At test time only baselines with `told_labels` read them.
+    """
+
+    embeddings: np.ndarray
+    prompt_tokens: np.ndarray
+    domains: list[str]
+    subdomains: list[str]
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def take(self, rows: np.ndarray) -> "Sample":
+        """Return the given rows, in that order."""
+        return Sample(
+            self.embeddings[rows],
+            self.prompt_tokens[rows],
+            [self.domains[row] for row in rows],
+            [self.subdomains[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What baselines learn from. What several of them need is computed once, when first asked for.
+
+    Attributes
+    ----------
+    sample, outcomes
+        N queries and their outcomes with all L LLMs.
+    llms
+        The LLMs.
+    seed
+        Of everything random.
+    """
+
+    sample: Sample
+    outcomes: Outcomes
+    llms: Llms
+    seed: int
+
+    def take(self, rows: np.ndarray) -> "Training":
+        """Return the given queries alone."""
+        return Training(self.sample.take(rows), self.outcomes.take(rows), self.llms, self.seed)
+
+    @cached_property
+    def cost_scale(self) -> float:
+        """Dollars that count as 1."""
+        return cost_scale_of(self.outcomes)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The cheapest and the best single LLM."""
+        return Reference.choose(self.outcomes)
+
+    @cached_property
+    def costs(self) -> CostModel:
+        """Cost from prompt tokens, predicted response tokens and prices."""
+        return CostModel.fit(self.sample.embeddings, self.outcomes.response_tokens, self.llms)
+
+    @cached_property
+    def projection(self) -> Projection:
+        """Few features of each query."""
+        return Projection.fit(self.sample.embeddings)
+
+    @cached_property
+    def folds(self) -> list[tuple["Training", np.ndarray]]:
+        """For each of 5 folds: the other queries, and the rows (n,) of its own."""
+        fold = draw_folds(len(self.sample), self.seed)
+        return [(self.take(np.flatnonzero(fold != f)), np.flatnonzero(fold == f)) for f in np.unique(fold)]
+
+    def generators(self) -> list[np.random.Generator]:
+        """One random stream per LLM, by its name: the other LLMs and their order do not matter."""
+        return [np.random.default_rng([self.seed, number]) for number in self.numbers()]
+
+    def numbers(self) -> list[int]:
+        """L numbers below 2^32, one by each LLM's name."""
+        return [zlib.crc32(name.encode()) for name in self.llms.names]
+
+
+class BaselineParams(StageParams):
+    """For every key the values to be tried; their defaults are those of the comparison study."""
+
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Yield every combination of the values to be tried, the last key varying fastest."""
+        grid = dict(self)
+        for combination in itertools.product(*grid.values()):
+            yield dict(zip(grid, combination, strict=True))
+
+
+class NoParams(BaselineParams):
+    """Nothing to tune."""
+
+
+class Baseline(ABC):
+    """A way of choosing LLMs, learned from training queries alone.
+
+    Parameters
+    ----------
+    training
+        The training queries. The constructor does the work that all settings share.
+
+    Attributes
+    ----------
+    category
+        The family in the comparison.
+    told_labels
+        It reads the true labels of test queries, which no router would be told.
+    told_outcomes
+        It reads outcomes before it chooses: a bound, not a policy.
+    """
+
+    category: ClassVar[Category]
+    told_labels: ClassVar[bool] = False
+    told_outcomes: ClassVar[bool] = False
+    Params: ClassVar[type[BaselineParams]] = NoParams
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    @abstractmethod
+    def fit(self, *_: Any, **setting: Any) -> None:
+        """Learn with one setting; what an earlier setting taught is forgotten."""
+
+    @abstractmethod
+    def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
+        """Answer new queries, at every operating point.
+
+        Parameters
+        ----------
+        sample
+            N queries.
+        outcomes
+            Of the same queries. A baseline sees the outcomes of those LLMs alone that it calls, and pays for all of
+            them.
+
+        Returns
+        -------
+        Curve
+            (P, N) each; P does not depend on the data.
+        """
+
+
+class Predictive(Baseline):
+    """A baseline that predicts quality and cost of every LLM and then weighs one against the other."""
+
+    @abstractmethod
+    def quality(self, sample: Sample) -> np.ndarray:
+        """Predict quality, (N, L)."""
+
+    def cost(self, sample: Sample) -> np.ndarray:
+        """Predict dollars, (N, L)."""
+        return self.training.costs(sample.embeddings, sample.prompt_tokens)
+
+    def predict(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """Predict quality and dollars, (N, L) each."""
+        return self.quality(sample), self.cost(sample)
+
+    def choices(self, sample: Sample) -> np.ndarray:
+        """Choose under each of `symbiosis.routing.curves.TRADE_OFFS`, (P, N)."""
+        quality, cost = self.predict(sample)
+        scaled = scaled_cost(cost, self.training.cost_scale)
+        return sweep(lambda trade_off: utility(quality, scaled, trade_off))
+
+    def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
+        """Call the chosen LLM of each query and trade-off."""
+        return Curve.of(self.choices(sample), outcomes)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fitted baseline.
+
+    Attributes
+    ----------
+    baseline
+        Fitted to all training queries.
+    setting
+        The chosen one.
+    tried
+        Each setting with the area under its quality-cost curve of held-out training queries; empty if there was
+        nothing to choose.
+    """
+
+    baseline: Baseline
+    setting: dict[str, Any]
+    tried: list[dict[str, Any]]
+
+
+def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> Tuned:
+    """Try every setting by 5-fold cross-validation and fit the best one to all training queries.
+
+    The criterion is AIQ, the area under the quality-cost curve, over the held-out queries of all folds together; of
+    equal settings the first wins.
+
+    Parameters
+    ----------
+    kind
+        The baseline.
+    params
+        The settings to be tried.
+    training
+        Reuse the same object for all baselines: folds, features and costs are then computed once.
+    """
+    settings = list(params.settings())
+    tried: list[dict[str, Any]] = []
+    if len(settings) > 1:
+        played: list[list[Curve]] = [[] for _ in settings]
+        for rest, own in tqdm(training.folds, desc=f"tuning {kind.__name__}", unit="fold", leave=False):
+            baseline, sample, outcomes = kind(rest), training.sample.take(own), training.outcomes.take(own)
+            for setting, curves in zip(settings, played, strict=True):
+                baseline.fit(**setting)
+                curves.append(baseline.play(sample, outcomes))
+        order = np.concatenate([own for _, own in training.folds])
+        singles = training.reference.curve(training.outcomes.take(order)).points()
+        for setting, curves in zip(settings, played, strict=True):
+            whole = Curve(*(np.hstack([getattr(c, part) for c in curves]) for part in ("quality", "cost")))
+            tried.append({"setting": setting, "aiq": summarise(whole.points(), singles).aiq})
+    chosen = max(tried, key=lambda trial: trial["aiq"])["setting"] if tried else settings[0]
+    baseline = kind(training)
+    baseline.fit(**chosen)
+    return Tuned(baseline, chosen, tried)
