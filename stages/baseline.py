@@ -8,8 +8,9 @@ import numpy as np
 
 from symbiosis.artifacts import staged, write_json
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams, tune
-from symbiosis.recommender.interactions import read_matrix, read_sizes
+from symbiosis.recommender.interactions import read_matrix
 from symbiosis.recommender.metrics import ranking_depth
+from symbiosis.recommender.training_data import read_training_data
 from symbiosis.stage import run
 
 # Loaded by name: the registry imports every baseline, this stage depends on the one that it is told to run alone.
@@ -20,9 +21,9 @@ CLEAN = Path("data/clean")
 
 def work(name: str, params: BaselineParams) -> None:
     """Read training and validation interactions; write the ranking and what was tried."""
-    shape = read_sizes(CLEAN)
-    train, validation = (read_matrix(CLEAN / f"{part}.parquet", shape) for part in ("train", "validation"))
-    baseline = BASELINES[name](train, params.seed)
+    data = read_training_data(CLEAN)
+    validation = read_matrix(CLEAN / "validation.parquet", data.interactions.shape)
+    baseline = BASELINES[name](data, params.seed)
     ranking, tuning = tune(baseline, params, validation, ranking_depth(validation))
     with staged(f"data/rankings/{name}") as (folder,):
         folder.mkdir()

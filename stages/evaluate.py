@@ -26,8 +26,8 @@ def work(params: EvaluateParams) -> None:
     )
     depth = ranking_depth(validation)
     # The files first: a damaged one stops the stage before the model's long work.
-    baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines}
-    tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines}
+    baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines.all()}
+    tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
     recommender = Recommender.load("models/finetune", "data/distances")
 

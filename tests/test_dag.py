@@ -19,7 +19,8 @@ from dvc.stage import PipelineStage
 from symbiosis.params import BLOCKS, validate
 from symbiosis.stage import imported_files, read_document
 
-BASELINES = ["baseline@chance", "baseline@popularity", "baseline@item_knn", "baseline@ease"]
+SIMPLE = ["chance", "popularity", "item_knn", "rp3beta", "ease", "slim", "ials"]
+BASELINES = [f"baseline@{name}" for name in SIMPLE]
 RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "pretrain", "finetune", *BASELINES,
                "evaluate"]  # fmt: skip
 ROUTER = ["download-routing", "clean-routing", "embed-queries", "router-train", "online-replay"]
@@ -32,10 +33,7 @@ WOULD_RUN = {
     "corpus": ["corpus", "pretrain", "finetune", "evaluate"],
     "pretrain": ["pretrain", "finetune", "evaluate"],
     "finetune": ["finetune", "evaluate"],
-    "baselines.chance": ["baseline@chance", "evaluate"],
-    "baselines.popularity": ["baseline@popularity", "evaluate"],
-    "baselines.item_knn": ["baseline@item_knn", "evaluate"],
-    "baselines.ease": ["baseline@ease", "evaluate"],
+    **{f"baselines.{name}": [f"baseline@{name}", "evaluate"] for name in SIMPLE},
     "evaluate": ["evaluate"],
     "download_routing": ROUTER,
     "clean_routing": ROUTER[1:],

@@ -23,12 +23,18 @@ from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.popularity import Popularity
 from symbiosis.recommender.evaluation import MODEL, bootstrap, coverage, evaluate, slices, thirds
 from symbiosis.recommender.metrics import means, ranking_depth, recall
-from symbiosis.recommender.params import EvaluateParams
+from symbiosis.recommender.params import BaselineNames, EvaluateParams
 from symbiosis.recommender.ranking import top_items, without
 from symbiosis.recommender.report import render, verdict
+from symbiosis.recommender.training_data import TrainingData
 
 USERS, ITEMS = 120, 160
-PARAMS = EvaluateParams(seed=3, baselines=["weak", "strong"], mask_validation=True, bootstrap_samples=200)
+PARAMS = EvaluateParams(
+    seed=3,
+    baselines=BaselineNames(simple=["weak"], neural=["strong"], sequential=[]),
+    mask_validation=True,
+    bootstrap_samples=200,
+)
 
 
 def split(seed: int = 0) -> tuple[csr_array, csr_array, csr_array]:
@@ -77,6 +83,11 @@ def test_means_are_those_of_the_metrics(report: dict[str, Any]) -> None:
                     value - report["baselines"]["strong"][metric]["mean"], abs=2e-5
                 )
     assert report["difference"]["to"] == "strong"
+    assert report["gain"]["strong"] == report["difference"][MODEL]  # the same users in the same samples
+    for metric, gain in report["gain"]["weak"].items():
+        levels = report[MODEL][metric]["mean"], report["baselines"]["weak"][metric]["mean"]
+        assert gain["mean"] == pytest.approx(levels[0] - levels[1], abs=2e-5)
+        assert gain["low"] < gain["mean"] < gain["high"]
     assert report["data"]["evaluated users"] == USERS
 
 
@@ -332,10 +343,13 @@ def test_names_are_escaped(report: dict[str, Any]) -> None:
     assert "&lt;b&gt;strong" in document
 
 
-@pytest.mark.parametrize("names", [[], ["ease", "ease"]])
-def test_baselines_are_named_once(names: list[str]) -> None:
+@pytest.mark.parametrize("names", [([], ["sasrec"]), (["ease", "ease"], []), (["ease"], ["ease"])])
+def test_baselines_are_named_once(names: tuple[list[str], list[str]]) -> None:
+    baselines = {"simple": names[0], "neural": [], "sequential": names[1]}
     with pytest.raises(ValueError, match="baselines"):
-        EvaluateParams(seed=0, baselines=names, mask_validation=True, bootstrap_samples=100)
+        EvaluateParams.model_validate(
+            {"seed": 0, "baselines": baselines, "mask_validation": True, "bootstrap_samples": 100}
+        )
 
 
 # ------------------------------------------------------------------- real data
@@ -376,7 +390,7 @@ def test_real_data_give_the_known_levels(tmp_path: Path) -> None:
         (ItemKNN, {"neighbours": 200, "shrinkage": 50}, 0.166),
         (EASE, {"l2": 200}, 0.177),
     ):
-        fitted = model(train, 0)
+        fitted = model(TrainingData(train), 0)
         fitted.fit(**setting)
         ranked = top_items(fitted.scores(np.arange(shape[0])), train, 100, 0)
         assert means(ranked, test)["recall@20"] == pytest.approx(level, abs=0.0125)

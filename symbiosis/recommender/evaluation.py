@@ -39,8 +39,8 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
     dict
         ``recommender`` and ``baselines``: every metric's mean over the users that have test items and the bounds of
         its 95 % interval, and the coverage (share of all items that stand among the first 20 of some user);
-        ``difference``: every method minus the strongest baseline, user by user, with interval; ``slices``. Rounded to
-        5 digits.
+        ``difference``: every method minus the strongest baseline, user by user, with interval; ``gain``: likewise the
+        recommender minus every baseline; ``slices``. Rounded to 5 digits.
     """
     users = np.flatnonzero(np.diff(test.indptr))
     methods = list(rankings)
@@ -49,10 +49,14 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
         for name, ranking in rankings.items()
     }
     strongest = max((name for name in methods if name != MODEL), key=lambda name: values[name].mean(axis=0).sum())
+    others = [name for name in methods if name != MODEL]
+    parts = {
+        **values,
+        **{f"{name} difference": values[name] - values[strongest] for name in methods},
+        **{f"{name} gain": values[MODEL] - values[name] for name in others},
+    }
     # All columns in one call: every method is measured on the same resampled users.
-    columns = np.concatenate(
-        [values[name] for name in methods] + [values[name] - values[strongest] for name in methods], axis=1
-    )
+    columns = np.concatenate(list(parts.values()), axis=1)
     low, high = bootstrap(columns, samples, seed)
     intervals = [
         {"mean": round(float(m), _DIGITS), "low": round(float(lo), _DIGITS), "high": round(float(hi), _DIGITS)}
@@ -60,15 +64,13 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
     ]
     width = len(METRICS)
     table = {
-        name: dict(zip(METRICS, intervals[i * width : (i + 1) * width], strict=True))
-        for i, name in enumerate([*methods, *(f"{name} difference" for name in methods)])
+        name: dict(zip(METRICS, intervals[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)
     }
     n_items = test.shape[1]
     measured = {
         name: table[name] | {f"coverage@{_SLICE_DEPTH}": coverage(rankings[name], n_items, _SLICE_DEPTH)}
         for name in methods
     }
-    others = [name for name in methods if name != MODEL]
     return {
         MODEL: measured[MODEL],
         "baselines": {name: measured[name] for name in others},
@@ -77,6 +79,7 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
             MODEL: table[f"{MODEL} difference"],
             "baselines": {name: table[f"{name} difference"] for name in others if name != strongest},
         },
+        "gain": {name: table[f"{name} gain"] for name in others},
         "slices": slices(rankings, train, test),
         "data": {
             "users": train.shape[0],

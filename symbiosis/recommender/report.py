@@ -15,10 +15,22 @@ from symbiosis.recommender.metrics import METRICS
 
 LABELS = {
     MODEL: "GPT-2 + graph",
-    "ease": "EASE",
-    "item_knn": "ItemKNN",
-    "popularity": "Popularity",
     "chance": "Chance",
+    "popularity": "Popularity",
+    "item_knn": "ItemKNN",
+    "rp3beta": "RP3beta",
+    "ease": "EASE",
+    "slim": "SLIM",
+    "ials": "iALS",
+    "multi_vae": "Multi-VAE",
+    "md_cvae": "MD-CVAE",
+    "lightgcn": "LightGCN",
+    "bert4rec": "BERT4Rec",
+    "s3rec": "S3-Rec",
+    "unisrec": "UniSRec",
+    "fdsa": "FDSA",
+    "sasrec": "SASRec",
+    "gru4rec": "GRU4Rec",
 }
 """Column heads; a method without one shows its name."""
 
@@ -60,6 +72,11 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         page.section(f"Difference to {_label(report['difference']['to'])}, the strongest baseline"),
         _differences(report["difference"]),
         page.note("Paired, user by user. An interval that does not contain 0 tells the two apart."),
+        page.section(f"{_label(MODEL)} beside every baseline"),
+        _gains(report["gain"], report["baselines"]),
+        page.note(
+            "The gain in the metric and, in brackets, in percent of the baseline; below it its interval, paired."
+        ),
         page.section("Slices: Recall@20"),
         *(_slice_table(kind, parts) for kind, parts in report["slices"].items()),
         page.section("Baselines' settings"),
@@ -145,6 +162,18 @@ def _differences(difference: dict[str, Any]) -> str:
     return page.table(["", *map(_label, others)], rows)
 
 
+def _gains(gains: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> str:
+    """One row per metric, one column per baseline, that of the recommender's gain over it."""
+    rows: list[list[object]] = []
+    for metric in METRICS:
+        means, intervals = _mean_and_interval(metric, [gain[metric] for gain in gains.values()], "+")
+        for i, name in enumerate(gains, start=1):
+            if level := baselines[name][metric]["mean"]:
+                means[i] = f"{means[i]} ({gains[name][metric]['mean'] / level:+.0%})"
+        rows += [means, intervals]
+    return page.table(["", *map(_label, gains)], rows)
+
+
 def _slice_table(kind: str, parts: dict[str, dict[str, Any]]) -> str:
     if not parts:
         return ""
@@ -161,13 +190,21 @@ def _tuning(tuning: dict[str, dict[str, Any]]) -> str:
     rows = [
         [
             _label(name),
-            ", ".join(f"{key} {value:g}" for key, value in record["setting"].items()) or "nothing to tune",
+            _setting(record),
             len(record["tried"]),
             *(f"{record['validation'][metric]:.4f}" for metric in METRICS),
         ]
         for name, record in tuning.items()
     ]
     return page.table(["Baseline", "Setting", "Tried", *map(_metric, METRICS)], rows)
+
+
+def _setting(record: dict[str, Any]) -> str:
+    """The chosen setting in words, with the best epoch of what learns in epochs."""
+    chosen = [f"{key} {value:g}" for key, value in record["setting"].items()]
+    if "epoch" in record:
+        chosen.append(f"best epoch {record['epoch']}")
+    return ", ".join(chosen) or "nothing to tune"
 
 
 def _bars(results: dict[str, dict[str, Any]]) -> Figure:

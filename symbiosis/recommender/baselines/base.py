@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from symbiosis.recommender.metrics import means
 from symbiosis.recommender.ranking import rank_all
+from symbiosis.recommender.training_data import TrainingData
 from symbiosis.stage import StageParams
 
 
@@ -32,26 +33,42 @@ class BaselineParams(StageParams):
 
     def settings(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of the values to be tried, the last key varying fastest."""
-        grid = {name: values for name, values in self if name != "seed"}
+        grid = {name: values for name, values in self if isinstance(values, list)}
         for combination in itertools.product(*grid.values()):
             yield dict(zip(grid, combination, strict=True))
 
 
+class IterativeParams(BaselineParams):
+    """Of a baseline that learns in epochs: how long each setting may learn.
+
+    Attributes
+    ----------
+    epochs
+        How many at most.
+    patience
+        A setting is given up after so many epochs that rank validation no better than an earlier one.
+    """
+
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+
+
 class Baseline(ABC):
-    """A recommender that learns from the training matrix alone.
+    """A recommender that learns from the training data alone.
 
     Parameters
     ----------
-    train
-        float32 (U, I), 1 where the user took the item. The constructor does the work that all settings share.
+    data
+        The constructor does the work that all settings share.
     seed
         Seed of everything random.
     """
 
     Params: ClassVar[type[BaselineParams]]
 
-    def __init__(self, train: csr_array, seed: int) -> None:
-        self.train = train
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        self.data = data
+        self.train = data.interactions
         self.seed = seed
 
     @abstractmethod
@@ -63,12 +80,31 @@ class Baseline(ABC):
         """Score all items, float32 (B, I), for user numbers (B,); larger is better."""
 
 
+class IterativeBaseline(Baseline):
+    """A recommender that learns in epochs: `fit` only prepares the first one."""
+
+    @abstractmethod
+    def epoch(self) -> None:
+        """Pass over the training data once more."""
+
+
+def learn(baseline: Baseline, params: BaselineParams, setting: dict[str, Any]) -> Iterator[int]:
+    """Learn with one setting; yield the epoch, from 1, whenever there is something to rank with."""
+    baseline.fit(**setting)
+    if not (isinstance(baseline, IterativeBaseline) and isinstance(params, IterativeParams)):
+        yield 1
+        return
+    for epoch in range(1, params.epochs + 1):
+        baseline.epoch()
+        yield epoch
+
+
 def tune(
     baseline: Baseline, params: BaselineParams, validation: csr_array, depth: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Try every setting and keep the one that ranks the validation items best.
+    """Try every setting and keep the one, and of its epochs the one, that ranks the validation items best.
 
-    The criterion is Recall@20 + Recall@40 + NDCG@100; of equal settings the first wins. Nothing is fitted again on
+    The criterion is Recall@20 + Recall@40 + NDCG@100; of equal ones the first wins. Nothing is fitted again on
     training and validation items together: the ranking returned is the one that was measured.
 
     Parameters
@@ -76,7 +112,7 @@ def tune(
     baseline
         Holds the training matrix, whose items are left out of the ranking.
     params
-        The settings to be tried.
+        The settings to be tried and, for an `IterativeBaseline`, how long each may learn.
     validation
         (U, I), disjoint from the training matrix.
     depth
@@ -87,16 +123,59 @@ def tune(
     np.ndarray
         int32 (U, depth), padded with -1.
     dict
-        The chosen setting, its validation metrics, and those of every setting tried.
+        The chosen setting, its validation metrics, its best epoch if it has epochs, and those of every setting tried.
     """
+    patience = params.patience if isinstance(params, IterativeParams) else 1
     best, ranking, tried = -np.inf, np.empty(0, np.int32), []
-    settings = list(params.settings())
     chosen: dict[str, Any] = {}
-    for setting in tqdm(settings, desc=type(baseline).__name__, unit="setting"):
-        baseline.fit(**setting)
-        candidate = rank_all(baseline.scores, baseline.train, depth, params.seed)
-        metrics = means(candidate, validation)
-        tried.append({"setting": setting, "validation": metrics})
-        if sum(metrics.values()) > best:
-            best, ranking, chosen = sum(metrics.values()), candidate, tried[-1]
+    with tqdm(list(params.settings()), desc=type(baseline).__name__, unit="setting") as bar:
+        for setting in bar:
+            record: dict[str, Any] = {}
+            best_of_setting, best_epoch = -np.inf, 0
+            for epoch in learn(baseline, params, setting):
+                candidate = rank_all(baseline.scores, baseline.train, depth, params.seed)
+                metrics = means(candidate, validation)
+                score = sum(metrics.values())
+                bar.set_postfix({"epoch": epoch, "score": f"{score:.4f}", "best": f"{max(best, score):.4f}"})
+                if score > best_of_setting:
+                    best_of_setting, best_epoch = score, epoch
+                    record = {"setting": setting, "validation": metrics}
+                    if isinstance(baseline, IterativeBaseline):
+                        record["epoch"] = epoch
+                    if score > best:
+                        best, ranking, chosen = score, candidate, record
+                elif epoch - best_epoch >= patience:
+                    break
+            tried.append(record)
     return ranking, {**chosen, "tried": tried}
+
+
+def strongest(group: np.ndarray, strength: np.ndarray, count: int, ties: np.ndarray) -> np.ndarray:
+    """Find the strongest entries of every group.
+
+    Parameters
+    ----------
+    group
+        int (N,), numbers from 0.
+    strength
+        float (N,).
+    count
+        Entries kept per group.
+    ties
+        int (N,): of entries of equal strength the larger number stays.
+
+    Returns
+    -------
+    np.ndarray
+        int64, indices of the kept entries, ordered by group and, within a group, from the strongest.
+
+    Examples
+    --------
+    >>> strongest(np.array([0, 0, 1, 0]), np.array([0.1, 0.3, 0.2, 0.3]), count=2, ties=np.array([0, 1, 2, 3]))
+    array([3, 1, 2])
+    """
+    order = np.lexsort((-ties, -strength, group))
+    lengths = np.bincount(group)
+    first = np.cumsum(lengths) - lengths
+    place = np.arange(len(order)) - np.repeat(first, lengths)
+    return order[place < count]

@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 from scipy.linalg import get_lapack_funcs
-from scipy.sparse import csr_array
 
 from symbiosis.errors import InputError
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
+from symbiosis.recommender.training_data import TrainingData
 
 
 class EASEParams(BaselineParams):
@@ -36,9 +36,9 @@ class EASE(Baseline):
 
     Params = EASEParams
 
-    def __init__(self, train: csr_array, seed: int) -> None:
-        super().__init__(train, seed)
-        self.gram = (train.T @ train).toarray()
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        super().__init__(data, seed)
+        self.gram = (self.train.T @ self.train).toarray()
 
     def fit(self, l2: float) -> None:
         """Solve for the weights."""

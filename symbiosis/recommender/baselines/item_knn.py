@@ -6,8 +6,9 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from symbiosis.recommender.baselines.base import Baseline, BaselineParams
+from symbiosis.recommender.baselines.base import Baseline, BaselineParams, strongest
 from symbiosis.recommender.ranking import tie_order
+from symbiosis.recommender.training_data import TrainingData
 
 
 class ItemKNNParams(BaselineParams):
@@ -39,24 +40,20 @@ class ItemKNN(Baseline):
 
     Params = ItemKNNParams
 
-    def __init__(self, train: csr_array, seed: int) -> None:
-        super().__init__(train, seed)
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        super().__init__(data, seed)
         # float64 throughout: similarities that are equal stay equal in whatever order they are summed.
-        self.interactions = train.astype(np.float64)
+        self.interactions = self.train.astype(np.float64)
         common = (self.interactions.T @ self.interactions).tocoo()
         apart = common.row != common.col
         self.item, self.other, self.common = common.row[apart], common.col[apart], common.data[apart]
-        self.counts = np.bincount(train.indices, minlength=train.shape[1]).astype(np.float64)
-        self.ties = tie_order(train.shape[1], seed)[self.other]
+        self.counts = np.bincount(self.train.indices, minlength=self.train.shape[1]).astype(np.float64)
+        self.ties = tie_order(self.train.shape[1], seed)[self.other]
 
     def fit(self, neighbours: int, shrinkage: float) -> None:
         """Keep the most similar items of every item."""
         similarity = self.common / (np.sqrt(self.counts[self.item] * self.counts[self.other]) + shrinkage)
-        nearest = np.lexsort((-self.ties, -similarity, self.item))
-        lengths = np.bincount(self.item, minlength=len(self.counts))
-        first = np.cumsum(lengths) - lengths
-        place = np.arange(len(nearest)) - np.repeat(first, lengths)
-        kept = nearest[place < neighbours]
+        kept = strongest(self.item, similarity, neighbours, self.ties)
         # Column i holds the neighbours of item i.
         self.similarity = csr_array(
             (similarity[kept], (self.other[kept], self.item[kept])), shape=(len(self.counts),) * 2

@@ -10,15 +10,21 @@ from pydantic import create_model
 from symbiosis.recommender.baselines.base import Baseline
 from symbiosis.recommender.baselines.chance import Chance
 from symbiosis.recommender.baselines.ease import EASE
+from symbiosis.recommender.baselines.ials import IALS
 from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.popularity import Popularity
+from symbiosis.recommender.baselines.rp3beta import RP3beta
+from symbiosis.recommender.baselines.slim import SLIM
 from symbiosis.stage import StageParams
 
 BASELINES: dict[str, type[Baseline]] = {
     "chance": Chance,
     "popularity": Popularity,
     "item_knn": ItemKNN,
+    "rp3beta": RP3beta,
     "ease": EASE,
+    "slim": SLIM,
+    "ials": IALS,
 }
 """A baseline's name is that of its module, its block below ``baselines`` and its folder in ``data/rankings``."""
 
