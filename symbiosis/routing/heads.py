@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from symbiosis.routing.uncertainty import inverse_of, sherman_morrison
+from symbiosis.routing.uncertainty import inverse_of, sherman_morrison, woodbury
 
 CHUNK = 512  # rows per product: bounds memory at CHUNK x L x (D + K) numbers
 REFRESH = 256  # updates of an LLM after which its inverse is computed afresh, so that rounding cannot pile up
+LEAST_KEPT = 0.1  # share of what is known of an LLM that forgetting leaves, however long it was not asked
 
 
 class LinearHeads:
@@ -18,6 +19,12 @@ class LinearHeads:
     lie side by side, so that one product gives the means and the variances of all LLMs for a batch of queries. The
     product runs per LLM inside, so an LLM's numbers do not depend on which others there are, to the last bit.
 
+    Against drift the heads may forget: with `forgetting` gamma below 1, what an LLM has shown loses the share
+    1 - gamma with every feedback of any LLM (ParetoBandit, arXiv 2604.00136: gamma = 0.997). The discount is applied
+    when the LLM is next updated; until then only its variance grows. The ridge penalty is not forgotten: what fades is
+    put back whenever the inverse is computed afresh, or directions that are no longer asked about would be left
+    without any.
+
     Parameters
     ----------
     precision
@@ -25,23 +32,36 @@ class LinearHeads:
     moments
         (L, D, K), b_l.
     weights
-        (L, D, D + K), A_l^-1 beside theta_l; computed if not given.
+        (L, D, D + K), A_l^-1 beside theta_l; computed if not given. In float32 they take half the memory; A_l and b_l
+        stay in float64.
+    penalty
+        (L,), the ridge penalty that forgetting leaves; 0 if not given.
     """
 
-    def __init__(self, precision: np.ndarray, moments: np.ndarray, weights: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        precision: np.ndarray,
+        moments: np.ndarray,
+        weights: np.ndarray | None = None,
+        penalty: np.ndarray | None = None,
+    ) -> None:
         self.precision = precision
         self.moments = moments
+        self.penalty = np.zeros(len(precision)) if penalty is None else penalty
         if weights is None:
             inverse = inverse_of(precision)
             weights = np.concatenate([inverse, inverse @ moments], axis=2)
         self.weights = weights
         self.updates = np.zeros(len(precision), dtype=np.int64)
+        self.age = np.zeros(len(precision), dtype=np.int64)  # feedbacks of any LLM since an LLM's own last
+        self.kept = np.ones(len(precision))  # share of the penalty in A_l that forgetting has left
+        self.forgetting = 1.0
 
     @classmethod
     def blank(cls, n_llms: int, dimension: int, n_targets: int, penalty: float) -> "LinearHeads":
         """Heads that have seen nothing."""
         precision = np.tile(penalty * np.eye(dimension), (n_llms, 1, 1))
-        return cls(precision, np.zeros((n_llms, dimension, n_targets)))
+        return cls(precision, np.zeros((n_llms, dimension, n_targets)), penalty=np.full(n_llms, penalty))
 
     @classmethod
     def fit(cls, features: np.ndarray, targets: np.ndarray, penalty: float) -> "LinearHeads":
@@ -62,7 +82,8 @@ class LinearHeads:
         # All LLMs have seen the same queries: invert once.
         inverse = np.tile(inverse_of(precision), (n_llms, 1, 1))
         weights = np.concatenate([inverse, inverse @ moments], axis=2)
-        return cls(np.tile(precision, (n_llms, 1, 1)), np.ascontiguousarray(moments), weights)
+        penalties = np.full(n_llms, penalty)
+        return cls(np.tile(precision, (n_llms, 1, 1)), np.ascontiguousarray(moments), weights, penalties)
 
     @property
     def dimension(self) -> int:
@@ -82,7 +103,8 @@ class LinearHeads:
         numpy.ndarray
             (N, L, K), means.
         numpy.ndarray
-            (N, L), x A_l^-1 x^T, the variance of the mean in units of the noise variance.
+            (N, L), x A_l^-1 x^T, the variance of the mean in units of the noise variance; larger for an LLM of which
+            much has been forgotten since its last update.
         """
         means, variances = [], []
         for start in range(0, len(features), CHUNK):
@@ -92,9 +114,10 @@ class LinearHeads:
             variances.append((product[:, :, : self.dimension] * rows).sum(axis=2).T)
         if not means:
             return np.zeros((0, len(self.weights), self.moments.shape[2])), np.zeros((0, len(self.weights)))
-        return np.concatenate(means), np.maximum(np.concatenate(variances), 0.0)
+        variance = np.maximum(np.concatenate(variances), 0.0)
+        return np.concatenate(means), variance if self.forgetting == 1 else variance / self._left(self.age)
 
-    def update(self, arm: int, x: np.ndarray, y: np.ndarray) -> None:
+    def update(self, arm: int, x: np.ndarray, y: np.ndarray, weight: float = 1.0) -> None:
         """Learn one outcome of one LLM; the others stay as they are.
 
         Parameters
@@ -105,38 +128,97 @@ class LinearHeads:
             (D,), the query's features.
         y
             (K,), what was observed.
+        weight
+            Above 0: how many observations this one is worth. Below 1 it is noisier than those trained on.
         """
+        self._forget(arm)
+        if weight != 1:
+            x, y = np.sqrt(weight) * x, np.sqrt(weight) * y
         weights = self.weights[arm]
         self.precision[arm] += np.outer(x, x)
         self.moments[arm] += np.outer(x, y)
         error = y - x @ weights[:, self.dimension :]
         gain = sherman_morrison(weights[:, : self.dimension], x)
         weights[:, self.dimension :] += np.outer(gain, error)
-        self.updates[arm] += 1
-        if self.updates[arm] % REFRESH == 0:
-            inverse = inverse_of(self.precision[arm])
-            weights[:, : self.dimension] = inverse
-            weights[:, self.dimension :] = inverse @ self.moments[arm]
+        self._count(arm, 1)
+
+    def update_batch(self, arm: int, features: np.ndarray, targets: np.ndarray) -> None:
+        """Learn several outcomes of one LLM at once: the same as one by one, in one step (forgetting counts it as one).
+
+        Parameters
+        ----------
+        arm
+            The LLM that answered.
+        features
+            (N, D).
+        targets
+            (N, K).
+        """
+        if not len(features):
+            return
+        self._forget(arm)
+        weights = self.weights[arm]
+        self.precision[arm] += features.T @ features
+        self.moments[arm] += features.T @ targets
+        errors = targets - features @ weights[:, self.dimension :]
+        gains = woodbury(weights[:, : self.dimension], features)
+        weights[:, self.dimension :] += gains @ errors
+        self._count(arm, len(features))
+
+    def refresh(self, arm: int) -> None:
+        """Compute an LLM's inverse and weights afresh from A_l and b_l."""
+        lost = 1 - self.kept[arm]
+        if lost:
+            self.precision[arm] += lost * self.penalty[arm] * np.eye(self.dimension)
+            self.kept[arm] = 1.0
+        inverse = inverse_of(self.precision[arm])
+        self.weights[arm, :, : self.dimension] = inverse
+        self.weights[arm, :, self.dimension :] = inverse @ self.moments[arm]
+
+    def _left(self, age: np.ndarray) -> np.ndarray:
+        """Share of what was known that is left after so many feedbacks."""
+        left: np.ndarray = np.maximum(self.forgetting**age, LEAST_KEPT)
+        return left
+
+    def _forget(self, arm: int) -> None:
+        """Discount what is known of an LLM by the feedbacks since its last update, this one included."""
+        self.age += 1
+        if self.forgetting != 1:
+            left = float(self._left(self.age[arm]))
+            self.precision[arm] *= left
+            self.moments[arm] *= left
+            self.weights[arm, :, : self.dimension] /= left
+            self.kept[arm] *= left
+        self.age[arm] = 0
+
+    def _count(self, arm: int, n: int) -> None:
+        due = self.updates[arm] // REFRESH < (self.updates[arm] + n) // REFRESH
+        self.updates[arm] += n
+        if due:
+            self.refresh(arm)
 
     def copy(self) -> "LinearHeads":
         """Return heads that share nothing with these."""
-        twin = LinearHeads(self.precision.copy(), self.moments.copy(), self.weights.copy())
-        twin.updates = self.updates.copy()
-        return twin
+        return self.take(range(len(self.precision)))
 
     def take(self, arms: Sequence[int]) -> "LinearHeads":
-        """Return the heads of the given LLMs, in that order."""
+        """Return the heads of the given LLMs, in that order; they share nothing with these."""
         kept = list(arms)
-        part = LinearHeads(self.precision[kept], self.moments[kept], self.weights[kept])
-        part.updates = self.updates[kept]
+        part = LinearHeads(self.precision[kept], self.moments[kept], self.weights[kept], self.penalty[kept])
+        part.updates, part.age, part.kept = self.updates[kept], self.age[kept], self.kept[kept]
+        part.forgetting = self.forgetting
         return part
 
     def extend(self, other: "LinearHeads") -> "LinearHeads":
-        """Return these heads and then the other's."""
+        """Return these heads and then the other's; forgetting is as in these."""
         joined = LinearHeads(
-            np.concatenate([self.precision, other.precision]),
-            np.concatenate([self.moments, other.moments]),
-            np.concatenate([self.weights, other.weights]),
+            *(
+                np.concatenate([getattr(self, name), getattr(other, name)])
+                for name in ("precision", "moments", "weights", "penalty")
+            )
         )
         joined.updates = np.concatenate([self.updates, other.updates])
+        joined.age = np.concatenate([self.age, other.age])
+        joined.kept = np.concatenate([self.kept, other.kept])
+        joined.forgetting = self.forgetting
         return joined

@@ -238,13 +238,13 @@ class Router:
         return router
 
 
-HEADS = ("precision", "moments", "weights", "updates")
+HEADS = ("precision", "moments", "weights", "penalty", "updates", "age", "kept")
 
 
 def _load_heads(tensors: dict[str, np.ndarray]) -> LinearHeads:
-    precision, moments, weights, updates = (tensors.pop(f"heads.{name}") for name in HEADS)
-    heads = LinearHeads(precision, moments, weights)
-    heads.updates = updates
+    *arrays, updates, age, kept = (tensors.pop(f"heads.{name}") for name in HEADS)
+    heads = LinearHeads(*arrays)
+    heads.updates, heads.age, heads.kept = updates, age, kept
     return heads
 
 
