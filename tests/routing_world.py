@@ -38,7 +38,14 @@ def draw(n: int, seed: int, skill: np.ndarray = SKILL) -> tuple[Outcomes, np.nda
 
 
 def train_params(**changes: Any) -> RouterTrainParams:
-    small = {"dimension": 8, "minimum_tag": 5, "clusters": 3, "forest": {"trees": 30, "minimum_leaf": 5}}
+    small = {
+        "dimension": 8,
+        "tag_penalties": [3, 30],
+        "component_penalties": [3, 100],
+        "minimum_tag": 5,
+        "clusters": 3,
+        "forest": {"trees": 30, "minimum_leaf": 5},
+    }
     block: Any = read_document(ROOT / "params.yaml")["router_train"]
     return RouterTrainParams.model_validate(block | small | changes)
 

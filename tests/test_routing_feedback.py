@@ -150,7 +150,9 @@ IDLE = {"workers": 100, "queries_per_s": 1.0}
 def router() -> Router:
     outcomes, vectors, domain = draw(150, seed=0)
     labels = [DOMAINS[d] for d in domain]
-    return train(vectors, outcomes, LLMS, labels, [None] * 150, train_params(penalties=[3]))[0]
+    return train(
+        vectors, outcomes, LLMS, labels, [None] * 150, train_params(tag_penalties=[3], component_penalties=[3])
+    )[0]
 
 
 def streamed(

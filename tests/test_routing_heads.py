@@ -148,7 +148,7 @@ def test_copies_and_parts_share_nothing_and_keep_everything() -> None:
     assert part.age.tolist() == [1, 0, 0]
     assert part.forgetting == 0.9
     np.testing.assert_array_equal(part.kept, [1, 0.9, 1])
-    np.testing.assert_array_equal(part.penalty, [1, 1, 1])
+    np.testing.assert_array_equal(part.penalty, np.ones((3, 4)))
     before = heads.copy()
     part.update(1, np.ones(4), np.ones(1))
     for name in ("precision", "moments", "weights", "age", "kept"):

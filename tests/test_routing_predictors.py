@@ -114,21 +114,45 @@ def test_tags_are_probabilities_read_off_the_embedding() -> None:
     tags, names = features.number_tags(LABELS, [None] * len(LABELS), minimum=5)
     assert names == sorted(DOMAINS)
     folds = features.draw_folds(len(tags), seed=0)
-    feature_map, crossed = features.fit(VECTORS, tags, 3, 6, folds)
+    groups = features.groups_of(tags, ["science" if d != "cooking" else d for d in LABELS])
+    feature_map, crossed = features.fit(VECTORS, tags, groups, 6, folds)
     np.testing.assert_allclose(crossed[:, :3].sum(axis=1), 1, rtol=1e-12)
     assert (crossed[:, :3].argmax(axis=1) == tags).mean() > 0.9
     direct = feature_map(VECTORS)
-    assert direct.shape == (400, 9)
+    assert direct.shape == (400, 3 + 2 + 1 + 6) == (400, feature_map.dimension)
+    # Groups in the order of their names: cooking, and science with the other two domains.
+    np.testing.assert_allclose(direct[:, 3:5], np.column_stack([direct[:, 2], direct[:, :2].sum(axis=1)]), atol=1e-15)
+    np.testing.assert_array_equal(direct[:, 5], 1.0)
     # Surer of what it was trained on; the components are the same.
     assert direct[np.arange(400), tags].mean() > crossed[np.arange(400), tags].mean()
-    np.testing.assert_array_equal(direct[:, 3:], crossed[:, 3:])
-    np.testing.assert_allclose(direct[:, 3:].mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_array_equal(direct[:, 5:], crossed[:, 5:])
+    np.testing.assert_allclose(direct[:, 6:].mean(axis=0), 0, atol=1e-12)
+    told = feature_map.told(VECTORS, tags)
+    np.testing.assert_array_equal(told[:, :3], np.eye(3)[tags])
+    np.testing.assert_array_equal(told[:, 5:], direct[:, 5:])
+
+
+def test_the_classifier_is_only_as_sure_as_it_is_right() -> None:
+    rng = np.random.default_rng(2)
+    tags = rng.integers(2, size=600)
+    vectors = rng.standard_normal((600, 200))
+    vectors[:, 0] += 0.8 * tags
+    folds = features.draw_folds(600, 0)
+    feature_map, crossed = features.fit(vectors, tags, np.ones((2, 1)), 4, folds)
+    weights, _ = features._classifier(vectors, tags, 2)
+    temperature = (weights[:, 1] / feature_map.tag_weights[:, 1])[0]
+    # 200 numbers of noise: unscaled, the classifier would be far too sure of new queries.
+    assert temperature > 1.5
+    log_loss = -np.log(crossed[np.arange(600), tags]).mean()
+    assert log_loss < np.log(2)
 
 
 def test_components_equal_scikit_learn() -> None:
     from sklearn.decomposition import PCA
 
-    feature_map, _ = features.fit(VECTORS, np.zeros(400, dtype=np.int64), 1, 4, features.draw_folds(400, 0))
+    feature_map, _ = features.fit(
+        VECTORS, np.zeros(400, dtype=np.int64), np.ones((1, 1)), 4, features.draw_folds(400, 0)
+    )
     theirs = PCA(4, svd_solver="full").fit(VECTORS).components_
     np.testing.assert_allclose(np.abs(feature_map.components.T @ theirs.T), np.eye(4), atol=1e-8)
     np.testing.assert_array_equal(feature_map(VECTORS)[:, 0], 1.0)
@@ -142,21 +166,41 @@ def test_rare_subdomains_count_as_their_domain_and_rare_domains_as_the_rest() ->
     assert [names[t] for t in tags] == ["a / x"] * 4 + ["a"] * 4 + ["other"] * 3
 
 
+def test_a_tag_belongs_to_the_label_of_most_of_its_queries() -> None:
+    groups = features.groups_of(np.array([0, 0, 0, 1, 2]), ["b", "b", "a", "b", "c"])
+    np.testing.assert_array_equal(groups, [[1, 0], [1, 0], [0, 1]])
+
+
+def test_a_tag_without_queries_is_taken_to_be_like_its_group() -> None:
+    # Two groups of two tags each; the last tag has not been seen. By hand, for one LLM, penalty 10, constant free.
+    groups = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    feature_map = features.FeatureMap(np.zeros((1, 4)), np.zeros(4), groups, np.zeros(1), np.zeros((1, 0)))
+    tags = np.repeat([0, 1, 2], 40)
+    y = np.repeat([0.0, 0.2, 0.8], 40)[:, None, None]
+    heads = LinearHeads.fit(feature_map.told(np.zeros((120, 1)), tags), y, feature_map.penalties(10.0, 1.0))
+    unseen, third = (heads.predict(feature_map.told(np.zeros((1, 1)), np.array([tag])))[0][0, 0, 0] for tag in (3, 2))
+    overall = heads.predict(np.array([[0, 0, 0, 0, 0, 0, 1.0]]))[0][0, 0, 0]
+    assert overall < unseen < third < 0.8
+    # The group's coefficient and the tag's share what is left equally: same penalty, same queries.
+    assert unseen - overall == pytest.approx((third - overall) / 2)
+
+
 def test_folds_are_of_equal_size() -> None:
     np.testing.assert_array_equal(np.bincount(features.draw_folds(23, seed=4)), [5, 5, 5, 4, 4])
 
 
 def test_tag_prior_by_hand() -> None:
     targets = np.zeros((4, 2, 2))
-    targets[:, 0, 0] = [1, 1, 0, 0]
-    prior = TagPrior.fit(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1]), 2, targets, [1e9, 1e9], smoothing=10.0)
-    # The tags' levels over both LLMs: (2 * 0.5 + 5 * 0.25) / 7 and (2 * 0 + 5 * 0.25) / 7. The first LLM lies above
-    # the mean of both by 0.5, 0.5, 0, 0, by 0.25 overall: (2 * 0.5 + 10 * 0.25) / 12 and (2 * 0 + 10 * 0.25) / 12.
-    level, lead = np.array([2.25 / 7, 1.25 / 7]), np.array([3.5 / 12, 2.5 / 12])
-    np.testing.assert_allclose(prior(np.eye(2))[:, 0, 0], level + lead, atol=1e-8)
-    np.testing.assert_allclose(prior(np.eye(2))[:, 1, 0], level - lead, atol=1e-8)
+    targets[:, 0] = np.array([1, 1, 0, 0])[:, None]
+    prior = TagPrior.fit(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1]), 2, targets, [1e9, 1e9])
+    # The tags' levels over both LLMs: (2 * 0.5 + 5 * 0.25) / 7 and (2 * 0 + 5 * 0.25) / 7: all of quality's prior.
+    level = np.array([2.25 / 7, 1.25 / 7])
+    np.testing.assert_allclose(prior(np.eye(2))[:, :, 0], np.column_stack([level, level]), atol=1e-8)
+    # The first LLM's logs of lengths lie above the mean of both by 0.5, 0.5, 0, 0: by 0.25 overall.
+    lead = np.array([2 * 0.5 + 5 * 0.25, 5 * 0.25]) / 7
+    np.testing.assert_allclose(prior(np.eye(2))[:, :, 1], np.column_stack([level + lead, level - lead]), atol=1e-8)
     half = prior(np.array([[0.5, 0.5]]))
-    np.testing.assert_allclose(half[0, 0, 0], (level + lead).mean(), atol=1e-8)
+    np.testing.assert_allclose(half[0, 0, 1], (level + lead).mean(), atol=1e-8)
 
 
 def test_the_prior_learns_once_what_is_common_to_all_llms() -> None:
@@ -164,8 +208,8 @@ def test_the_prior_learns_once_what_is_common_to_all_llms() -> None:
     x = np.hstack([np.ones((500, 1)), rng.standard_normal((500, 1))])
     targets = np.repeat((0.3 * x[:, 1] + 0.02 * rng.standard_normal(500))[:, None, None], 3, axis=1).repeat(2, axis=2)
     targets = targets + np.array([0.1, 0.2, 0.3])[:, None]
-    prior = TagPrior.fit(x[:400], np.zeros(400, dtype=np.int64), 1, targets[:400], [1.0, 1e9], 1.0)
-    error = prior(x[400:]) - targets[400:]
+    prior = TagPrior.fit(x[:400], np.zeros(400, dtype=np.int64), 1, targets[:400], [1.0, 1e9])
+    error = (prior(x[400:]) - targets[400:]).mean(axis=1, keepdims=True)
     assert np.abs(error[:, :, 0]).mean() < 0.03
     assert np.abs(error[:, :, 1]).mean() > 0.15
     # It shifts all LLMs alike.
@@ -183,12 +227,13 @@ def test_lengths_are_right_on_average_where_the_plain_exponential_is_too_short()
     assert lengths(np.array([[1e6]]))[0, 0] == tokens.max()
 
 
-def test_smoothing_and_penalty_are_chosen_by_routing_and_reported() -> None:
-    _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, train_params(penalties=[1, 100]))
+def test_penalties_are_chosen_by_routing_and_reported() -> None:
+    params = train_params(tag_penalties=[1, 100], component_penalties=[1, 100])
+    _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, params)
     for what, tried in report["tried"].items():
         assert list(tried) == ["1", "100"]
         assert tried[f"{report[what]:g}"]["aiq"] == max(judged["aiq"] for judged in tried.values())
-    assert set(report["tried"]) == {"smoothing", "penalty"}
+    assert set(report["tried"]) == {"tag_penalty", "component_penalty"}
     # The world's domains are plain to see: the predictions beat each LLM's mean, and rank well.
     assert report["all"]["brier"] < 0.8 * report["all"]["brier_of_mean"]
     assert report["all"]["auc"] > 0.8

@@ -1,9 +1,9 @@
-"""From the embedding of a query to the features that all predictors share: what it is about, and where it lies.
+"""From a query's vector to the features that all predictors share: what it is about, and where it lies.
 
-The features are the probabilities of the query's tag, read off the embedding by a linear classifier, and the leading
-principal components. Tags come from the offline queries' metadata (or from clusters where there is none) and are
-needed for training only, as in MixLLM (arXiv 2502.18482), section on tag-enhanced embeddings: at serving time only
-the encoder runs.
+The features are the probabilities of the query's tag, read off the vector by a linear classifier, those of the tag's
+group (the domain of a sub-domain), a constant, and the leading principal components. Tags come from the offline
+queries' metadata (or from clusters where there is none) and are needed for training only, as in MixLLM
+(arXiv 2502.18482), section on tag-enhanced embeddings: at serving time only the encoder runs.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,26 @@ import numpy as np
 
 FOLDS = 5
 SHRINKAGE = 0.01  # of the classifier's covariance towards a multiple of the identity
+TEMPERATURES = np.geomspace(1.0, 64.0, 25)
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Map embeddings to features.
+    """Map vectors of queries to features.
 
     Attributes
     ----------
     tag_weights, tag_bias
         (d, T) and (T,), the linear classifier of tags.
+    groups
+        (T, G), 1 where a tag belongs to a group.
     mean, components
         (d,) and (d, k), the principal components.
     """
 
     tag_weights: np.ndarray
     tag_bias: np.ndarray
+    groups: np.ndarray
     mean: np.ndarray
     components: np.ndarray
 
@@ -39,37 +43,65 @@ class FeatureMap:
 
     @property
     def dimension(self) -> int:
-        """Number of features D = T + k."""
-        return self.n_tags + int(self.components.shape[1])
+        """Number of features D = T + G + 1 + k."""
+        return self.n_tags + int(self.groups.shape[1]) + 1 + int(self.components.shape[1])
 
-    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the features, (N, D): T tag probabilities that sum to 1, then k components.
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the features, (N, D): T tag probabilities, G group probabilities, 1, then k components.
 
         Parameters
         ----------
-        embeddings
+        vectors
             (N, d).
         """
-        logits = embeddings @ self.tag_weights + self.tag_bias
-        return np.hstack([_softmax(logits), (embeddings - self.mean) @ self.components])
+        return self._features(_softmax(self.logits(vectors)), vectors)
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the classifier's logits, (N, T)."""
+        logits: np.ndarray = vectors @ self.tag_weights + self.tag_bias
+        return logits
+
+    def told(self, vectors: np.ndarray, tags: np.ndarray) -> np.ndarray:
+        """Return the features of queries whose tags (N,) are known, (N, D)."""
+        return self._features(np.eye(self.n_tags)[tags], vectors)
+
+    def penalties(self, of_tags: float, of_components: float) -> np.ndarray:
+        """Ridge penalties of the features, (D,): so many queries without a difference are added to those seen.
+
+        A tag's coefficient counts what is special about it, its group's what is special about the group. So a tag with
+        few queries is taken to be like its group, and a group with few like all queries: the hierarchical shrinkage of
+        empirical Bayes. The constant is almost free.
+        """
+        sizes = (self.n_tags + self.groups.shape[1], 1, self.components.shape[1])
+        return np.repeat([of_tags, CONSTANT_PENALTY, of_components], sizes)
+
+    def _features(self, tags: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        return np.hstack(
+            [tags, tags @ self.groups, np.ones((len(vectors), 1)), (vectors - self.mean) @ self.components]
+        )
+
+
+CONSTANT_PENALTY = 0.1
 
 
 def fit(
-    embeddings: np.ndarray, tags: np.ndarray, n_tags: int, dimension: int, folds: np.ndarray
+    vectors: np.ndarray, tags: np.ndarray, groups: np.ndarray, dimension: int, folds: np.ndarray
 ) -> tuple[FeatureMap, np.ndarray]:
     """Fit the feature map, and give features for its own training queries as if they were new.
 
-    A classifier is surer of queries that it was trained on than of new ones. Predictors trained on such features
-    would trust the tags too much, so each training query's probabilities come from a classifier of the other folds.
+    A classifier is surer of queries that it was trained on than of new ones. Predictors judged on such features would
+    trust the tags too much, so each training query's probabilities come from a classifier of the other folds. The
+    same probabilities tell how sure the classifier may be: its logits are divided by the temperature that gives them
+    the least log loss (Guo et al. 2017, arXiv 1706.04599).
 
     Parameters
     ----------
-    embeddings
+    vectors
         (N, d).
     tags
-        (N,), 0..n_tags-1.
-    n_tags
-        T; with 1 the only tag feature is the constant 1.
+        (N,), 0..T-1.
+    groups
+        (T, G), see `groups_of`. With one tag the only tag feature is the constant 1.
     dimension
         Number of principal components k, at most d and N - 1.
     folds
@@ -82,33 +114,47 @@ def fit(
     numpy.ndarray
         (N, D), cross-fitted features of the training queries.
     """
-    mean = embeddings.mean(axis=0)
-    dimension = min(dimension, embeddings.shape[1], len(embeddings) - 1)
-    _, _, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
+    n_tags = len(groups)
+    mean = vectors.mean(axis=0)
+    dimension = min(dimension, vectors.shape[1], len(vectors) - 1)
+    _, _, axes = np.linalg.svd(vectors - mean, full_matrices=False)
     components = axes[:dimension].T
     # Singular vectors are unique up to their sign: fix it, for the same components on every machine.
     largest = np.abs(components).argmax(axis=0)
     components = components * np.sign(components[largest, np.arange(dimension)])
-    whole = FeatureMap(*_classifier(embeddings, tags, n_tags), mean, components)
-    features = whole(embeddings)
+    logits = np.empty((len(vectors), n_tags))
     for fold in np.unique(folds):
         held_out = folds == fold
-        part = FeatureMap(*_classifier(embeddings[~held_out], tags[~held_out], n_tags), mean, components)
-        features[held_out] = part(embeddings[held_out])
-    return whole, features
+        weights, bias = _classifier(vectors[~held_out], tags[~held_out], n_tags)
+        logits[held_out] = vectors[held_out] @ weights + bias
+    temperature = _temperature(logits, tags)
+    weights, bias = _classifier(vectors, tags, n_tags)
+    whole = FeatureMap(weights / temperature, bias / temperature, groups, mean, components)
+    return whole, whole._features(_softmax(logits / temperature), vectors)
 
 
-def _classifier(embeddings: np.ndarray, tags: np.ndarray, n_tags: int) -> tuple[np.ndarray, np.ndarray]:
+def _temperature(logits: np.ndarray, tags: np.ndarray) -> float:
+    """Return the temperature under which the tags are likeliest."""
+    rows = np.arange(len(tags))
+
+    def loss(temperature: float) -> float:
+        likelihood = _softmax(logits / temperature)[rows, tags]
+        return float(-np.log(np.maximum(likelihood, 1e-12)).mean())  # a tag unseen by the other folds has none
+
+    return float(min(TEMPERATURES, key=loss))
+
+
+def _classifier(vectors: np.ndarray, tags: np.ndarray, n_tags: int) -> tuple[np.ndarray, np.ndarray]:
     """Linear discriminant analysis with a shrunken covariance; a tag without queries gets probability 0."""
     present = np.unique(tags)
-    weights = np.zeros((embeddings.shape[1], n_tags))
+    weights = np.zeros((vectors.shape[1], n_tags))
     bias = np.full(n_tags, -np.inf)
     if len(present) == 1:
         bias[present] = 0.0
         return weights, bias
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE).fit(embeddings, tags)
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE).fit(vectors, tags)
     if len(present) == 2:  # one column: the log odds of the second tag
         weights[:, present[1]], bias[present] = model.coef_[0], [0.0, model.intercept_[0]]
     else:
@@ -147,11 +193,33 @@ def number_tags(domains: Sequence[str], subdomains: Sequence[str | None], minimu
     return inverse, [str(value) for value in values]
 
 
-def cluster_tags(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Tags where there is no metadata: k-means clusters of the embeddings, (N,)."""
+def groups_of(tags: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Which group each tag belongs to: the label that most of its queries have.
+
+    Parameters
+    ----------
+    tags
+        (N,), 0..T-1, every tag at least once.
+    labels
+        N labels, the domains for instance; all the same for one group.
+
+    Returns
+    -------
+    numpy.ndarray
+        (T, G), 1 where a tag belongs to a group; groups in the order of their labels.
+    """
+    names, numbers = np.unique(np.array(labels, dtype=object), return_inverse=True)
+    counts = np.zeros((int(tags.max()) + 1, len(names)))
+    np.add.at(counts, (tags, numbers), 1)
+    own = counts.argmax(axis=1)
+    return np.eye(len(names))[own][:, np.unique(own)]
+
+
+def cluster_tags(vectors: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """Tags where there is no metadata: k-means clusters of the vectors, (N,)."""
     from sklearn.cluster import KMeans
 
-    model = KMeans(min(clusters, len(embeddings)), n_init=4, random_state=seed).fit(embeddings)
+    model = KMeans(min(clusters, len(vectors)), n_init=4, random_state=seed).fit(vectors)
     return np.unique(model.labels_, return_inverse=True)[1]
 
 

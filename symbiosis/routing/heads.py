@@ -35,7 +35,7 @@ class LinearHeads:
         (L, D, D + K), A_l^-1 beside theta_l; computed if not given. In float32 they take half the memory; A_l and b_l
         stay in float64.
     penalty
-        (L,), the ridge penalty that forgetting leaves; 0 if not given.
+        (L, D), the ridge penalty of each feature, which forgetting leaves; 0 if not given.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class LinearHeads:
     ) -> None:
         self.precision = precision
         self.moments = moments
-        self.penalty = np.zeros(len(precision)) if penalty is None else penalty
+        self.penalty = np.zeros(precision.shape[:2]) if penalty is None else penalty
         if weights is None:
             inverse = inverse_of(precision)
             weights = np.concatenate([inverse, inverse @ moments], axis=2)
@@ -58,13 +58,14 @@ class LinearHeads:
         self.forgetting = 1.0
 
     @classmethod
-    def blank(cls, n_llms: int, dimension: int, n_targets: int, penalty: float) -> "LinearHeads":
+    def blank(cls, n_llms: int, dimension: int, n_targets: int, penalty: float | np.ndarray) -> "LinearHeads":
         """Heads that have seen nothing."""
-        precision = np.tile(penalty * np.eye(dimension), (n_llms, 1, 1))
-        return cls(precision, np.zeros((n_llms, dimension, n_targets)), penalty=np.full(n_llms, penalty))
+        penalties = np.tile(np.broadcast_to(penalty, dimension).astype(np.float64), (n_llms, 1))
+        precision = penalties[:, :, None] * np.eye(dimension)
+        return cls(precision, np.zeros((n_llms, dimension, n_targets)), penalty=penalties)
 
     @classmethod
-    def fit(cls, features: np.ndarray, targets: np.ndarray, penalty: float) -> "LinearHeads":
+    def fit(cls, features: np.ndarray, targets: np.ndarray, penalty: float | np.ndarray) -> "LinearHeads":
         """Fit to full feedback.
 
         Parameters
@@ -74,16 +75,18 @@ class LinearHeads:
         targets
             (N, L, K).
         penalty
-            rho, the ridge penalty, above zero.
+            rho, the ridge penalty, above zero: one for all features, or (D,).
         """
         n_llms = targets.shape[1]
-        precision = penalty * np.eye(features.shape[1]) + features.T @ features
+        penalties = np.broadcast_to(penalty, features.shape[1]).astype(np.float64)
+        precision = np.diag(penalties) + features.T @ features
         moments = np.einsum("nd,nlk->ldk", features, targets, optimize=True)
         # All LLMs have seen the same queries: invert once.
         inverse = np.tile(inverse_of(precision), (n_llms, 1, 1))
         weights = np.concatenate([inverse, inverse @ moments], axis=2)
-        penalties = np.full(n_llms, penalty)
-        return cls(np.tile(precision, (n_llms, 1, 1)), np.ascontiguousarray(moments), weights, penalties)
+        return cls(
+            np.tile(precision, (n_llms, 1, 1)), np.ascontiguousarray(moments), weights, np.tile(penalties, (n_llms, 1))
+        )
 
     @property
     def dimension(self) -> int:
@@ -169,7 +172,7 @@ class LinearHeads:
         """Compute an LLM's inverse and weights afresh from A_l and b_l."""
         lost = 1 - self.kept[arm]
         if lost:
-            self.precision[arm] += lost * self.penalty[arm] * np.eye(self.dimension)
+            self.precision[arm] += lost * np.diag(self.penalty[arm])
             self.kept[arm] = 1.0
         inverse = inverse_of(self.precision[arm])
         self.weights[arm, :, : self.dimension] = inverse

@@ -92,7 +92,8 @@ class RouterTrainParams(StageParams):
     minimum_tag: int = Field(ge=1)
     clusters: int = Field(ge=2)
     dimension: int = Field(ge=1)
-    penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    tag_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    component_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     forest: ForestParams
     calibration: Literal["none", "platt", "isotonic"]
 

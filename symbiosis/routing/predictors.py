@@ -1,8 +1,9 @@
 """Quality and response length of every LLM for a query: a prior fixed offline, and linear heads that keep learning.
 
-The prior is what the query's tag says (``linear``) or a random forest per LLM and target (``forest``, as in MixLLM).
-The heads learn the difference between the outcomes and the prior. An LLM's predictors share only the features with
-the others', so LLMs come and go without touching each other.
+The prior is how hard and how long-winded a query is (``linear``) or a random forest per LLM and target (``forest``, as
+in MixLLM). The heads learn the difference between the outcomes and the prior: what an LLM does better or worse than
+the others on a tag, a group of tags, or along the embedding. An LLM's predictors share only the features with the
+others', so LLMs come and go without touching each other.
 """
 
 from collections.abc import Sequence
@@ -12,27 +13,30 @@ import numpy as np
 
 from symbiosis.routing.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.features import FeatureMap
 from symbiosis.routing.forest import Forest
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Llms, Outcomes
 
 QUALITY, LENGTH = 0, 1
 N_TARGETS = 2
-LEVEL_COUNT = 5.0  # the mean over all queries counts as so many of each tag
+LEVEL_COUNT = 5.0  # of a tag's level and lengths: the mean over all queries counts as so many of its own
+COMMON = (3.0, 10.0, 30.0, 100.0, 300.0)  # ridge penalties tried for the common part
 FOREST_PENALTY = 1.0  # rho of A_l where the forest leaves nothing for the penalty to be tuned on (MixLLM: not printed)
 
 
 @dataclass(frozen=True)
 class TagPrior:
-    """Mean targets per tag, weighted by the tag's probability, and what is common to all LLMs within a tag.
+    """What is common to all LLMs, and how long each LLM's answers are, by the probability of the query's tag.
 
-    The common part says how hard and how long-winded a query is. It changes no comparison between LLMs, but without
-    it every head would have to learn it again, under a penalty that is meant for differences between LLMs.
+    The common part of quality changes no comparison between LLMs, but without it every head would have to learn it
+    again, under a penalty that is meant for differences between LLMs; and feedback on one LLM alone would take a hard
+    query for a bad LLM.
 
     Attributes
     ----------
     means
-        (L, T, 2), quality and log length.
+        (L, T, 2), quality (the same for all LLMs) and log length.
     common
         (D, 2), weights of the features.
     """
@@ -42,20 +46,14 @@ class TagPrior:
 
     @classmethod
     def fit(
-        cls,
-        features: np.ndarray,
-        tags: np.ndarray,
-        n_tags: int,
-        targets: np.ndarray,
-        common: Sequence[float],
-        smoothing: float,
+        cls, features: np.ndarray, tags: np.ndarray, n_tags: int, targets: np.ndarray, common: Sequence[float]
     ) -> "TagPrior":
         """Fit to offline queries.
 
         Parameters
         ----------
         features
-            (N, D).
+            (N, D), with the true tags.
         tags
             (N,), 0..n_tags-1.
         n_tags
@@ -64,18 +62,15 @@ class TagPrior:
             (N, L, 2).
         common
             Ridge penalty of the common part, per target.
-        smoothing
-            So many queries on which the LLMs differ in quality as they do overall are added to those seen of a tag.
         """
         onehot = np.eye(n_tags)[tags]
         counts = onehot.sum(axis=0)[:, None]
         level = targets.mean(axis=1)
         levels = (onehot.T @ level + LEVEL_COUNT * level.mean(axis=0)) / (counts + LEVEL_COUNT)
-        differences = targets - level[:, None, :]
-        sums = np.einsum("nt,nlk->ltk", onehot, differences, optimize=True)
-        overall = differences.mean(axis=0)[:, None, :]
-        added = np.array([smoothing, LEVEL_COUNT])
-        means = levels + (sums + added * overall) / (counts + added)
+        differences = targets[:, :, LENGTH] - level[:, None, LENGTH]
+        sums = onehot.T @ differences + LEVEL_COUNT * differences.mean(axis=0)
+        means = np.tile(levels, (targets.shape[1], 1, 1))
+        means[:, :, LENGTH] += (sums / (counts + LEVEL_COUNT)).T
         bare = cls(means, np.zeros((features.shape[1], N_TARGETS)))
         left = (targets - bare(features)).mean(axis=1)
         gram, moments = features.T @ features, features.T @ left
@@ -169,7 +164,7 @@ class Fitted:
     held_out
         (N, L, 2), cross-fitted predictions (out-of-bag ones of the forest).
     chosen
-        The chosen smoothing of the tag means and ridge penalty of the heads.
+        The chosen ridge penalties of the heads.
     tried
         For each value of each of them: Brier score of quality, and area under the quality-cost curve (AIQ).
     """
@@ -181,70 +176,88 @@ class Fitted:
     tried: dict[str, dict[float, dict[str, float]]]
 
 
+@dataclass(frozen=True)
+class Offline:
+    """Offline queries as the predictors see them.
+
+    Attributes
+    ----------
+    feature_map
+        Fitted to them.
+    crossed, told
+        (N, D), their features: cross-fitted, as they would be if the queries were new; and with the true tags.
+    tags, folds
+        (N,).
+    outcomes
+        Of the same N queries.
+    """
+
+    feature_map: FeatureMap
+    crossed: np.ndarray
+    told: np.ndarray
+    tags: np.ndarray
+    folds: np.ndarray
+    outcomes: Outcomes
+
+
 def fit_linear(
-    features: np.ndarray,
-    tags: np.ndarray,
-    n_tags: int,
-    folds: np.ndarray,
-    outcomes: Outcomes,
+    offline: Offline,
     llms: Llms,
     cost_scale: float,
-    penalties: tuple[float, ...],
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
 ) -> Fitted:
-    """Fit tag means and linear heads on what they leave, smoothing and penalty chosen by cross-validation.
+    """Fit the common level and linear heads on what it leaves, their penalties chosen by cross-validation.
+
+    The heads are trained with the true tags and asked with the probabilities of tags, so they hold what is known of an
+    LLM on a tag, not on queries that look like it.
 
     What predicts best is not what routes best: choosing the LLM with the highest of several noisy predictions favours
     whichever is overestimated, and that costs more than a little bias. So the choice is what gives held-out queries
-    the largest area under the quality-cost curve: first the smoothing of the tag means alone, then the heads' penalty.
+    the largest area under the quality-cost curve: first the penalty of tags and groups, then that of components.
 
     Parameters
     ----------
-    features
-        (N, D), cross-fitted.
-    tags, folds
-        (N,).
-    n_tags
-        T.
-    outcomes
-        The same N queries.
+    offline
+        The queries.
     llms
         Their prices turn predicted lengths into cost.
     cost_scale
         Dollars that count as 1.
-    penalties
-        To try, in queries' worth of evidence: for the smoothing, the heads and the common part.
+    tag_penalties, component_penalties
+        To try, in queries' worth of evidence; see `FeatureMap.penalties`.
     """
-    targets = targets_of(outcomes)
-    splits = [(folds != fold, folds == fold) for fold in np.unique(folds)]
+    targets, told = targets_of(offline.outcomes), offline.told
+    feature_map, tags = offline.feature_map, offline.tags
+    splits = [(offline.folds != fold, offline.folds == fold) for fold in np.unique(offline.folds)]
 
-    def priors(common: Sequence[float], smoothing: float) -> list[TagPrior]:
-        return [
-            TagPrior.fit(features[rest], tags[rest], n_tags, targets[rest], common, smoothing) for rest, _ in splits
-        ]
+    def priors(common: Sequence[float]) -> list[TagPrior]:
+        return [TagPrior.fit(told[rest], tags[rest], feature_map.n_tags, targets[rest], common) for rest, _ in splits]
 
-    def held_out(fitted: list[TagPrior], penalty: float | None) -> np.ndarray:
+    common = _common_penalties(offline.crossed, targets, splits, {p: priors([p] * N_TARGETS) for p in COMMON})
+    fitted = priors(common)
+
+    def held_out(of_tags: float, of_components: float) -> np.ndarray:
         result = np.empty_like(targets)
+        penalties = feature_map.penalties(of_tags, of_components)
         for (rest, own), prior in zip(splits, fitted, strict=True):
-            result[own] = prior(features[own])
-            if penalty is not None:
-                heads = LinearHeads.fit(features[rest], targets[rest] - prior(features[rest]), penalty)
-                result[own] += heads.predict(features[own])[0]
+            heads = LinearHeads.fit(told[rest], targets[rest] - prior(told[rest]), penalties)
+            result[own] = prior(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
         return result
 
     def judge(predicted: np.ndarray) -> dict[str, float]:
-        return _judge(predicted, outcomes, llms, cost_scale)
+        return _judge(predicted, offline.outcomes, llms, cost_scale)
 
-    common = _common_penalties(features, targets, splits, {p: priors([p] * N_TARGETS, p) for p in penalties})
-    bases = {smoothing: priors(common, smoothing) for smoothing in penalties}
-    smoothed = {smoothing: judge(held_out(fitted, None)) for smoothing, fitted in bases.items()}
-    smoothing = _best(smoothed)
-    corrected = {penalty: held_out(bases[smoothing], penalty) for penalty in penalties}
-    tried = {penalty: judge(predicted) for penalty, predicted in corrected.items()}
-    penalty = _best(tried)
-    whole = TagPrior.fit(features, tags, n_tags, targets, common, smoothing)
-    heads = LinearHeads.fit(features, targets - whole(features), penalty)
-    chosen = {"smoothing": smoothing, "penalty": penalty}
-    return Fitted(whole, heads, corrected[penalty], chosen, {"smoothing": smoothed, "penalty": tried})
+    tried_tags = {penalty: judge(held_out(penalty, max(component_penalties))) for penalty in tag_penalties}
+    of_tags = _best(tried_tags)
+    predicted = {penalty: held_out(of_tags, penalty) for penalty in component_penalties}
+    tried_components = {penalty: judge(values) for penalty, values in predicted.items()}
+    of_components = _best(tried_components)
+    whole = TagPrior.fit(told, tags, feature_map.n_tags, targets, common)
+    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(of_tags, of_components))
+    chosen = {"tag_penalty": of_tags, "component_penalty": of_components}
+    tried = {"tag_penalty": tried_tags, "component_penalty": tried_components}
+    return Fitted(whole, heads, predicted[of_components], chosen, tried)
 
 
 def _best(tried: dict[float, dict[str, float]]) -> float:

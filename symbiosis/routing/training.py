@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from symbiosis.routing import calibration
-from symbiosis.routing.features import cluster_tags, draw_folds, fit, number_tags
+from symbiosis.routing.features import cluster_tags, draw_folds, fit, groups_of, number_tags
 from symbiosis.routing.metrics import calibration_error, discrimination
 from symbiosis.routing.outcomes import Llms, Outcomes
 from symbiosis.routing.params import RouterTrainParams
-from symbiosis.routing.predictors import LENGTH, QUALITY, Fitted, fit_forest, fit_lengths, fit_linear
+from symbiosis.routing.predictors import LENGTH, QUALITY, Fitted, Offline, fit_forest, fit_lengths, fit_linear
 from symbiosis.routing.router import Router
 
 COST_QUANTILE = 0.999
@@ -52,11 +52,12 @@ def train(
         Metrics of predictions for held-out queries, overall and per LLM.
     """
     folds = draw_folds(len(outcomes), params.seed)
-    tags, n_tags = _tags(embeddings, domains, subdomains, params)
-    feature_map, features = fit(embeddings, tags, n_tags, params.dimension, folds)
+    tags, groups = _tags(embeddings, domains, subdomains, params)
+    feature_map, features = fit(embeddings, tags, groups, params.dimension, folds)
     cost_scale = cost_scale_of(outcomes)
     if params.predictor == "linear":
-        fitted = fit_linear(features, tags, n_tags, folds, outcomes, llms, cost_scale, params.penalties)
+        offline = Offline(feature_map, features, feature_map.told(embeddings, tags), tags, folds, outcomes)
+        fitted = fit_linear(offline, llms, cost_scale, params.tag_penalties, params.component_penalties)
     else:
         fitted = fit_forest(features, outcomes, params.forest.trees, params.forest.minimum_leaf, params.seed)
     calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality)
@@ -66,8 +67,8 @@ def train(
         "queries": len(outcomes),
         "llms": len(llms),
         "features": feature_map.dimension,
-        "tags": n_tags,
-        "tag_accuracy": _rounded((features[:, :n_tags].argmax(axis=1) == tags).mean()),
+        "tags": feature_map.n_tags,
+        "tag_accuracy": _rounded((features[:, : feature_map.n_tags].argmax(axis=1) == tags).mean()),
         "cost_scale_usd": _rounded(cost_scale),
         **fitted.chosen,
         "tried": {
@@ -81,14 +82,16 @@ def train(
 
 def _tags(
     embeddings: np.ndarray, domains: Sequence[str], subdomains: Sequence[str | None], params: RouterTrainParams
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tag of every query, and the group of every tag."""
+    one_group = [""] * len(embeddings)
     if params.tags == "none":
-        return np.zeros(len(embeddings), dtype=np.int64), 1
+        return np.zeros(len(embeddings), dtype=np.int64), np.ones((1, 1))
     if params.tags == "clusters":
         tags = cluster_tags(embeddings, params.clusters, params.seed)
-        return tags, int(tags.max()) + 1
-    tags, names = number_tags(domains, subdomains if params.tags == "subdomain" else domains, params.minimum_tag)
-    return tags, len(names)
+        return tags, groups_of(tags, one_group)
+    tags, _ = number_tags(domains, subdomains if params.tags == "subdomain" else domains, params.minimum_tag)
+    return tags, groups_of(tags, domains if params.tags == "subdomain" else one_group)
 
 
 def _judge(
