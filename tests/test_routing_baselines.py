@@ -11,18 +11,38 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw
 
 from symbiosis.routing import baselines
+from symbiosis.routing.baselines import bandits
+from symbiosis.routing.baselines.bandits import LinUCB, MetaLLM, Thompson
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Predictive, Sample, Training, tune
+from symbiosis.routing.baselines.cascades import AutoMix, Cascade, FrugalGPT, crossed_scores
+from symbiosis.routing.baselines.classifiers import weak_and_strong
 from symbiosis.routing.baselines.fixed import Oracle, Random, cheapest_of_best
 from symbiosis.routing.baselines.means import LabelMeans
 from symbiosis.routing.baselines.neighbours import NearestNeighbours
+from symbiosis.routing.baselines.optimisation import BUDGETS, assign
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.curves import TRADE_OFFS, Curve, summarise
+from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Outcomes
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "k_means": {"clusters": 4},
     "nearest_neighbours": {"neighbours": 30},
     "ridge": {"penalty": 3.0},
+    "random_forest": {"minimum_leaf": 20},
+    "mlp": {"decay": 0.3},
+    "forc": {"decay": 0.3},
+    "embed_llm": {"decay": 0.3},
+    "irt": {"decay": 0.3},
+    "route_llm_logistic": {"inverse_penalty": 1.0},
+    "route_llm_factorisation": {"decay": 0.3},
+    "zooter": {"decay": 1.0, "own": 0.3},
+    "frugal_gpt": {"inverse_penalty": 0.1},
+    "auto_mix": {"inverse_penalty": 0.1},
+    "opt_llm": {"penalty": 30.0, "caution": 0.0},
+    "lin_ucb": {"penalty": 30.0, "exploration": 0.3},
+    "thompson": {"penalty": 30.0, "exploration": 0.3},
+    "meta_llm": {"penalty": 30.0, "exploration": 0.3},
 }
 """One setting that suits the small world; the others have nothing to set."""
 PERMUTED = [2, 0, 3, 1]
@@ -112,22 +132,15 @@ def test_who_looks_at_queries_beats_who_does_not(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_fitting_twice_gives_the_same(name: str) -> None:
+def test_fitting_again_gives_the_same(name: str) -> None:
+    """To the last bit, from new training data, and with another setting before: tuning fits one object with many."""
     training, sample, outcomes = world()
-    again = fit(name, Training(training.sample, training.outcomes, training.llms, training.seed))
-    curve = again.play(sample, outcomes)
-    np.testing.assert_array_equal(curve.quality, played(name).quality)
-    np.testing.assert_array_equal(curve.cost, played(name).cost)
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_second_fit_forgets_the_first(name: str) -> None:
-    """Tuning fits one object with many settings."""
-    training, sample, outcomes = world()
-    baseline = BASELINES[name](training)
+    baseline = BASELINES[name](Training(training.sample, training.outcomes, training.llms, training.seed))
     for setting in [*list(BASELINES[name].Params().settings())[-1:], SETTINGS.get(name, {})]:
         baseline.fit(**setting)
-    np.testing.assert_array_equal(baseline.play(sample, outcomes).cost, played(name).cost)
+    curve = baseline.play(sample, outcomes)
+    np.testing.assert_array_equal(curve.quality, played(name).quality)
+    np.testing.assert_array_equal(curve.cost, played(name).cost)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -174,7 +187,7 @@ def test_predictions(name: str) -> None:
     assert np.isfinite(quality).all()
     assert (cost >= 0).all()
     np.testing.assert_array_equal(played(name).quality, Curve.of(baseline.choices(sample), outcomes).quality)
-    assert len(played(name).quality) == len(TRADE_OFFS)
+    assert len(played(name).quality) == (BUDGETS if name == "opt_llm" else len(TRADE_OFFS))
     # Predicted cost is of the right size: within a factor of two of what each LLM costs.
     assert (np.abs(np.log(cost.mean(axis=0) / outcomes.cost_usd.mean(axis=0))) < np.log(2)).all()
 
@@ -277,3 +290,152 @@ def test_costs_are_learned_from_the_text() -> None:
     error = np.abs(training.costs(sample.embeddings, sample.prompt_tokens) - outcomes.cost_usd).mean(axis=0)
     guess = np.abs(training.outcomes.cost_usd.mean(axis=0) - outcomes.cost_usd).mean(axis=0)
     assert (error < 0.75 * guess).all()
+
+
+# ---------------------------------------------------------------- cascades
+
+
+def cascading(name: str) -> FrugalGPT | AutoMix:
+    baseline = fitted(name)
+    assert isinstance(baseline, FrugalGPT | AutoMix)
+    return baseline
+
+
+@pytest.mark.parametrize("name", ["frugal_gpt", "auto_mix"])
+def test_cascades_never_look_at_answers_that_they_did_not_buy(name: str) -> None:
+    _, sample, outcomes = world()
+    baseline = cascading(name)
+    assert len({len(cascade.arms) for cascade in baseline.cascades} - {1}) >= 1
+    for cascade in set(baseline.cascades):
+        quality, cost, called = cascade.play(baseline.scorer, sample, outcomes)
+        hidden = {
+            part: np.where(called, getattr(outcomes, part), np.nan)
+            for part in ("quality", "response_tokens", "cost_usd")
+        }
+        again = cascade.play(baseline.scorer, sample, replace(outcomes, **hidden))
+        np.testing.assert_array_equal(again[0], quality)
+        np.testing.assert_array_equal(again[1], cost)
+        np.testing.assert_array_equal(again[2], called)
+
+
+def test_cascades_pay_for_every_call() -> None:
+    _, sample, outcomes = world()
+    baseline = cascading("frugal_gpt")
+    cascade = Cascade((3, 0, 2), (0.6, 0.6))
+    quality, cost, called = cascade.play(baseline.scorer, sample, outcomes)
+    np.testing.assert_allclose(cost, np.where(called, outcomes.cost_usd, 0).sum(axis=1))
+    first = baseline.scorer(sample, 3, outcomes.response_tokens[:, 3])
+    second = baseline.scorer(sample, 0, outcomes.response_tokens[:, 0])
+    assert called[:, 3].all()
+    np.testing.assert_array_equal(called[:, 0], first < 0.6)
+    np.testing.assert_array_equal(called[:, 2], (first < 0.6) & (second < 0.6))
+    last = np.where(called[:, 2], 2, np.where(called[:, 0], 0, 3))
+    np.testing.assert_array_equal(quality, outcomes.quality[np.arange(300), last])
+    assert 0 < called[:, 2].sum() < called[:, 0].sum() < 300
+
+
+def test_a_self_check_is_paid_for() -> None:
+    _, sample, outcomes = world()
+    scorer = cascading("auto_mix").scorer
+    bare, checked = (Cascade((3, 2), (0.5,), checks).play(scorer, sample, outcomes) for checks in (False, True))
+    np.testing.assert_array_equal(bare[0], checked[0])
+    read = outcomes.prompt_tokens[:, 3] + outcomes.response_tokens[:, 3]
+    np.testing.assert_allclose(checked[1] - bare[1], (read * 0.1 + 10 * 0.2) / 1e6)
+
+
+def test_frugal_gpt_finds_the_best_cascade_by_the_means_it_would_get() -> None:
+    """Brute force: play every chosen cascade on the training queries with the held-out scores."""
+    training = world()[0]
+    baseline = cascading("frugal_gpt")
+    scores = crossed_scores(training, SETTINGS["frugal_gpt"]["inverse_penalty"])
+
+    def look_up(sample: Sample, arm: int, tokens: np.ndarray) -> np.ndarray:
+        rows = [place[key] for key in map(bytes, sample.embeddings)]
+        return scores[rows, arm]
+
+    place = {bytes(row): number for number, row in enumerate(training.sample.embeddings)}
+    look_up.training = training  # type: ignore[attr-defined]
+
+    def worth(cascade: Cascade, trade_off: float) -> float:
+        quality, cost, _ = cascade.play(look_up, training.sample, training.outcomes)  # type: ignore[arg-type]
+        return trade_off * quality.mean() - cost.mean() / training.cost_scale
+
+    others = [Cascade((arm,), ()) for arm in range(4)] + [Cascade((3, 2), (0.7,)), Cascade((3, 0, 2), (0.7, 0.7))]
+    for point in range(20, 60, 8):
+        best = worth(baseline.cascades[point], TRADE_OFFS[point])
+        assert all(best >= worth(other, TRADE_OFFS[point]) - 1e-9 for other in others)
+
+
+def test_scores_of_training_answers_come_from_other_folds() -> None:
+    """Turning one fold's outcomes round does not change that fold's scores."""
+    training = world()[0]
+    own = training.folds[0][1]
+    quality = training.outcomes.quality.copy()
+    quality[own] = 1 - quality[own]
+    turned = Training(training.sample, replace(training.outcomes, quality=quality), training.llms, training.seed)
+    before, after = crossed_scores(training, 0.1), crossed_scores(turned, 0.1)
+    np.testing.assert_array_equal(before[own], after[own])
+    assert not np.allclose(before, after)
+
+
+def test_the_pair_is_the_best_llm_and_whom_it_is_best_mixed_with() -> None:
+    quality = np.array([[0.1, 0.7, 0.5, 0.9]])
+    outcomes = Outcomes(np.arange(1), quality, quality, quality, np.array([[1.0, 2.0, 3.0, 10.0]]))
+    sample = Sample(np.ones((1, 1)), quality, [""], [""])
+    assert weak_and_strong(Training(sample, outcomes, LLMS, 0)) == (1, 3)
+
+
+# ---------------------------------------------------------------- set-level optimisation
+
+
+def test_assignment_by_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        quality, cost = rng.random((4, 3)), rng.random((4, 3))
+        every = np.stack(np.meshgrid(*[range(3)] * 4), axis=-1).reshape(-1, 4)
+        rows = np.arange(4)
+        totals, bills = quality[rows, every].sum(axis=1), cost[rows, every].sum(axis=1)
+        for budget in (cost.min(axis=1).sum(), 1.5, 9.0):
+            if budget < cost.min(axis=1).sum():
+                continue
+            chosen = assign(quality, cost, budget)
+            best = totals[bills <= budget * (1 + 1e-9)].max()
+            assert cost[rows, chosen].sum() <= budget * (1 + 1e-6)
+            assert quality[rows, chosen].sum() > best - 1  # at most one query misses its better LLM
+        assert (assign(quality, cost, 99.0) == quality.argmax(axis=1)).all()
+        assert (assign(quality, cost, cost.min(axis=1).sum()) == cost.argmin(axis=1)).all()
+
+
+# ---------------------------------------------------------------- bandits
+
+
+@pytest.mark.parametrize("kind", [LinUCB, Thompson, MetaLLM])
+def test_bandits_never_look_at_answers_that_they_did_not_buy(
+    kind: type[LinUCB | MetaLLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outcomes of LLMs that were not called may be anything; each round's call is paid by one update."""
+    training, sample, outcomes = world()
+    called = np.zeros(training.outcomes.quality.shape, dtype=bool)
+    bought: list[int] = []
+
+    class Noting(LinearHeads):
+        def update(self, arm: int, x: np.ndarray, y: np.ndarray) -> None:
+            bought.append(arm)
+            super().update(arm, x, y)
+
+    monkeypatch.setattr(bandits, "LinearHeads", Noting)
+    baseline = kind(training)
+    baseline.fit(**SETTINGS["lin_ucb"])
+    points = len(MetaLLM.trade_offs) if kind is MetaLLM else 1
+    assert len(bought) == points * len(training.sample)
+    for turn, arm in enumerate(bought):
+        called[baseline.order[turn // points], arm % 4] = True
+    assert called.mean() < 0.9
+    hidden = {
+        part: np.where(called, getattr(training.outcomes, part), 1e9) for part in ("quality", "response_tokens")
+    } | {"cost_usd": np.where(called, training.outcomes.cost_usd, 1e9)}
+    poisoned = Training(training.sample, replace(training.outcomes, **hidden), training.llms, training.seed)
+    vars(poisoned)["cost_scale"] = training.cost_scale  # a constant that is told
+    again = kind(poisoned)
+    again.fit(**SETTINGS["lin_ucb"])
+    np.testing.assert_array_equal(again.play(sample, outcomes).cost, baseline.play(sample, outcomes).cost)

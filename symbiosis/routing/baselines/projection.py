@@ -31,6 +31,11 @@ class Projection:
         scale = np.sqrt(model.explained_variance_.mean()) or 1.0
         return cls(model.mean_, model.components_.T / scale)
 
+    @property
+    def dimension(self) -> int:
+        """Number of features D, the constant included."""
+        return int(self.components.shape[1]) + 1
+
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return (N, k + 1), the last column 1."""
+        """Return (N, D), the last column 1."""
         return np.column_stack([(embeddings - self.mean) @ self.components, np.ones(len(embeddings))])

@@ -1,11 +1,18 @@
 """The baselines by name."""
 
+from symbiosis.routing.baselines.bandits import LinUCB, MetaLLM, Thompson
 from symbiosis.routing.baselines.base import Baseline
+from symbiosis.routing.baselines.cascades import AutoMix, FrugalGPT
+from symbiosis.routing.baselines.classifiers import RouteLLMFactorisation, RouteLLMLogistic, Zooter
 from symbiosis.routing.baselines.clusters import KMeans
+from symbiosis.routing.baselines.factorisation import IRT, EmbedLLM
 from symbiosis.routing.baselines.fixed import BestSingle, Cheapest, Oracle, Random, Zero
+from symbiosis.routing.baselines.forests import RandomForest
 from symbiosis.routing.baselines.linear import Ridge
 from symbiosis.routing.baselines.means import DomainMean, GlobalMean, SubdomainMean
 from symbiosis.routing.baselines.neighbours import NearestNeighbours
+from symbiosis.routing.baselines.networks import FORC, MLP
+from symbiosis.routing.baselines.optimisation import OptLLM
 
 BASELINES: dict[str, type[Baseline]] = {
     "random": Random,
@@ -19,5 +26,19 @@ BASELINES: dict[str, type[Baseline]] = {
     "k_means": KMeans,
     "nearest_neighbours": NearestNeighbours,
     "ridge": Ridge,
+    "random_forest": RandomForest,
+    "mlp": MLP,
+    "forc": FORC,
+    "embed_llm": EmbedLLM,
+    "irt": IRT,
+    "route_llm_logistic": RouteLLMLogistic,
+    "route_llm_factorisation": RouteLLMFactorisation,
+    "zooter": Zooter,
+    "frugal_gpt": FrugalGPT,
+    "auto_mix": AutoMix,
+    "opt_llm": OptLLM,
+    "lin_ucb": LinUCB,
+    "thompson": Thompson,
+    "meta_llm": MetaLLM,
 }
 """In the order of a table: each with its settings to be tried in its class attribute ``Params``."""
