@@ -10,62 +10,106 @@ from hypothesis import strategies as st
 from routing_world import DOMAINS, LLMS, SKILL, draw, replay_params, train_params
 
 from symbiosis.routing.evaluation import rule_of
-from symbiosis.routing.feedback import Confidence, PolicyHead, SupervisedHead
+from symbiosis.routing.feedback import Confidence, Noise, Satisfaction, SupervisedHead
 from symbiosis.routing.outcomes import Outcomes
-from symbiosis.routing.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.policy_network import TRUNK, PolicyNetwork
+from symbiosis.routing.replay import Experience, Feedback, OnlineRouter, run
 from symbiosis.routing.router import Router
 from symbiosis.routing.training import train
 
 # ---------------------------------------------------------------- policy gradient
 
 
+def network(n_llms: int, dimension: int, rate: float) -> PolicyNetwork:
+    return PolicyNetwork.blank(n_llms, dimension, hidden=5, rate=rate, seed=0)
+
+
 def test_reward_makes_an_llm_likelier_and_blame_rarer() -> None:
     x = np.array([1.0, 0.5, -0.2])
     for reward, risen in ((1.0, True), (-1.0, False)):
-        head = PolicyHead.blank(3, 3, rate=0.1)
-        probabilities = [head.policy(x)[1]]
+        policy = network(3, 3, rate=0.1)
+        probabilities = [policy.policy(x)[1]]
         for _ in range(30):
-            head.learn(1, x, reward, propensity=1.0)
-            probabilities.append(head.policy(x)[1])
+            policy.learn(1, x, reward, propensity=1.0)
+            probabilities.append(policy.policy(x)[1])
         steps = np.diff(probabilities)
         assert (steps > 0).all() if risen else (steps < 0).all()
 
 
 def test_the_step_is_the_gradient_of_the_log_probability() -> None:
     rng = np.random.default_rng(0)
-    weights, x = rng.standard_normal((3, 4)), rng.standard_normal(4)
-    head = PolicyHead(weights.copy(), rate=1.0)
-    pi = head.policy(x)[2]
-    head.learn(2, x, reward=1.0, propensity=pi)  # weight 1, baseline 0
-    numeric = np.empty_like(weights)
-    for place in np.ndindex(*weights.shape):
-        moved = [weights.copy(), weights.copy()]
-        moved[0][place] += 1e-6
-        moved[1][place] -= 1e-6
-        up, down = (np.log(PolicyHead(w, 1.0).policy(x)[2]) for w in moved)
-        numeric[place] = (up - down) / 2e-6
-    np.testing.assert_allclose(head.weights - weights, numeric, rtol=1e-6, atol=1e-8)
+    x, names = rng.standard_normal(4), (*TRUNK, "outputs")
+    sound = [rng.standard_normal(shape) for shape in ((5, 4), (5,), (5, 5), (5,), (3, 6))]
+    policy = PolicyNetwork(*(array.copy() for array in sound), rate=1.0)
+    policy.learn(2, x, reward=1.0, propensity=float(policy.policy(x)[2]))  # weight 1, baseline 0
+    for place, name in enumerate(names):
+        numeric = np.empty_like(sound[place])
+        for entry in np.ndindex(*numeric.shape):
+            sides = []
+            for step in (1e-6, -1e-6):
+                moved = [array.copy() for array in sound]
+                moved[place][entry] += step
+                sides.append(np.log(PolicyNetwork(*moved, rate=1.0).policy(x)[2]))
+            numeric[entry] = (sides[0] - sides[1]) / 2e-6
+        np.testing.assert_allclose(getattr(policy, name) - sound[place], numeric, rtol=1e-5, atol=1e-8)
 
 
 def test_rare_actions_are_weighted_by_their_propensity_up_to_a_bound() -> None:
     x = np.ones(1)
     moved = []
     for propensity in (1.0, 0.5, 1e-9):
-        head = PolicyHead.blank(2, 1, rate=0.1)
-        head.learn(0, x, 1.0, propensity)
-        moved.append(head.weights[0, 0])
+        policy = network(2, 1, rate=0.1)
+        policy.learn(0, x, 1.0, propensity)
+        moved.append(policy.outputs[0, -1])
     assert moved[1] == pytest.approx(2 * moved[0])
-    assert moved[2] == pytest.approx(moved[0] * PolicyHead.MAXIMUM_WEIGHT / 0.5)
+    assert moved[2] == pytest.approx(moved[0] * PolicyNetwork.MAXIMUM_WEIGHT / 0.5)
 
 
 def test_sampled_feedback_finds_the_better_llm() -> None:
     rng = np.random.default_rng(1)
-    head, x = PolicyHead.blank(3, 1, rate=0.05), np.ones(1)
-    for _ in range(3000):
-        policy = head.policy(x)
-        arm = int(rng.choice(3, p=policy))
-        head.learn(arm, x, 1.0 if rng.random() < (0.2, 0.8, 0.4)[arm] else -1.0, policy[arm])
-    assert head.policy(x)[1] > 0.8
+    policy, x = network(3, 1, rate=0.03), np.ones(1)
+    for _ in range(2000):
+        chances = policy.policy(x)
+        arm = int(rng.choice(3, p=chances))
+        policy.learn(arm, x, 1.0 if rng.random() < (0.2, 0.8, 0.4)[arm] else -1.0, chances[arm])
+    assert policy.policy(x)[1] > 0.8
+
+
+# ---------------------------------------------------------------- what feedback says
+
+
+def test_noise_is_split_into_the_querys_and_the_llms_own() -> None:
+    rng = np.random.default_rng(5)
+    errors = rng.normal(scale=0.3, size=(20_000, 1)) + rng.normal(scale=0.5, size=(20_000, 4))
+    noise = Noise.fit(errors)
+    assert noise.common == pytest.approx(0.09, rel=0.1)
+    assert noise.own == pytest.approx(0.25, rel=0.05)
+    alone = Noise.fit(errors[:, :1])
+    assert (alone.common, alone.own) == (0.0, pytest.approx(0.34, rel=0.05))
+
+
+def test_errors_are_attributed_as_the_joint_normal_distribution_says() -> None:
+    """Given the others' errors: the conditional mean, and the conditional variance as weight."""
+    noise, errors = Noise(own=0.2, common=0.1), np.array([0.5, -0.2, 0.4])
+    covariance = 0.2 * np.eye(3) + 0.1
+    shared, weight = noise.attribute(errors)
+    for arm in range(3):
+        rest = [other for other in range(3) if other != arm]
+        gain = covariance[arm, rest] @ np.linalg.inv(covariance[np.ix_(rest, rest)])
+        assert shared[arm] == pytest.approx(gain @ errors[rest])
+        assert weight == pytest.approx(0.2 / (covariance[arm, arm] - gain @ covariance[rest, arm]))
+    assert noise.attribute(errors[:1])[0].tolist() == [0.0]
+    assert noise.attribute(errors[:1])[1] == pytest.approx(0.2 / 0.3)
+    assert Noise(0.2, 0.0).attribute(errors)[1] == 1.0
+
+
+def test_satisfaction_says_as_much_of_quality_as_it_did_offline() -> None:
+    graded = Satisfaction.fit(np.array([[0.9, 0.7], [0.8, 0.1]]), bar=0.7)
+    assert graded.quality(np.array([True, False])).tolist() == pytest.approx([0.85, 0.4])
+    assert graded.variance == pytest.approx((0.05**2 * 2 + 0.3**2 * 2) / 4)
+    zero_one = Satisfaction.fit(np.array([0.0, 1.0, 1.0]), bar=0.7)
+    assert (zero_one.satisfied, zero_one.dissatisfied, zero_one.variance) == (1.0, 0.0, 0.0)
+    assert Satisfaction.fit(np.ones(3), bar=0.7).dissatisfied == pytest.approx(0.35)
 
 
 # ---------------------------------------------------------------- supervised head
@@ -86,22 +130,20 @@ def test_the_supervised_head_learns_the_surplus_of_the_llm_that_answered() -> No
 def test_heads_of_other_llms_survive_changes(kind: str) -> None:
     rng = np.random.default_rng(3)
     xs = rng.standard_normal((50, 4))
-    head: SupervisedHead | PolicyHead
     if kind == "supervised":
-        head = supervised = SupervisedHead.blank(np.tile(np.eye(4), (3, 1, 1)))
+        head = SupervisedHead.blank(np.tile(np.eye(4), (3, 1, 1)))
         for n, x in enumerate(xs):
-            supervised.learn(n % 3, x, bool(n % 2), 0.5)
+            head.learn(n % 3, x, bool(n % 2), 0.5)
         kept, more = head.take([0, 2]), head.with_llm()
         np.testing.assert_array_equal(kept.output(xs[0]), head.output(xs[0])[[0, 2]])
         np.testing.assert_array_equal(more.output(xs[0]), [*head.output(xs[0]), 0.0])
     else:
-        head = policy = PolicyHead.blank(3, 4, rate=0.1)
+        policy = network(3, 4, rate=0.1)
         for n, x in enumerate(xs):
             policy.learn(n % 3, x, 1.0 if n % 2 else -1.0, 1.0)
         kept_policy, more_policy = policy.take([0, 2]), policy.with_llm()
-        np.testing.assert_array_equal(kept_policy.weights, policy.weights[[0, 2]])
-        np.testing.assert_array_equal(more_policy.weights[:3], policy.weights)
-        assert not more_policy.weights[3].any()
+        np.testing.assert_array_equal(kept_policy.output(xs[0]), policy.output(xs[0])[[0, 2]])
+        np.testing.assert_array_equal(more_policy.output(xs[0]), [*policy.output(xs[0]), 0.0])
 
 
 # ---------------------------------------------------------------- kappa
@@ -164,20 +206,36 @@ def streamed(
     **binary: Any,
 ) -> np.ndarray:
     """Quality of each query; the router is told the outcomes `told` if they are others than the true ones."""
-    params = replay_params(stream=IDLE, binary=binary)
+    learner = online(router, feedback, told or outcomes, vectors, stream=IDLE, binary=binary)
+    return run(outcomes, LLMS, replay_params(stream=IDLE).stream, learner.choose, learner.answered).quality
+
+
+def online(router: Router, feedback: Feedback, outcomes: Outcomes, vectors: np.ndarray, **changes: Any) -> OnlineRouter:
+    params = replay_params(**changes)
+    known, seen, _ = draw(150, seed=0)
+    experience = Experience.fit(router, seen, known, params.user)
     rng = np.random.default_rng(0)
-    learner = OnlineRouter(
-        router, told or outcomes, vectors, rule_of(params), feedback, params.binary, params.user, rng
+    return OnlineRouter(
+        router,
+        outcomes,
+        vectors,
+        rule_of(params),
+        feedback,
+        experience,
+        params.learning,
+        params.binary,
+        params.user,
+        rng,
     )
-    return run(outcomes, LLMS, params.stream, learner.choose, learner.answered).quality
 
 
 def test_feedback_follows_a_change_that_none_misses(router: Router) -> None:
     outcomes, vectors, _ = draw(900, seed=5, skill=CHANGED)
     none = streamed(router, "none", outcomes, vectors)[450:].mean()
     assert streamed(router, "refined", outcomes, vectors)[450:].mean() > none + 0.1
-    assert streamed(router, "binary", outcomes, vectors)[450:].mean() > none + 0.1
-    how: Any = {"learning": "policy_gradient", "sampled_share": 0.3, "rate": 0.2, "maximum_kappa": 0.5}
+    for learning in ("posterior", "supervised"):
+        assert streamed(router, "binary", outcomes, vectors, learning=learning)[450:].mean() > none + 0.1
+    how: Any = {"learning": "policy_gradient", "sampled_share": 0.3, "rate": 0.1, "maximum_kappa": 0.5}
     assert streamed(router, "binary", outcomes, vectors, **how)[450:].mean() > none + 0.05
 
 
@@ -198,16 +256,51 @@ def test_the_start_is_not_changed_by_learning(router: Router) -> None:
 
 def test_propensities_are_logged_where_actions_are_drawn(router: Router) -> None:
     outcomes, vectors, _ = draw(200, seed=9)
-    params = replay_params(stream=IDLE, binary={"learning": "policy_gradient", "sampled_share": 0.4})
-    learner = OnlineRouter(
-        router, outcomes, vectors, rule_of(params), "binary", params.binary, params.user, np.random.default_rng(0)
-    )
-    log = run(outcomes, LLMS, params.stream, learner.choose, learner.answered)
+    binary = {"learning": "policy_gradient", "sampled_share": 0.4}
+    learner = online(router, "binary", outcomes, vectors, stream=IDLE, binary=binary)
+    log = run(outcomes, LLMS, replay_params(stream=IDLE).stream, learner.choose, learner.answered)
     assert ((learner.propensity > 0) & (learner.propensity <= 1)).all()
     # Uniform at first: 0.4 / 4 for a drawn arm, 0.6 more for the best.
     first = learner.propensity[0]
     assert first == pytest.approx(0.1) or first == pytest.approx(0.7)
     assert len(np.unique(log.trace.arm)) == 4
+
+
+@pytest.mark.parametrize("feedback", ["none", "refined", "binary"])
+def test_sampling_explores_only_where_something_is_learned(router: Router, feedback: Feedback) -> None:
+    outcomes, vectors, _ = draw(100, seed=11)
+    learning = {"sampling": {"kind": "epsilon", "amount": 0.5}}
+    learner = online(router, feedback, outcomes, vectors, stream=IDLE, learning=learning)
+    log = run(outcomes, LLMS, replay_params(stream=IDLE).stream, learner.choose, learner.answered)
+    greedy = 0.5 + 0.5 / 4
+    if feedback == "none":
+        assert (learner.propensity == 1).all()
+    else:
+        assert set(np.round(learner.propensity, 9)) == {0.125, greedy}
+        assert len(np.unique(log.trace.arm)) == 4
+
+
+def test_further_answers_teach_and_are_paid_for(router: Router) -> None:
+    outcomes, vectors, _ = draw(50, seed=12)
+    seen = {}
+    for answers in (1, 2, 9):
+        learner = online(router, "refined", outcomes, vectors, stream=IDLE, learning={"answers": answers})
+        log = run(outcomes, LLMS, replay_params(stream=IDLE).stream, learner.choose, learner.answered)
+        seen[answers] = learner.router.heads.updates.sum()
+        if answers == 1:
+            assert not learner.extra_usd.any()
+        if answers == 9:  # all four: who serves and who only teaches cost the whole row together
+            np.testing.assert_allclose(log.cost_usd + learner.extra_usd, outcomes.cost_usd.sum(axis=1))
+    assert seen == {1: 50, 2: 100, 9: 200}
+
+
+def test_binary_answers_leave_the_expected_length_alone(router: Router) -> None:
+    outcomes, vectors, _ = draw(40, seed=13)
+    learner = online(router, "binary", outcomes, vectors, stream=IDLE)
+    before = learner.router.heads.weights[:, :, -1].copy()
+    run(outcomes, LLMS, replay_params(stream=IDLE).stream, learner.choose, learner.answered)
+    np.testing.assert_allclose(learner.router.heads.weights[:, :, -1], before, atol=1e-9)
+    assert learner.router.heads.updates.sum() == 40
 
 
 @pytest.mark.parametrize(("wait", "dropped"), [(20.0, False), (40.0, True)])
@@ -216,18 +309,17 @@ def test_who_waited_too_long_says_nothing_of_the_answer(router: Router, wait: fl
     learners = {}
     kinds: tuple[tuple[str, Feedback, str], ...] = (
         ("refined", "refined", "supervised"),
+        ("posterior", "binary", "posterior"),
         ("supervised", "binary", "supervised"),
         ("policy", "binary", "policy_gradient"),
     )
     for name, feedback, learning in kinds:
-        params = replay_params(binary={"learning": learning})
-        learner = learners[name] = OnlineRouter(
-            router, outcomes, vectors, rule_of(params), feedback, params.binary, params.user, np.random.default_rng(0)
-        )
-        learner.choose(0, np.zeros(4))
+        learner = learners[name] = online(router, feedback, outcomes, vectors, binary={"learning": learning})
+        learner.choose(0, np.array([1e6, 0.0, 1e6, 1e6]))
         learner.answered(0, 1, wait, dropped)
     # An answer that came late has been seen; a dropped query was never answered.
     assert learners["refined"].router.heads.updates.sum() == (0 if dropped else 1)
+    assert learners["posterior"].router.heads.updates.sum() == 0
     assert learners["supervised"]._supervised.heads.updates.sum() == 0
     # The policy is of satisfaction, waits included: rarer next time.
     x = router.feature_map(vectors[:1])[0]

@@ -17,7 +17,7 @@ from symbiosis.routing.decision import Rule, scaled_cost, utility
 from symbiosis.routing.metrics import cumulative_regret
 from symbiosis.routing.outcomes import Outcomes
 from symbiosis.routing.params import OnlineReplayParams
-from symbiosis.routing.replay import Feedback, Log, OnlineRouter, Policy, fixed_choice, run
+from symbiosis.routing.replay import Experience, Feedback, Log, OnlineRouter, Policy, fixed_choice, run
 from symbiosis.routing.router import Router
 
 FEEDBACK: tuple[Feedback, ...] = ("none", "refined", "binary")
@@ -100,7 +100,8 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
     stream = replace(online, outcomes=online.outcomes.take(order), embeddings=online.embeddings[order])
     names, headline = router.llms.names, f"router_{params.feedback}"
 
-    logs, policies = _learn(router, stream, test, rule, params)
+    experience = Experience.fit(router, offline.embeddings, offline.outcomes, params.user)
+    logs, policies = _learn(router, experience, stream, test, rule, params)
     for name, arms in _fixed(stream.outcomes, reference, rng).items():
         logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms))
     regret = _regret(logs, stream.outcomes, rule, router.cost_scale)
@@ -149,7 +150,7 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
 
 
 def _learn(
-    router: Router, stream: Split, test: Split, rule: Rule, params: OnlineReplayParams
+    router: Router, experience: Experience, stream: Split, test: Split, rule: Rule, params: OnlineReplayParams
 ) -> tuple[dict[str, Log], dict[str, Policy]]:
     """Run the stream under each kind of feedback: what happened, and what is known afterwards."""
     logs, policies = {}, {}
@@ -160,12 +161,15 @@ def _learn(
             stream.embeddings,
             rule,
             feedback,
+            experience,
+            params.learning,
             params.binary,
             params.user,
             np.random.default_rng(params.seed),
         )
         name = f"router_{feedback}"
-        logs[name] = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered)
+        log = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered)
+        logs[name] = replace(log, cost_usd=log.cost_usd + learner.extra_usd)
         policies[name] = learner.policy(test.embeddings, test.outcomes.prompt_tokens)
     return logs, policies
 

@@ -131,11 +131,33 @@ class UserParams(StageParams):
 class BinaryParams(StageParams):
     """How the router learns from satisfied or not."""
 
-    learning: Literal["supervised", "policy_gradient"]
+    learning: Literal["posterior", "supervised", "policy_gradient"]
     rate: float = Field(gt=0)
+    hidden: int = Field(ge=1)
     sampled_share: float = Field(gt=0, le=1)
     maximum_kappa: float = Field(ge=0)
     warm_up: int = Field(ge=0)
+
+
+class SamplingParams(StageParams):
+    """How LLMs are tried that do not look best; see `symbiosis.routing.exploration.probabilities`."""
+
+    kind: Literal["none", "epsilon", "softmax", "thompson"]
+    amount: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _share(self) -> "SamplingParams":
+        if self.kind == "epsilon" and self.amount > 1:
+            raise ValueError("amount: of epsilon it is a share of the queries, at most 1")
+        return self
+
+
+class LearningParams(StageParams):
+    """How the router explores and learns on the stream; see `symbiosis.routing.replay.OnlineRouter`."""
+
+    sampling: SamplingParams
+    answers: int = Field(ge=1)
+    forgetting: float = Field(gt=0, le=1)
 
 
 class LinesParams(StageParams):
@@ -153,6 +175,7 @@ class OnlineReplayParams(StageParams):
     score: ScoreParams
     stream: StreamParams
     user: UserParams
+    learning: LearningParams
     binary: BinaryParams
     lines: LinesParams
     bootstrap_samples: int = Field(ge=100)

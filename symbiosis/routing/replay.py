@@ -7,9 +7,12 @@ from typing import Literal
 import numpy as np
 
 from symbiosis.routing.decision import Predictions, Rule, Scores, scaled_cost, score, utility, waiting_penalty
-from symbiosis.routing.feedback import Confidence, PolicyHead, SupervisedHead
+from symbiosis.routing.exploration import probabilities
+from symbiosis.routing.feedback import Confidence, Noise, Satisfaction, SupervisedHead
 from symbiosis.routing.outcomes import Llms, Outcomes
-from symbiosis.routing.params import BinaryParams, StreamParams, UserParams
+from symbiosis.routing.params import BinaryParams, LearningParams, StreamParams, UserParams
+from symbiosis.routing.policy_network import PolicyNetwork
+from symbiosis.routing.predictors import QUALITY
 from symbiosis.routing.router import Router
 from symbiosis.routing.simulator import Dispatch, Trace, arrivals, simulate
 
@@ -127,6 +130,28 @@ class Policy:
         return decide
 
 
+@dataclass(frozen=True)
+class Experience:
+    """What offline data say of feedback.
+
+    Attributes
+    ----------
+    noise
+        Of predicted quality.
+    satisfaction
+        What satisfied or not says of quality.
+    """
+
+    noise: Noise
+    satisfaction: Satisfaction
+
+    @classmethod
+    def fit(cls, router: Router, embeddings: np.ndarray, outcomes: Outcomes, user: UserParams) -> "Experience":
+        """Estimate from the offline queries, embeddings (N, d)."""
+        predicted = router.predict(router.feature_map(embeddings), outcomes.prompt_tokens).quality
+        return cls(Noise.fit(outcomes.quality - predicted), Satisfaction.fit(outcomes.quality, user.quality_above))
+
+
 class OnlineRouter:
     """A router that learns from the answers to the queries that it routes.
 
@@ -136,13 +161,18 @@ class OnlineRouter:
         Where it starts; not changed.
     outcomes
         True outcomes in order of arrival. A query's outcomes are looked at after it was answered, and only those of
-        the LLM that answered.
+        the LLMs that answered.
     embeddings
         (N, d).
     rule
         Weights of the score.
     feedback
         What it is told.
+    experience
+        From offline data.
+    learning
+        How it explores, how many LLMs it asks per query, and what it forgets. With several, the first serves the user;
+        the others' answers teach only, are paid for (`extra_usd`) and keep no worker busy.
     binary
         How binary feedback is learned.
     user
@@ -158,35 +188,63 @@ class OnlineRouter:
         embeddings: np.ndarray,
         rule: Rule,
         feedback: Feedback,
+        experience: Experience,
+        learning: LearningParams,
         binary: BinaryParams,
         user: UserParams,
         rng: np.random.Generator,
     ) -> None:
         self.router = router.copy()
-        self.rule, self.feedback, self.binary, self.user = rule, feedback, binary, user
+        self.router.heads.forgetting = learning.forgetting
+        self.rule, self.feedback, self.experience = rule, feedback, experience
+        self.learning, self.binary, self.user = learning, binary, user
         self._outcomes = outcomes
         self._features = router.feature_map(embeddings)
         self._prior = router.prior(self._features)
         self._rng = rng
         self._confidence = Confidence(binary.maximum_kappa, binary.warm_up)
         self._supervised = SupervisedHead.blank(router.heads.precision)
-        self._policy = PolicyHead.blank(len(router.llms), router.heads.dimension, binary.rate)
-        self._expected = np.empty(len(outcomes))
+        self._policy = PolicyNetwork.blank(
+            len(router.llms), router.heads.dimension, binary.hidden, binary.rate, seed=int(rng.integers(2**31))
+        )
+        self._asked: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.propensity = np.ones(len(outcomes))
+        self.extra_usd = np.zeros(len(outcomes))
+
+    @property
+    def _has_head(self) -> bool:
+        return self.feedback == "binary" and self.binary.learning != "posterior"
 
     def choose(self, query: int, waits: np.ndarray) -> Dispatch:
         """Decide one query."""
         x = self._features[query]
         predictions = self.router.predict(x[None], self._outcomes.prompt_tokens[query][None], self._prior[query][None])
-        scores = self._score(x, predictions, waits)
-        arm = int(scores.total[0].argmax())
-        if self.feedback == "binary" and self.binary.learning == "policy_gradient":
-            arm = self._sample(query, x, arm)
-        self._expected[query] = predictions.quality[0, arm]
+        scores = self._score(x, predictions, waits).total[0]
+        chances = self._chances(x, scores, predictions)
+        arm = int(scores.argmax())
+        if chances[arm] < 1:
+            arm = int(self._rng.choice(len(chances), p=chances))
+        self.propensity[query] = chances[arm]
+        others = [other for other in np.argsort(-scores).tolist() if other != arm]
+        arms = np.array([arm, *others[: self.learning.answers - 1]])
+        self._asked[query] = arms, predictions.quality[0, arms]
         return Dispatch(arm, float(self.router.llms.service_s(predictions.response_tokens)[0, arm]))
 
+    def _chances(self, x: np.ndarray, scores: np.ndarray, predictions: Predictions) -> np.ndarray:
+        """Probability of each LLM, (L,); nothing is tried where nothing is learned."""
+        if self.feedback == "none":
+            return probabilities(scores, scores, "none", 0.0)
+        if self._has_head and self.binary.learning == "policy_gradient":
+            # A known share of the actions is drawn from the softmax that is trained.
+            share = self.binary.sampled_share
+            return share * self._policy.policy(x) + (1 - share) * probabilities(scores, scores, "none", 0.0)
+        noise = self.experience.noise
+        scale = utility(np.array(1.0), np.array(0.0), self.rule.trade_off, self.rule.weighting)
+        deviation = scale * np.sqrt((noise.own + noise.common) * predictions.variance[0])
+        return probabilities(scores, deviation, self.learning.sampling.kind, self.learning.sampling.amount)
+
     def _score(self, x: np.ndarray, predictions: Predictions, waits: np.ndarray) -> Scores:
-        if self.feedback != "binary":
+        if not self._has_head:
             return score(predictions, waits, self.rule, self.router.cost_scale)
         output = self._head(x)
         self._confidence.observe(output)
@@ -206,33 +264,46 @@ class OnlineRouter:
         none = np.zeros_like(output)
         return (weighted, none) if self.binary.learning == "supervised" else (none, weighted)
 
-    def _sample(self, query: int, x: np.ndarray, best: int) -> int:
-        """Draw a known share of the actions from the softmax, and log the propensity of the one taken."""
-        policy = self._policy.policy(x)
-        arm = best
-        if self._rng.random() < self.binary.sampled_share:
-            arm = int(self._rng.choice(len(policy), p=policy))
-        self.propensity[query] = self.binary.sampled_share * policy[arm] + (1 - self.binary.sampled_share) * (
-            arm == best
-        )
-        return arm
-
     def answered(self, query: int, arm: int, wait_s: float, dropped: bool) -> None:
-        """Learn from one answer, or from its absence."""
-        quality = float(self._outcomes.quality[query, arm])
+        """Learn from the answers to one query, or from their absence."""
+        arms, expected = self._asked.pop(query)
+        if self.feedback == "none":
+            return
+        if not dropped:
+            self.extra_usd[query] = self._outcomes.cost_usd[query, arms[1:]].sum()
+        quality = self._outcomes.quality[query, arms]
         x = self._features[query]
-        if self.feedback == "refined" and not dropped:
-            tokens = float(self._outcomes.response_tokens[query, arm])
-            self.router.learn(arm, x, quality, tokens, self._prior[query])
-        if self.feedback == "binary":
-            in_time = not dropped and wait_s < self.user.wait_below_s
-            satisfied = in_time and quality > self.user.quality_above
+        if self.feedback == "refined":
+            if not dropped:
+                self._observe(query, arms, quality, self._outcomes.response_tokens[query, arms])
+            return
+        in_time = not dropped and wait_s < self.user.wait_below_s
+        satisfied = (quality > self.user.quality_above) & in_time
+        if self.binary.learning == "policy_gradient":
             self._confidence.rewarded()
-            if self.binary.learning == "policy_gradient":
-                self._policy.learn(arm, x, 1.0 if satisfied else -1.0, float(self.propensity[query]))
-            elif in_time:
-                # Who waited too long is dissatisfied whatever the answer: that tells nothing of the LLM's quality.
-                self._supervised.learn(arm, x, satisfied, float(self._expected[query]))
+            self._policy.learn(arm, x, 1.0 if satisfied[0] else -1.0, float(self.propensity[query]))
+        elif in_time and self.binary.learning == "supervised":
+            # Who waited too long is dissatisfied whatever the answer: that tells nothing of the LLM's quality.
+            self._confidence.rewarded()
+            for place, asked in enumerate(arms.tolist()):
+                self._supervised.learn(asked, x, bool(satisfied[place]), float(expected[place]))
+        elif in_time:
+            meaning = self.experience.satisfaction
+            self._observe(query, arms, meaning.quality(satisfied), None, meaning.variance)
+
+    def _observe(
+        self, query: int, arms: np.ndarray, quality: np.ndarray, tokens: np.ndarray | None, variance: float = 0.0
+    ) -> None:
+        """Update the posterior of the LLMs that answered; `variance` is that of observed around true quality."""
+        x, prior = self._features[query], self._prior[query]
+        heads = self.router.heads
+        errors = quality - prior[arms, QUALITY] - x @ heads.weights[arms, :, heads.dimension + QUALITY].T
+        noise = self.experience.noise
+        shared, weight = Noise(noise.own + variance, noise.common).attribute(errors)
+        weight *= noise.own / (noise.own + variance)
+        for place, arm in enumerate(arms.tolist()):
+            length = None if tokens is None else float(tokens[place])
+            self.router.learn(arm, x, float(quality[place]), length, prior, shared=float(shared[place]), weight=weight)
 
     def policy(self, embeddings: np.ndarray, prompt_tokens: np.ndarray) -> Policy:
         """Freeze what has been learned, for other queries.
@@ -246,7 +317,7 @@ class OnlineRouter:
         """
         features = self.router.feature_map(embeddings)
         predictions = self.router.predict(features, prompt_tokens)
-        if self.feedback != "binary":
+        if not self._has_head:
             return Policy(self.router, predictions)
         shares = [self._shares(self._head(x)) for x in features]
         return Policy(self.router, predictions, *(np.stack(part) for part in zip(*shares, strict=True)))

@@ -70,7 +70,15 @@ class Router:
         )
 
     def learn(
-        self, arm: int, features: np.ndarray, quality: float, response_tokens: float, prior: np.ndarray | None = None
+        self,
+        arm: int,
+        features: np.ndarray,
+        quality: float,
+        response_tokens: float | None,
+        prior: np.ndarray | None = None,
+        *,
+        shared: float = 0.0,
+        weight: float = 1.0,
     ) -> None:
         """Learn the outcome of one query with the LLM that answered it; the others stay as they are.
 
@@ -81,9 +89,13 @@ class Router:
         features
             (D,).
         quality, response_tokens
-            What was observed.
+            What was observed; None if the length is not known.
         prior
             (L, 2), see `predict`.
+        shared
+            Part of the quality that is put down to the query, not to the LLM; see `symbiosis.routing.feedback.Noise`.
+        weight
+            How many observations this one is worth.
 
         Raises
         ------
@@ -92,14 +104,17 @@ class Router:
         """
         if not 0 <= arm < len(self.llms):
             raise InputError(f"feedback for LLM {arm}: there are LLMs 0 to {len(self.llms) - 1}")
-        if not 0 <= quality <= 1 or not 0 <= response_tokens < np.inf:
+        if not 0 <= quality <= 1 or (response_tokens is not None and not 0 <= response_tokens < np.inf):
             raise InputError(
                 f"feedback for {self.llms.names[arm]!r}: quality {quality} must lie in 0..1 and response tokens "
                 f"{response_tokens} must be a number not below 0"
             )
         known = self.prior(features[None])[0] if prior is None else prior
-        observed = np.array([quality, np.log(max(response_tokens, 1.0))])
-        self.heads.update(arm, features, observed - known[arm])
+        if response_tokens is None:  # as expected: moves nothing
+            left = float(features @ self.heads.weights[arm, :, self.heads.dimension + LENGTH])
+        else:
+            left = np.log(max(response_tokens, 1.0)) - known[arm, LENGTH]
+        self.heads.update(arm, features, np.array([quality - shared - known[arm, QUALITY], left]), weight)
 
     def copy(self) -> "Router":
         """Return a router that learns on its own."""

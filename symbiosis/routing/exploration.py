@@ -1,0 +1,60 @@
+"""Which LLM is tried although another looks better: always with known probabilities, for off-policy evaluation."""
+
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["none", "epsilon", "softmax", "thompson"]
+NODES = 96  # of the quadrature for Thompson sampling
+REACH = 5.0  # standard deviations around the means that it covers
+
+
+def probabilities(scores: np.ndarray, deviation: np.ndarray, kind: Kind, amount: float) -> np.ndarray:
+    """Probability with which each LLM is chosen for one query.
+
+    Parameters
+    ----------
+    scores
+        (L,), the decision's scores.
+    deviation
+        (L,), posterior standard deviation of the scores; only Thompson sampling looks at it.
+    kind
+        ``none``: the best. ``epsilon``: any LLM in the share `amount` of the queries. ``softmax``: by exp(score /
+        amount). ``thompson``: as often as the LLM is the best under independent normal scores with `amount` times
+        the given deviations (Thompson 1933).
+    amount
+        See `kind`; 0 chooses the best.
+
+    Returns
+    -------
+    numpy.ndarray
+        (L,), sums to 1.
+    """
+    best = np.zeros(len(scores))
+    best[scores.argmax()] = 1.0
+    if kind == "none" or amount == 0:
+        return best
+    if kind == "epsilon":
+        return (1 - amount) * best + amount / len(scores)
+    if kind == "softmax":
+        odds = np.exp((scores - scores.max()) / amount)
+        chance: np.ndarray = odds / odds.sum()
+        return chance
+    return _best_of_normals(scores, np.maximum(amount * deviation, 1e-9))
+
+
+def _best_of_normals(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Return the probability that each of some independent normal variables is the largest, (L,).
+
+    The integral over the density of one times the distribution functions of the others, by the midpoint rule.
+    """
+    from scipy.special import ndtr
+
+    z = (np.arange(NODES) + 0.5) / NODES * 2 * REACH - REACH
+    density = np.exp(-0.5 * z**2)
+    values = mean[:, None] + deviation[:, None] * z  # (L, NODES)
+    below = ndtr((values[:, :, None] - mean) / deviation)  # (L, NODES, L)
+    own = np.arange(len(mean))
+    below[own, :, own] = 1.0
+    chance: np.ndarray = (density * below.prod(axis=2)).sum(axis=1)
+    return chance / chance.sum()
