@@ -1,4 +1,4 @@
-"""Sentence embeddings of the queries.  Run it:  python -m stages.embed_queries"""
+"""Vectors of the queries: sentence embeddings, and the form of the text.  Run it:  python -m stages.embed_queries"""
 
 import numpy as np
 import polars as pl
@@ -6,14 +6,18 @@ import polars as pl
 from symbiosis.artifacts import staged, write_json
 from symbiosis.routing.encoder import embed, load, weights_sha256
 from symbiosis.routing.params import EmbedQueriesParams
+from symbiosis.routing.shape import query_vectors, shape
 from symbiosis.stage import run
 
 
 def work(params: EmbedQueriesParams) -> None:
     """Write data/embeddings: queries.npy, one row per query, and the encoder's manifest."""
-    texts = pl.read_parquet("data/routing/queries.parquet", columns=["query_text"])["query_text"].to_list()
+    queries = pl.read_parquet("data/routing/queries.parquet", columns=["query_text", "prompt_tokens"])
+    texts = queries["query_text"].to_list()
     model = load(params.encoder, params.maximum_tokens, params.revision)
-    vectors = embed(model, texts, params.batch, params.precision)
+    embeddings = embed(model, texts, params.batch, params.precision)
+    shapes = shape(texts, queries["prompt_tokens"].fill_null(float("nan")).to_numpy())
+    vectors = query_vectors(embeddings, shapes, params.shape_weight)
     with staged("data/embeddings") as (folder,):
         folder.mkdir()
         np.save(folder / "queries.npy", vectors)
@@ -22,6 +26,7 @@ def work(params: EmbedQueriesParams) -> None:
             {
                 "encoder": params.encoder,
                 "dimension": vectors.shape[1],
+                "shape_weight": params.shape_weight,
                 "maximum_tokens": params.maximum_tokens,
                 "precision": params.precision,
                 "weights_sha256": weights_sha256(model),

@@ -392,6 +392,7 @@ def test_the_stages_write_what_the_router_reads(folder: Path) -> None:
         "query_text": pl.String,
         "domain": pl.String,
         "subdomain": pl.String,
+        "prompt_tokens": pl.Float32,
         "split": pl.String,
     }
     assert queries["query"].to_list() == list(range(120))

@@ -152,15 +152,21 @@ def test_a_local_folder_is_the_same_encoder(model: "SentenceTransformer") -> Non
 def test_the_stage_writes_one_row_per_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data/routing").mkdir(parents=True)
-    pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS}).write_parquet("data/routing/queries.parquet")
+    queries = pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS})
+    queries = queries.with_columns(pl.lit(40.0, dtype=pl.Float32).alias("prompt_tokens"))
+    queries.write_parquet("data/routing/queries.parquet")
+    embed_queries.work(params(shape_weight=0.0))
+    alone = read_array("data/embeddings/queries.npy")
+    assert alone.shape == (len(TEXTS), 384)
     embed_queries.work(params())
     first = sha256_of("data/embeddings")
     vectors = read_array("data/embeddings/queries.npy")
-    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.shape == (len(TEXTS), 404)
     assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     manifest = read_json("data/embeddings/manifest.json")
     assert manifest["encoder"] == encoder.OFFLINE
-    assert manifest["dimension"] == 384
+    assert manifest["dimension"] == 404
     assert len(manifest["weights_sha256"]) == 64
     embed_queries.work(params())
     assert sha256_of("data/embeddings") == first

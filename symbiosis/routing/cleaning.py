@@ -47,7 +47,8 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
     Returns
     -------
     dict of polars.DataFrame
-        ``queries``: query u32 (the row number, by query_id), query_id, query_text, domain, subdomain, split.
+        ``queries``: query u32 (the row number, by query_id), query_id, query_text, domain, subdomain, prompt_tokens
+        f32? (mean over the LLMs' tokenizers), split.
         ``llms``: `symbiosis.routing.llms.COLUMNS`; the row number is the arm.
         ``offline``, ``online``, ``test``: query u32, llm u32 (the arm), quality f32, prompt_tokens i32?,
         response_tokens i32?, cost_usd f64, latency_s f32?, tokens_basis?, cost_basis; sorted by query and llm.
@@ -57,7 +58,14 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
     InputError
         A split that should have queries has none, or a price or speed in `params` does not fit.
     """
-    queries = whole.select("query_id", "query_text", "domain", "subdomain").unique("query_id").sort("query_id")
+    queries = (
+        whole.group_by("query_id")
+        .agg(
+            pl.col("query_text", "domain", "subdomain").first(),
+            pl.col("prompt_tokens").mean().round(3).cast(pl.Float32),
+        )
+        .sort("query_id")
+    )
     assigned = split.assign(queries, params.test_share, params.online_share, params.seed)
     queries = queries.with_columns(assigned.alias("split")).select(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("query"), pl.all()

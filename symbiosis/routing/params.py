@@ -72,6 +72,7 @@ class EmbedQueriesParams(StageParams):
     encoder: str
     revision: str | None
     maximum_tokens: int = Field(ge=8)
+    shape_weight: float = Field(ge=0)
     batch: int = Field(ge=1)
     precision: Literal["float32", "bfloat16"]
 

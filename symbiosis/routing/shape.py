@@ -1,0 +1,105 @@
+"""What the form of a query tells: how long it is, how much of it is digits, code or formulas.
+
+Encoders read what a text says; length and layout, which tell a grade-school sum from a function call with its schema,
+are mostly lost in them. A handful of counts beside the embedding makes the tags easier to read off.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_COUNTED = ("\n", "$", "\\", "`", "?", ",", "(", "=", "\"'")
+CHARACTERS_PER_TOKEN = 4.0
+WIDEST = 3.0  # a column never counts more than so many times its usual spread
+# Usual mean and spread of each column. They are fixed: a query's vector depends on that query alone.
+_USUAL = np.array(
+    [
+        (5.5, 0.8),  # log of the characters
+        (5.4, 0.6),  # log of the prompt tokens
+        (1.2, 0.7),  # log of the prompt tokens beyond those of the text: tools and other context
+        (3.8, 0.8),  # log of the words
+        (5.7, 0.9),  # characters per word
+        (0.02, 0.03),  # share of digits
+        (0.04, 0.03),  # of capitals
+        (0.06, 0.05),  # of other signs
+        (1.1, 1.1),  # logs of the numbers of the signs in _COUNTED
+        (0.3, 0.7),
+        (0.1, 0.4),
+        (0.3, 1.0),
+        (0.5, 0.4),
+        (1.0, 1.0),
+        (0.3, 0.7),
+        (0.2, 0.5),
+        (0.4, 0.7),
+        (1.2, 1.0),  # log of the numbers in the text
+        (2.7, 2.7),  # log of the largest
+        (3.6, 0.6),  # log of the distinct words
+    ]
+)
+
+
+def shape(texts: Sequence[str], prompt_tokens: np.ndarray) -> np.ndarray:
+    """Describe the form of texts.
+
+    Parameters
+    ----------
+    texts
+        N texts, any length.
+    prompt_tokens
+        (N,), tokens of the whole prompt; NaN where unknown, which then counts as the text's own.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 20), each column about 0 with spread about 1, within -3..3.
+    """
+    rows = np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), len(_USUAL) - 2)
+    own_tokens = np.log1p(np.expm1(rows[:, 0]) / CHARACTERS_PER_TOKEN)
+    tokens = np.where(np.isfinite(prompt_tokens), np.log1p(np.maximum(prompt_tokens, 0.0)), own_tokens)
+    columns = np.column_stack([rows[:, 0], tokens, tokens - own_tokens, rows[:, 1:]])
+    return np.clip((columns - _USUAL[:, 0]) / _USUAL[:, 1], -WIDEST, WIDEST)
+
+
+def _counts(text: str) -> list[float]:
+    words = text.split()
+    numbers = [float(number) for number in _NUMBER.findall(text)[:200]]
+    length = max(len(text), 1)
+    digits, capitals = sum(map(str.isdigit, text)), sum(map(str.isupper, text))
+    signs = sum(not c.isalnum() and not c.isspace() for c in text)
+    counts = [sum(text.count(sign) for sign in signs_counted) for signs_counted in _COUNTED]
+    logs = [*counts, len(numbers), max(numbers, default=0.0), len(set(words))]
+    return [
+        np.log1p(len(text)),
+        np.log1p(len(words)),
+        len(text) / max(len(words), 1),
+        digits / length,
+        capitals / length,
+        signs / length,
+        *np.log1p(logs),
+    ]
+
+
+def query_vectors(embeddings: np.ndarray, shapes: np.ndarray, weight: float) -> np.ndarray:
+    """Join what a query says and its form into one vector.
+
+    Parameters
+    ----------
+    embeddings
+        (N, d), rows of length 1.
+    shapes
+        (N, 20), from `shape`.
+    weight
+        How much one spread of one count weighs; 0 leaves the embeddings as they are.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, d + 20) or, with weight 0, (N, d), float32, rows of length 1.
+    """
+    if weight == 0:
+        return embeddings.astype(np.float32)
+    joined = np.hstack([embeddings, weight * shapes])
+    vectors: np.ndarray = (joined / np.linalg.norm(joined, axis=1, keepdims=True)).astype(np.float32)
+    return vectors
