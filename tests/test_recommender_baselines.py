@@ -104,7 +104,7 @@ def test_the_checkerboard_is_solved_perfectly(name: str) -> None:
         assert first.ravel().tolist() == list(range(40))
 
 
-@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize("name", list(GRIDS))
 def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     users, items = 1500, 200
     train, validation, test = random_split(users, items, seed=4)
@@ -113,7 +113,7 @@ def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     assert means(found, test)["recall@20"] == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / users))
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name not in DRAWN])
+@pytest.mark.parametrize("name", [name for name in GRIDS if name not in DRAWN])
 def test_renumbering_the_items_leaves_the_metrics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     users, items = 60, 30
     train, validation, _ = random_split(users, items, seed=5)
@@ -129,7 +129,7 @@ def test_renumbering_the_items_leaves_the_metrics(name: str, monkeypatch: pytest
         np.testing.assert_array_equal(after[0], np.where(before[0] == -1, -1, number[before[0]]))
 
 
-@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize("name", list(GRIDS))
 def test_a_second_fit_forgets_the_first(name: str) -> None:
     train, _, _ = random_split(50, 30, seed=6)
     every = np.arange(50)
@@ -374,7 +374,7 @@ def test_the_best_epoch_wins_and_patience_ends() -> None:
 def test_every_baseline_has_the_same_budget() -> None:
     """As many settings, and epochs where it has epochs, as the others of its kind; what has none tries one."""
     blocks = yaml.safe_load((ROOT / "params.yaml").read_text())["baselines"]
-    tried = {name: len(list(BASELINES[name].Params(**block).settings())) for name, block in blocks.items()}
+    tried = {name: len(list(BASELINES[name].Params(**blocks[name]).settings())) for name in GRIDS}
     assert tried.pop("chance") == tried.pop("popularity") == 1
     assert set(tried.values()) == {12}
 
@@ -386,7 +386,8 @@ def test_every_combination_is_tried_in_order() -> None:
 
 
 def test_a_name_is_that_of_the_module() -> None:
-    modules = {info.name for info in pkgutil.iter_modules(baselines.__path__)} - {"base", "registry"}
+    modules = {info.name for info in pkgutil.iter_modules(baselines.__path__)}
+    modules -= {"base", "neural", "sequential", "registry"}
     assert modules == set(BASELINES) == set(BaselinesParams.model_fields)
     for name, kind in BASELINES.items():
         assert kind.__module__ == importlib.import_module(f"symbiosis.recommender.baselines.{name}").__name__
@@ -422,7 +423,7 @@ def write_split(folder: Path, parts: dict[str, csr_array]) -> None:
         )
 
 
-@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize("name", list(GRIDS))
 def test_the_stage_never_looks_at_the_test(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     train, validation, test = random_split(50, 140, seed=9)
