@@ -13,14 +13,15 @@ from routing_world import DOMAINS, LLMS, draw
 from symbiosis.routing import baselines
 from symbiosis.routing.baselines import bandits
 from symbiosis.routing.baselines.bandits import LinUCB, MetaLLM, Thompson
-from symbiosis.routing.baselines.base import Baseline, BaselineParams, Predictive, Sample, Training, tune
-from symbiosis.routing.baselines.cascades import AutoMix, Cascade, FrugalGPT, crossed_scores
+from symbiosis.routing.baselines.base import Baseline, BaselineParams, Predictive, Sample, Training
+from symbiosis.routing.baselines.cascades import AutoMix, Cascade, FrugalGPT, crossed_scores, pool
 from symbiosis.routing.baselines.classifiers import weak_and_strong
 from symbiosis.routing.baselines.fixed import Oracle, Random, cheapest_of_best
 from symbiosis.routing.baselines.means import LabelMeans
 from symbiosis.routing.baselines.neighbours import NearestNeighbours
 from symbiosis.routing.baselines.optimisation import BUDGETS, assign
 from symbiosis.routing.baselines.registry import BASELINES
+from symbiosis.routing.baselines.tuning import tune
 from symbiosis.routing.curves import TRADE_OFFS, Curve, summarise
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Outcomes
@@ -364,6 +365,14 @@ def test_frugal_gpt_finds_the_best_cascade_by_the_means_it_would_get() -> None:
     for point in range(20, 60, 8):
         best = worth(baseline.cascades[point], TRADE_OFFS[point])
         assert all(best >= worth(other, TRADE_OFFS[point]) - 1e-9 for other in others)
+
+
+def test_cascades_are_made_of_llms_near_the_hull() -> None:
+    quality, cost = np.array([0.9, 0.2, 0.3, 0.3, 0.6]), np.array([5.0, 1.0, 4.0, 2.0, 3.0])
+    # Corners (1, 0.2), (3, 0.6) and (5, 0.9); below it by 0.1 at cost 2, and by 0.45 at cost 4.
+    assert pool(quality, cost, 3) == [1, 4, 0]
+    assert pool(quality, cost, 4) == [1, 3, 4, 0]
+    assert pool(quality, cost, 9) == [1, 3, 4, 2, 0]
 
 
 def test_scores_of_training_answers_come_from_other_folds() -> None:

@@ -118,6 +118,12 @@ class Thompson(LinUCB):
         return np.sqrt(variances) * self.noise[query]
 
 
+class MetaLLMParams(BanditParams):
+    """Fewer settings: every one is as many bandits as there are trade-offs."""
+
+    exploration: tuple[float, ...] = Field(default=(0.3, 1.0), min_length=1)
+
+
 class MetaLLM(_Bandit):
     """A linear bandit on one reward, quality less weighted cost (MetaLLM, arXiv 2407.10834).
 
@@ -125,6 +131,7 @@ class MetaLLM(_Bandit):
     than others have. What is spent on learning is seen only through the outcomes of the LLMs called.
     """
 
+    Params = MetaLLMParams
     trade_offs = np.logspace(-1, 1.5, 7)
 
     def learn(self) -> None:

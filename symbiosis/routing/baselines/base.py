@@ -1,4 +1,4 @@
-"""What every baseline is, and how its settings are chosen.
+"""What every baseline is, and what it learns from.
 
 A new baseline is one class with a `BaselineParams` and a `Baseline`, and one line in
 `symbiosis.routing.baselines.registry`.
@@ -13,11 +13,10 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from symbiosis.routing.baselines.costs import CostModel
 from symbiosis.routing.baselines.projection import Projection
-from symbiosis.routing.curves import Curve, Reference, summarise, sweep
+from symbiosis.routing.curves import Curve, Reference, sweep
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import draw_folds
 from symbiosis.routing.outcomes import Llms, Outcomes
@@ -204,58 +203,3 @@ class Predictive(Baseline):
     def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
         """Call the chosen LLM of each query and trade-off."""
         return Curve.of(self.choices(sample), outcomes)
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A fitted baseline.
-
-    Attributes
-    ----------
-    baseline
-        Fitted to all training queries.
-    setting
-        The chosen one.
-    tried
-        Each setting with the area under its quality-cost curve of held-out training queries; empty if there was
-        nothing to choose.
-    """
-
-    baseline: Baseline
-    setting: dict[str, Any]
-    tried: list[dict[str, Any]]
-
-
-def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> Tuned:
-    """Try every setting by 5-fold cross-validation and fit the best one to all training queries.
-
-    The criterion is AIQ, the area under the quality-cost curve, over the held-out queries of all folds together; of
-    equal settings the first wins.
-
-    Parameters
-    ----------
-    kind
-        The baseline.
-    params
-        The settings to be tried.
-    training
-        Reuse the same object for all baselines: folds, features and costs are then computed once.
-    """
-    settings = list(params.settings())
-    tried: list[dict[str, Any]] = []
-    if len(settings) > 1:
-        played: list[list[Curve]] = [[] for _ in settings]
-        for rest, own in tqdm(training.folds, desc=f"tuning {kind.__name__}", unit="fold", leave=False):
-            baseline, sample, outcomes = kind(rest), training.sample.take(own), training.outcomes.take(own)
-            for setting, curves in zip(settings, played, strict=True):
-                baseline.fit(**setting)
-                curves.append(baseline.play(sample, outcomes))
-        order = np.concatenate([own for _, own in training.folds])
-        singles = training.reference.curve(training.outcomes.take(order)).points()
-        for setting, curves in zip(settings, played, strict=True):
-            whole = Curve(*(np.hstack([getattr(c, part) for c in curves]) for part in ("quality", "cost")))
-            tried.append({"setting": setting, "aiq": summarise(whole.points(), singles).aiq})
-    chosen = max(tried, key=lambda trial: trial["aiq"])["setting"] if tried else settings[0]
-    baseline = kind(training)
-    baseline.fit(**chosen)
-    return Tuned(baseline, chosen, tried)

@@ -10,10 +10,12 @@ from symbiosis.routing.baselines.base import Baseline, BaselineParams, Sample, T
 from symbiosis.routing.baselines.classifiers import thresholds, weak_and_strong
 from symbiosis.routing.curves import TRADE_OFFS, Curve
 from symbiosis.routing.decision import utility
+from symbiosis.routing.metrics import hull
 from symbiosis.routing.outcomes import Outcomes
 
 LEVELS = np.array([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 LONGEST = 3
+POOL = 12  # LLMs that cascades are made of: their number grows with its third power
 CHECK_TOKENS = 10  # that a self-check writes
 
 
@@ -167,7 +169,8 @@ class _Cascading(Baseline):
 class FrugalGPT(_Cascading):
     """The best cascade of up to three LLMs for each trade-off (FrugalGPT, arXiv 2305.05176).
 
-    All cascades of LLMs with rising mean cost are tried on the training queries, with all thresholds of a grid.
+    All cascades of LLMs with rising mean cost are tried on the training queries, with all thresholds of a grid. Of
+    many LLMs those nearest to the hull of single LLMs are used.
     """
 
     def choose(self, scores: np.ndarray) -> list[Cascade]:
@@ -175,7 +178,7 @@ class FrugalGPT(_Cascading):
         outcomes, scale = self.training.outcomes, self.training.cost_scale
         quality, cost = outcomes.quality, outcomes.cost_usd / scale
         kept = (scores[:, :, None] >= LEVELS).astype(np.float64)  # (N, L, T)
-        order = np.argsort(cost.mean(axis=0), kind="stable").tolist()
+        order = pool(quality.mean(axis=0), cost.mean(axis=0), POOL)
         cascades, points = [], []
         for size in range(1, LONGEST + 1):
             for arms in itertools.combinations(order, size):
@@ -186,6 +189,14 @@ class FrugalGPT(_Cascading):
                     points.append((gained[place], paid[place]))
         gained, paid = np.array(points).T
         return [cascades[int(utility(gained, paid, float(weight)).argmax())] for weight in TRADE_OFFS]
+
+
+def pool(quality: np.ndarray, cost: np.ndarray, size: int) -> list[int]:
+    """Return the LLMs whose mean quality (L,) is least below the hull at their mean cost (L,), by rising cost."""
+    corners = hull(cost, quality)
+    below = np.interp(cost, corners[:, 0], corners[:, 1]) - quality
+    kept = np.argsort(below, kind="stable")[:size]
+    return [int(arm) for arm in kept[np.argsort(cost[kept], kind="stable")]]
 
 
 def _means(
