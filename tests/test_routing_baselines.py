@@ -12,9 +12,9 @@ from routing_world import DOMAINS, LLMS, draw
 
 from symbiosis.routing import baselines
 from symbiosis.routing.baselines import bandits
-from symbiosis.routing.baselines.bandits import LinUCB, MetaLLM, Thompson
+from symbiosis.routing.baselines.bandits import Bandit, LinUCB, MetaLLM, Thompson
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Predictive, Sample, Training
-from symbiosis.routing.baselines.cascades import AutoMix, Cascade, FrugalGPT, crossed_scores, pool
+from symbiosis.routing.baselines.cascades import Cascade, Cascading, crossed_scores, pool
 from symbiosis.routing.baselines.classifiers import weak_and_strong
 from symbiosis.routing.baselines.fixed import Oracle, Random, cheapest_of_best
 from symbiosis.routing.baselines.means import LabelMeans
@@ -296,9 +296,9 @@ def test_costs_are_learned_from_the_text() -> None:
 # ---------------------------------------------------------------- cascades
 
 
-def cascading(name: str) -> FrugalGPT | AutoMix:
+def cascading(name: str) -> Cascading:
     baseline = fitted(name)
-    assert isinstance(baseline, FrugalGPT | AutoMix)
+    assert isinstance(baseline, Cascading)
     return baseline
 
 
@@ -420,7 +420,7 @@ def test_assignment_by_brute_force() -> None:
 
 @pytest.mark.parametrize("kind", [LinUCB, Thompson, MetaLLM])
 def test_bandits_never_look_at_answers_that_they_did_not_buy(
-    kind: type[LinUCB | MetaLLM], monkeypatch: pytest.MonkeyPatch
+    kind: type[Bandit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outcomes of LLMs that were not called may be anything; each round's call is paid by one update."""
     training, sample, outcomes = world()

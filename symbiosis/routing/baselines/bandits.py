@@ -31,7 +31,7 @@ class BanditParams(BaselineParams):
     exploration: tuple[float, ...] = Field(default=(0.3, 1.0, 3.0), min_length=1)
 
 
-class _Bandit(Baseline):
+class Bandit(Baseline):
     """Linear heads, fed with one outcome per training query in a stream of random order."""
 
     category = "bandit"
@@ -63,7 +63,7 @@ class _Bandit(Baseline):
         return place < WARM_UP * len(self.training.llms)
 
 
-class LinUCB(_Bandit, Predictive):
+class LinUCB(Bandit, Predictive):
     """Optimism: expected quality and its uncertainty (Li et al. 2010, arXiv 1003.0146).
 
     One stream serves the whole sweep: each round has a trade-off drawn at random, and quality and response length are
@@ -124,7 +124,7 @@ class MetaLLMParams(BanditParams):
     exploration: tuple[float, ...] = Field(default=(0.3, 1.0), min_length=1)
 
 
-class MetaLLM(_Bandit):
+class MetaLLM(Bandit):
     """A linear bandit on one reward, quality less weighted cost (MetaLLM, arXiv 2407.10834).
 
     The reward holds the trade-off, so every operating point is a bandit of its own, with its own stream: fewer points

@@ -1,6 +1,7 @@
 """Cascades: ask an LLM, judge its answer, ask the next one. Every call is paid for."""
 
 import itertools
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,7 +145,7 @@ class CascadeParams(BaselineParams):
     inverse_penalty: tuple[float, ...] = Field(default=(0.001, 0.01, 0.1), min_length=1)
 
 
-class _Cascading(Baseline):
+class Cascading(Baseline):
     """Play one cascade per operating point."""
 
     category = "cascade"
@@ -155,9 +156,9 @@ class _Cascading(Baseline):
         self.scorer = Scorer(self.training, np.arange(len(self.training.sample)), inverse_penalty)
         self.cascades = self.choose(crossed_scores(self.training, inverse_penalty))
 
+    @abstractmethod
     def choose(self, scores: np.ndarray) -> list[Cascade]:
         """Choose a cascade for each operating point, given scores (N, L)."""
-        raise NotImplementedError
 
     def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
         """Play the cascades."""
@@ -166,7 +167,7 @@ class _Cascading(Baseline):
         return Curve(np.stack(quality), np.stack(cost))
 
 
-class FrugalGPT(_Cascading):
+class FrugalGPT(Cascading):
     """The best cascade of up to three LLMs for each trade-off (FrugalGPT, arXiv 2305.05176).
 
     All cascades of LLMs with rising mean cost are tried on the training queries, with all thresholds of a grid. Of
@@ -217,7 +218,7 @@ def _means(
     return paid, here[:, None] + then
 
 
-class AutoMix(_Cascading):
+class AutoMix(Cascading):
     """A weak LLM that checks its own answer, and a strong one to fall back on (AutoMix, arXiv 2310.12963).
 
     The check is the scorer's, for want of the texts, and paid for like a prompt that holds question and answer. The

@@ -1,5 +1,6 @@
 """Classifiers: which of two LLMs, or which of all, should answer."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,23 +42,33 @@ def thresholds(scores: np.ndarray) -> np.ndarray:
     return np.concatenate([np.quantile(scores, np.linspace(0, 1, STEPS - 1)), [np.inf]])
 
 
-class _Pair(Baseline):
-    """Call the strong LLM where its chance of giving the better answer is above a threshold."""
+class Pair(Baseline):
+    """Call the strong LLM where its chance of giving the better answer is above a threshold.
+
+    Attributes
+    ----------
+    weak, strong
+        The two LLMs.
+    """
 
     category = "classifier"
-
-    def wins(self, sample: Sample) -> np.ndarray:
-        """Score how likely the strong LLM is to beat the weak one, (N,)."""
-        raise NotImplementedError
-
-    def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
-        """Call one of the two; the thresholds part the training queries in equal shares."""
-        strong = self.wins(sample) >= thresholds(self.wins(self.training.sample))[:, None]
-        return Curve.of(np.where(strong, self.strong, self.weak), outcomes)
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
         self.weak, self.strong = weak_and_strong(training)
+
+    @abstractmethod
+    def wins(self, sample: Sample) -> np.ndarray:
+        """Score how likely the strong LLM is to beat the weak one, (N,)."""
+
+    def choices(self, sample: Sample) -> np.ndarray:
+        """Choose one of the two, (P, N); the thresholds part the training queries in equal shares."""
+        strong = self.wins(sample) >= thresholds(self.wins(self.training.sample))[:, None]
+        return np.where(strong, self.strong, self.weak)
+
+    def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
+        """Call the chosen LLM."""
+        return Curve.of(self.choices(sample), outcomes)
 
 
 class LogisticParams(BaselineParams):
@@ -66,7 +77,7 @@ class LogisticParams(BaselineParams):
     inverse_penalty: tuple[float, ...] = Field(default=(0.03, 0.1, 0.3, 1.0), min_length=1)
 
 
-class RouteLLMLogistic(_Pair):
+class RouteLLMLogistic(Pair):
     """Logistic regression of "the strong LLM's answer is better" (after RouteLLM, arXiv 2406.18665)."""
 
     Params = LogisticParams
@@ -89,7 +100,7 @@ class RouteLLMLogistic(_Pair):
         return np.asarray(self.model.decision_function(sample.embeddings))
 
 
-class RouteLLMFactorisation(_Pair):
+class RouteLLMFactorisation(Pair):
     """Matrix factorisation of comparisons between all LLMs, used between two (RouteLLM, arXiv 2406.18665).
 
     The chance that one LLM beats another on a query is a sigmoid of the difference of their scores, as in a

@@ -1,5 +1,7 @@
 """Choices that look at no query, and the choice that has seen all answers."""
 
+from abc import abstractmethod
+
 import numpy as np
 
 from symbiosis.routing.baselines.base import Baseline, Sample
@@ -8,14 +10,14 @@ from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.outcomes import Outcomes
 
 
-class _Single(Baseline):
+class Single(Baseline):
     """Always the same LLM: one operating point."""
 
     category = "trivial"
 
+    @abstractmethod
     def arm(self) -> int:
         """Return the LLM."""
-        raise NotImplementedError
 
     def fit(self) -> None:
         """Learn nothing but which LLM."""
@@ -25,7 +27,7 @@ class _Single(Baseline):
         return Curve.of(np.full((1, len(sample)), self.arm()), outcomes)
 
 
-class Cheapest(_Single):
+class Cheapest(Single):
     """The LLM with the lowest mean cost of the training queries."""
 
     def arm(self) -> int:
@@ -33,7 +35,7 @@ class Cheapest(_Single):
         return self.training.reference.cheapest
 
 
-class BestSingle(_Single):
+class BestSingle(Single):
     """The LLM with the highest mean quality of the training queries."""
 
     def arm(self) -> int:

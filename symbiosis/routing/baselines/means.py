@@ -1,5 +1,6 @@
 """Mean quality and cost of each LLM over training queries of the same kind."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,15 +36,15 @@ class LabelMeans:
         return self.quality[rows], self.cost[rows]
 
 
-class _Means(Predictive):
+class Means(Predictive):
     """Means per label of a kind to be told."""
 
     category = "trivial"
     told_labels = True
 
+    @abstractmethod
     def labels(self, sample: Sample) -> list[str]:
         """Return the label of each query."""
-        raise NotImplementedError
 
     def fit(self) -> None:
         """Take the means."""
@@ -58,7 +59,7 @@ class _Means(Predictive):
         return self.means(self.labels(sample))[1]
 
 
-class DomainMean(_Means):
+class DomainMean(Means):
     """The dataset mean: what a router would know that had learned the query's dataset and no more."""
 
     def labels(self, sample: Sample) -> list[str]:
@@ -66,7 +67,7 @@ class DomainMean(_Means):
         return sample.domains
 
 
-class SubdomainMean(_Means):
+class SubdomainMean(Means):
     """The same for sub-domains."""
 
     def labels(self, sample: Sample) -> list[str]:
@@ -74,7 +75,7 @@ class SubdomainMean(_Means):
         return sample.subdomains
 
 
-class GlobalMean(_Means):
+class GlobalMean(Means):
     """One mean per LLM: all queries are alike."""
 
     told_labels = False
