@@ -56,7 +56,7 @@ def descend(
 class NetworkParams(BaselineParams):
     """Weight decays to be tried."""
 
-    decay: tuple[float, ...] = Field(default=(0.3, 1.0, 3.0), min_length=1)
+    decay: tuple[float, ...] = Field(default=(0.5, 1.5, 4.0), min_length=1)
 
 
 class Network(Predictive):
