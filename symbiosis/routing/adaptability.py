@@ -1,0 +1,225 @@
+"""Adaptability: LLMs that join mid-stream, compared with a router that knew them from the start and one without them.
+
+After MixLLM (arXiv 2502.18482), which added two LLMs to eleven.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from symbiosis.routing.continual import columns, divide, stratified
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.evaluation import Split, rule_of
+from symbiosis.routing.metrics import interval
+from symbiosis.routing.onboarding import onboard
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
+from symbiosis.routing.replay import Experience, Feedback, OnlineRouter, run
+from symbiosis.routing.router import Router
+from symbiosis.routing.training import train
+
+ROUTERS = ("without", "added", "known")
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What three routers are worth on the test queries while the stream goes on.
+
+    Attributes
+    ----------
+    steps
+        (S,), queries of the stream since the new LLMs joined.
+    queries
+        (M,), the test queries.
+    utility
+        By router (`ROUTERS`): (S, M), of each test query at each step.
+    withheld
+        Names of the LLMs that joined.
+    probe_usd
+        What the new LLMs' answers to the probe queries cost.
+    """
+
+    steps: np.ndarray
+    queries: np.ndarray
+    utility: dict[str, np.ndarray]
+    withheld: tuple[str, ...]
+    probe_usd: float
+
+    def recovered(self, weights: np.ndarray) -> list[dict[str, float]]:
+        """Share of the gain from knowing the LLMs from the start that was recovered, at each step.
+
+        Parameters
+        ----------
+        weights
+            (B, M), bootstrap weights of the test queries.
+
+        Returns
+        -------
+        list of dict
+            ``step``, ``without``, ``added``, ``known``: mean utility; ``recovered`` and its 95 % bounds ``low`` and
+            ``high``.
+        """
+        rows = []
+        for place, step in enumerate(self.steps.tolist()):
+            without, added, known = (self.utility[name][place] for name in ROUTERS)
+            drawn = interval((weights @ (added - without)) / (weights @ (known - without)))
+            rows.append(
+                {
+                    "step": step,
+                    "without": float(without.mean()),
+                    "added": float(added.mean()),
+                    "known": float(known.mean()),
+                    "recovered": float((added - without).mean() / (known - without).mean()),
+                    **drawn,
+                }
+            )
+        return rows
+
+
+def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int) -> list[int]:
+    """Arms of the `n` LLMs that the router sends most offline queries to: those whose absence would be felt."""
+    features = router.feature_map(offline.embeddings)
+    predictions = router.predict(features, offline.outcomes.prompt_tokens)
+    cost = scaled_cost(predictions.cost_usd, router.cost_scale)
+    worth = utility(predictions.quality, cost, params.score.trade_off, params.score.weighting)
+    counts = np.bincount(worth.argmax(axis=1), minlength=len(router.llms))
+    return [int(arm) for arm in np.argsort(-counts, kind="stable")[:n]]
+
+
+def adapt(
+    training: Split,
+    test: Split,
+    llms: Llms,
+    offline_share: float,
+    train_params: RouterTrainParams,
+    params: OnlineReplayParams,
+    seed: int,
+    *,
+    withheld: Sequence[str] = (),
+    probes: int = 100,
+    queries: int = 1000,
+    every: int = 100,
+    feedback: Feedback = "refined",
+) -> Adapted:
+    """Withhold LLMs, add them with a probe set, and go on learning.
+
+    Parameters
+    ----------
+    training, test, llms, offline_share, train_params, params, seed
+        See `symbiosis.routing.continual.continual`.
+    withheld
+        Names; if empty, the two LLMs that a router trained on all of them uses most.
+    probes
+        Offline queries that each new LLM answers when it joins, stratified by tag.
+    queries
+        Length of the stream.
+    every
+        Queries between two looks at the test queries.
+    feedback
+        That all three routers are told.
+    """
+    offline, stream = divide(training, offline_share, seed)
+    everything = _trained(offline, llms, range(len(llms)), train_params)
+    named = [llms.names.index(name) for name in withheld]
+    new = named or most_used(everything, offline, params, 2)
+    old = [arm for arm in range(len(llms)) if arm not in new]
+    order = [*old, *new]
+    without = _trained(offline, llms, old, train_params)
+    experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
+    # The cost scale is a matter of the study, not of who is withheld.
+    without = replace(without, cost_scale=everything.cost_scale)
+    known = everything.take(order)
+    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
+    rows = stratified(labels, probes, seed)
+    asked = offline.outcomes.take(rows)
+    added = without
+    for place, arm in enumerate(new):
+        before = order[: len(old) + place]
+        added = onboard(
+            added,
+            llms.take([arm]),
+            offline.embeddings[rows],
+            asked.quality[:, arm],
+            asked.response_tokens[:, arm],
+            experience.noise,
+            asked.quality[:, before],
+            asked.prompt_tokens[:, before],
+        )
+    routers = {
+        "without": (without, old),
+        "added": (added, order),
+        "known": (known, order),
+    }
+    taken = np.arange(min(queries, len(stream.outcomes)))
+    worth = {}
+    for name, (router, arms) in routers.items():
+        worth[name] = _followed(
+            router,
+            experience,
+            columns(stream.outcomes.take(taken), arms),
+            stream.embeddings[taken],
+            columns(test.outcomes, arms),
+            test.embeddings,
+            params,
+            feedback,
+            every,
+            seed,
+        )
+    steps = every * np.arange(len(worth["known"]))
+    cost = float(asked.cost_usd[:, new].sum())
+    return Adapted(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in new), cost)
+
+
+def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:
+    """Train on the given LLMs only."""
+    outcomes = columns(offline.outcomes, arms)
+    kept = llms.take(arms)
+    return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
+
+
+def _followed(
+    router: Router,
+    experience: Experience,
+    outcomes: Outcomes,
+    embeddings: np.ndarray,
+    test: Outcomes,
+    test_embeddings: np.ndarray,
+    params: OnlineReplayParams,
+    feedback: Feedback,
+    every: int,
+    seed: int,
+) -> np.ndarray:
+    """Utility of the test queries before the stream and after each `every` answers, (S, M)."""
+    rule = rule_of(params)
+    learner = OnlineRouter(
+        router,
+        outcomes,
+        embeddings,
+        rule,
+        feedback,
+        experience,
+        params.learning,
+        params.binary,
+        params.user,
+        np.random.default_rng(seed),
+    )
+    seen: list[np.ndarray] = []
+    answers = 0
+
+    def look() -> None:
+        scores = learner.policy(test_embeddings, test.prompt_tokens).scores(replace(rule, exploration=0.0))
+        rows, arms = np.arange(len(test)), scores.argmax(axis=1)
+        cost = scaled_cost(test.cost_usd[rows, arms], router.cost_scale)
+        seen.append(utility(test.quality[rows, arms], cost, rule.trade_off, rule.weighting))
+
+    def answered(query: int, arm: int, wait_s: float, dropped: bool) -> None:
+        nonlocal answers
+        learner.answered(query, arm, wait_s, dropped)
+        answers += 1
+        if answers % every == 0:
+            look()
+
+    look()
+    run(outcomes, router.llms, params.stream, learner.choose, answered)
+    return np.stack(seen)
