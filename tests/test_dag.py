@@ -20,8 +20,8 @@ from symbiosis.params import BLOCKS, validate
 from symbiosis.stage import imported_files, read_document
 
 SIMPLE = ["chance", "popularity", "item_knn", "rp3beta", "ease", "slim", "ials"]
-NEURAL = ["multi_vae", "lightgcn"]
-SEQUENTIAL = ["sasrec", "gru4rec", "bert4rec"]
+NEURAL = ["multi_vae", "lightgcn", "md_cvae"]
+SEQUENTIAL = ["sasrec", "gru4rec", "bert4rec", "fdsa", "s3rec", "unisrec"]
 LONG_BASELINES = [
     *(f"neural-baseline@{name}" for name in NEURAL),
     *(f"sequential-baseline@{name}" for name in SEQUENTIAL),

@@ -452,6 +452,41 @@ def test_sequences_are_in_order_of_time() -> None:
         TrainingData(train).sequences()
 
 
+def test_attributes_are_those_that_items_share() -> None:
+    items = pl.DataFrame(
+        {
+            "brand": ["x", "x", "y", None, ""],
+            "categories": [["x", "b", "b"], ["b"], None, [], ["c"]],
+        },
+        schema_overrides={"categories": pl.List(pl.String)},
+    )
+    found = TrainingData(csr_array((1, 5), dtype=np.float32), items=items).attributes().toarray()
+    assert found.tolist() == [[1, 1], [1, 1], [0, 0], [0, 0], [0, 0]]  # the brand x and the category b
+    assert TrainingData(csr_array((1, 5), dtype=np.float32)).attributes().shape == (5, 0)
+
+
+def test_text_vectors_tell_like_from_unlike() -> None:
+    titles = ["red wine glass", "wine glass red", "blue beer mug", "beer mug blue", None, "lonesome"]
+    items = pl.DataFrame(
+        {
+            "title": titles,
+            "brand": ["a", "a", None, None, None, None],
+            "categories": [["k"], None, None, None, [], None],
+        }
+    ).with_columns(description=pl.lit(None, pl.String))
+    data = TrainingData(csr_array((1, 6), dtype=np.float32), items=items)
+    vectors = data.text_vectors(2, seed=0)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 1, 0, 0], atol=1e-6)
+    alike = vectors @ vectors.T
+    assert min(alike[0, 1], alike[2, 3]) > 0.99 > 0.01 > abs(alike[0, 2])
+    np.testing.assert_array_equal(data.text_vectors(2, seed=0), vectors)
+    nothing = items.with_columns(title=pl.lit(None, pl.String), brand=pl.lit(None, pl.String))
+    blank = TrainingData(data.interactions, items=nothing.with_columns(categories=pl.lit(None, pl.List(pl.String))))
+    assert not blank.text_vectors(2, seed=0).any()
+    assert not TrainingData(data.interactions).text_vectors(2, seed=0).any()
+
+
 def test_training_data_are_those_of_the_files(tmp_path: Path) -> None:
     train, validation, _ = random_split(20, 30, seed=3)
     write_split(tmp_path, {"train": train, "validation": validation})

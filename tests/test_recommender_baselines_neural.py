@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -13,12 +14,14 @@ from test_recommender_baselines import checkerboard, item_frame, random_split, w
 
 from stages import baseline as stage
 from symbiosis.errors import InputError
+from symbiosis.recommender.baselines import s3rec
 from symbiosis.recommender.baselines.base import IterativeParams, learn, tune
 from symbiosis.recommender.baselines.bert4rec import BERT4Rec
 from symbiosis.recommender.baselines.lightgcn import LightGCN
 from symbiosis.recommender.baselines.multi_vae import MultiVAE
 from symbiosis.recommender.baselines.neural import NeuralBaseline
 from symbiosis.recommender.baselines.registry import BASELINES
+from symbiosis.recommender.baselines.s3rec import S3Rec
 from symbiosis.recommender.baselines.sequential import SequentialBaseline
 from symbiosis.recommender.metrics import means
 from symbiosis.recommender.ranking import rank_all
@@ -32,6 +35,10 @@ SHAPES: dict[str, dict[str, list[Any]]] = {
     "sasrec": TRANSFORMER,
     "gru4rec": {"hidden": [16], "maximum_length": [20]},
     "bert4rec": TRANSFORMER | {"masked_share": [0.3]},
+    "md_cvae": {"hidden": [16], "text_dimension": [8], "beta": [0.1], "annealing_epochs": [3], "mutual": [0.1]},
+    "fdsa": TRANSFORMER,
+    "s3rec": TRANSFORMER | {"pretraining_epochs": [1], "masked_share": [0.3]},
+    "unisrec": TRANSFORMER | {"text_dimension": [8], "experts": [2]},
 }
 SEQUENTIAL = [name for name in SHAPES if issubclass(BASELINES[name], SequentialBaseline)]
 
@@ -207,6 +214,63 @@ def test_bert4rec_predicts_only_what_it_does_not_see(monkeypatch: pytest.MonkeyP
     assert (seen[0][masked] == model.mask).all()
     assert (seen[0][~masked] == items[~masked]).all()
     assert (target[0][masked] == items[masked]).all()
+
+
+def test_s3rec_pretraining_gives_every_loss_its_due() -> None:
+    train = checkerboard(20)
+    model = prepared("s3rec", timed(train), masked_share=[0.35], pretraining_epochs=[0])
+    assert isinstance(model, S3Rec)
+    before = {name: loss.item() for name, loss in model.pretraining_losses(np.arange(20)).items()}
+    assert set(before) == set(s3rec._WEIGHTS)
+    longer = prepared("s3rec", timed(train), masked_share=[0.35], pretraining_epochs=[40])
+    assert isinstance(longer, S3Rec)
+    after = {name: loss.item() for name, loss in longer.pretraining_losses(np.arange(20)).items()}
+    assert all(after[name] < before[name] for name in before)
+    plain = prepared("s3rec", TrainingData(train, np.arange(train.nnz)), pretraining_epochs=[2])
+    assert isinstance(plain, S3Rec)
+    assert set(plain.pretraining_losses(np.arange(5))) == {"masked items", "segments"}  # nothing known of the items
+
+
+def test_fdsa_sees_what_the_items_are() -> None:
+    """Items that nobody took tell only by their attributes: one without any adds nothing, padding neither."""
+    train = checkerboard(20)
+    model = prepared("fdsa", timed(train))
+    assert isinstance(model, SequentialBaseline)
+    model.network.eval()
+    with torch.no_grad():
+        model.network["item"].weight.zero_()
+        # Of `item_frame`: 3, 6 and 9 have no attribute, 1 and 13 share all of theirs, 1 and 2 do not.
+        states = model.encode(torch.tensor([[3], [6], [20], [1], [13], [2]]))[:, 0]
+    torch.testing.assert_close(states[0], states[1])
+    torch.testing.assert_close(states[0], states[2])
+    torch.testing.assert_close(states[3], states[4])
+    assert not torch.allclose(states[3], states[5])
+    assert not torch.allclose(states[3], states[0])
+
+
+@pytest.mark.parametrize("name", ["unisrec", "md_cvae"])
+def test_an_item_that_nobody_took_is_ranked_by_its_text(name: str) -> None:
+    """Users of even items like what is called even: of two new items they rank the even one first."""
+    dense = checkerboard(20).toarray()
+    dense[:, :2] = 0
+    words = ["red wine glass", "blue beer mug"]
+    items = (
+        item_frame(20)
+        .drop("item")
+        .with_columns(
+            title=pl.Series([words[i % 2] for i in range(20)]),
+            brand=pl.lit(None, pl.String),
+            categories=pl.lit(None, pl.List(pl.String)),
+        )
+    )
+    train = csr_array(dense)
+    data = TrainingData(train, np.random.default_rng(0).permutation(train.nnz), items)
+    model = prepared(name, data, **({"mutual": [1]} if name == "md_cvae" else {}))
+    for _ in range(30):
+        model.epoch()
+    scores = model.scores(np.arange(2, 20))
+    even = np.arange(2, 20) % 2 == 0
+    assert ((scores[:, 0] > scores[:, 1]) == even).all()
 
 
 # ------------------------------------------------------------------- whole profiles

@@ -58,6 +58,77 @@ class TrainingData:
         indices = self.interactions.indices[order].astype(np.int64)
         return csr_array((np.ones(len(order), bool), indices, self.interactions.indptr), shape=self.interactions.shape)
 
+    def attributes(self) -> csr_array:
+        """Brands and categories that at least two items have in common.
+
+        Returns
+        -------
+        csr_array
+            float32 (I, A), 1 where the item has the attribute; no column, if the items are unknown.
+
+        Examples
+        --------
+        >>> items = pl.DataFrame({"brand": ["x", "x", None], "categories": [["a", "b"], ["b"], ["c"]]})
+        >>> TrainingData(csr_array((1, 3), dtype=np.float32), items=items).attributes().toarray()
+        array([[1., 1.],
+               [1., 1.],
+               [0., 0.]], dtype=float32)
+        """
+        n_items = self.interactions.shape[1]
+        if self.items is None:
+            return csr_array((n_items, 0), dtype=np.float32)
+        numbered = self.items.with_row_index("item")
+        brands = numbered.select("item", pl.lit("brand").alias("kind"), pl.col("brand").alias("name"))
+        categories = numbered.explode("categories").select(
+            "item", pl.lit("category").alias("kind"), pl.col("categories").alias("name")
+        )
+        pairs = pl.concat([brands, categories]).filter(pl.col("name").is_not_null() & (pl.col("name") != "")).unique()
+        shared = pairs.filter(pl.len().over("kind", "name") > 1)
+        shared = shared.with_columns(number=pl.struct("kind", "name").rank("dense") - 1).sort("item", "number")
+        n_attributes = shared["number"].n_unique()
+        return csr_array(
+            (np.ones(len(shared), np.float32), (shared["item"].to_numpy(), shared["number"].to_numpy())),
+            shape=(n_items, n_attributes),
+        )
+
+    def text_vectors(self, dimension: int, seed: int) -> np.ndarray:
+        """Vectors of the items' titles, brands, categories and descriptions.
+
+        The principal directions (truncated singular value decomposition) of the words' TF-IDF weights, words of at
+        least two items alone; rows of length 1, or of zeros where nothing is known.
+
+        Parameters
+        ----------
+        dimension
+            At most: fewer if there are fewer items or words.
+        seed
+            Of the decomposition.
+
+        Returns
+        -------
+        np.ndarray
+            float32 (I, dimension).
+        """
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.preprocessing import normalize
+
+        n_items = self.interactions.shape[1]
+        if self.items is None:
+            return np.zeros((n_items, 1), np.float32)
+        parts = [pl.col("title"), pl.col("brand"), pl.col("categories").list.join(" "), pl.col("description")]
+        texts = self.items.select(pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series().to_list()
+        try:
+            words = TfidfVectorizer(sublinear_tf=True, min_df=2, dtype=np.float32).fit_transform(texts)
+        except ValueError:  # no word is left
+            return np.zeros((n_items, 1), np.float32)
+        count = min(dimension, min(words.shape) - 1)
+        if count < 1:
+            return np.zeros((n_items, 1), np.float32)
+        vectors = TruncatedSVD(count, random_state=seed).fit_transform(words)
+        normal: np.ndarray = normalize(vectors).astype(np.float32)
+        return normal
+
 
 def read_training_data(folder: Path | str) -> TrainingData:
     """Read what the stage `clean` wrote: ``users``, ``items`` and ``train``.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from symbiosis.recommender.baselines.sequential import SequentialBaseline, TransformerParams, embedding, transformer
+from symbiosis.recommender.baselines.sequential import TransformerBaseline, TransformerParams
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +23,7 @@ class BERT4RecParams(TransformerParams):
     masked_share: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
 
 
-class BERT4Rec(SequentialBaseline):
+class BERT4Rec(TransformerBaseline):
     """Score items by ``h · e_i`` with h the state of a mask that follows the user's items.
 
     In training random items of a user are masked and predicted from all others, before and after.
@@ -36,26 +36,15 @@ class BERT4Rec(SequentialBaseline):
     Params = BERT4RecParams
 
     def build(self, *, dimension: int, dropout: float, layers: int, heads: int, masked_share: float) -> "nn.ModuleDict":
-        """Vectors of items (then padding and mask) and places, and the transformer."""
+        """Nothing beyond what all transformers have, but a mask beside the padding."""
         from torch import nn
 
         self.masked_share, self.mask = masked_share, self.n_items + 1
-        return nn.ModuleDict(
-            {
-                "item": embedding(self.n_items + 2, dimension),
-                "place": embedding(self.maximum_length, dimension),
-                "dropout": nn.Dropout(dropout),
-                "transformer": transformer(dimension, layers, heads, dropout),
-            }
-        )
+        return nn.ModuleDict(self.parts(dimension, dropout, layers, heads, special=2))
 
     def encode(self, items: "Tensor") -> "Tensor":
         """Hidden states of every place, each of which sees all items and masks."""
-        vectors = self.network["item"](items) + self.network["place"].weight[: items.shape[1]]
-        states: Tensor = self.network["transformer"](
-            self.network["dropout"](vectors), src_key_padding_mask=items == self.n_items
-        )
-        return states
+        return self.attend(self.network["item"](items), items == self.n_items)
 
     def loss(self, users: np.ndarray) -> "Tensor":
         """Cross-entropy of masked items."""

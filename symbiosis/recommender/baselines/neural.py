@@ -79,9 +79,9 @@ class NeuralBaseline(IterativeBaseline):
         torch.use_deterministic_algorithms(True)
         self.rng = np.random.default_rng(self.seed)
         self.users_per_batch = setting.pop("users_per_batch")
-        rates = {"lr": setting.pop("learning_rate"), "weight_decay": setting.pop("weight_decay")}
+        self.rates = {"lr": setting.pop("learning_rate"), "weight_decay": setting.pop("weight_decay")}
         self.network = self.build(**setting)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), foreach=True, **rates)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), foreach=True, **self.rates)
 
     def batches(self) -> list[np.ndarray]:
         """Users with training items, in random order, a batch at a time."""

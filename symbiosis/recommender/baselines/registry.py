@@ -11,15 +11,19 @@ from symbiosis.recommender.baselines.base import Baseline
 from symbiosis.recommender.baselines.bert4rec import BERT4Rec
 from symbiosis.recommender.baselines.chance import Chance
 from symbiosis.recommender.baselines.ease import EASE
+from symbiosis.recommender.baselines.fdsa import FDSA
 from symbiosis.recommender.baselines.gru4rec import GRU4Rec
 from symbiosis.recommender.baselines.ials import IALS
 from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.lightgcn import LightGCN
+from symbiosis.recommender.baselines.md_cvae import MDCVAE
 from symbiosis.recommender.baselines.multi_vae import MultiVAE
 from symbiosis.recommender.baselines.popularity import Popularity
 from symbiosis.recommender.baselines.rp3beta import RP3beta
+from symbiosis.recommender.baselines.s3rec import S3Rec
 from symbiosis.recommender.baselines.sasrec import SASRec
 from symbiosis.recommender.baselines.slim import SLIM
+from symbiosis.recommender.baselines.unisrec import UniSRec
 from symbiosis.stage import StageParams
 
 BASELINES: dict[str, type[Baseline]] = {
@@ -32,9 +36,13 @@ BASELINES: dict[str, type[Baseline]] = {
     "ials": IALS,
     "multi_vae": MultiVAE,
     "lightgcn": LightGCN,
+    "md_cvae": MDCVAE,
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
     "bert4rec": BERT4Rec,
+    "fdsa": FDSA,
+    "s3rec": S3Rec,
+    "unisrec": UniSRec,
 }
 """A baseline's name is that of its module, its block below ``baselines`` and its folder in ``data/rankings``."""
 

@@ -102,6 +102,41 @@ class SequentialBaseline(NeuralBaseline):
         return self.encode(items)[range(len(users)), last] @ self.item_vectors().T
 
 
+class TransformerBaseline(SequentialBaseline):
+    """A sequential recommender with a transformer over the vectors of items and places."""
+
+    def parts(
+        self, dimension: int, dropout: float, layers: int, heads: int, special: int = 1
+    ) -> dict[str, "nn.Module"]:
+        """Vectors of items and, after them, of `special` tokens, the first of which pads; of places; transformer."""
+        from torch import nn
+
+        return {
+            "item": embedding(self.n_items + special, dimension),
+            "place": embedding(self.maximum_length, dimension),
+            "dropout": nn.Dropout(dropout),
+            "transformer": transformer(dimension, layers, heads, dropout),
+        }
+
+    def encode(self, items: "Tensor") -> "Tensor":
+        """Hidden states of every place; padding stands at the end, where nothing real sees it."""
+        return self.attend(self.network["item"](items))
+
+    def attend(self, vectors: "Tensor", padding: "Tensor | None" = None, name: str = "transformer") -> "Tensor":
+        """Transform vectors (B, L, D); each place sees those before it or, given what is padding (B, L), all others."""
+        import torch
+
+        length = vectors.shape[1]
+        states = self.network["dropout"](vectors + self.network["place"].weight[:length])
+        hidden: Tensor
+        if padding is None:
+            later = torch.full((length, length), float("-inf")).triu(1)
+            hidden = self.network[name](states, mask=later, is_causal=True)
+        else:
+            hidden = self.network[name](states, src_key_padding_mask=padding)
+        return hidden
+
+
 def embedding(count: int, dimension: int) -> "nn.Embedding":
     """Vectors drawn from N(0, 0.02²)."""
     from torch import nn
@@ -119,10 +154,3 @@ def transformer(dimension: int, layers: int, heads: int, dropout: float) -> "nn.
         dimension, heads, 4 * dimension, dropout, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(block, layers, nn.LayerNorm(dimension), enable_nested_tensor=False)
-
-
-def causal(length: int) -> "Tensor":
-    """The mask of a self-attention that sees no later place, float (L, L)."""
-    import torch
-
-    return torch.full((length, length), float("-inf")).triu(1)
