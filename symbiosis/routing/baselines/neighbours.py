@@ -5,6 +5,8 @@ from pydantic import Field
 
 from symbiosis.routing.baselines.base import BaselineParams, Predictive, Sample
 
+CHUNK = 2048  # queries at a time: bounds memory at CHUNK x N numbers
+
 
 class NearestNeighboursParams(BaselineParams):
     """Numbers of neighbours to be tried."""
@@ -28,8 +30,18 @@ class NearestNeighbours(Predictive):
 
     def predict(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """Means of the query's neighbours, (N, L) each."""
-        similarity = sample.embeddings @ self.training.sample.embeddings.T
-        nearest = np.argpartition(-similarity, self.neighbours - 1, axis=1)[:, : self.neighbours]
-        nearest.sort(axis=1)
         outcomes = self.training.outcomes
+        nearest = np.concatenate([self._nearest(rows) for rows in _chunks(sample.embeddings)])
         return outcomes.quality[nearest].mean(axis=1), outcomes.cost_usd[nearest].mean(axis=1)
+
+    def _nearest(self, embeddings: np.ndarray) -> np.ndarray:
+        """Rows of the neighbours in the training queries, (n, neighbours), sorted."""
+        similarity = embeddings @ self.training.sample.embeddings.T
+        nearest: np.ndarray = np.argpartition(-similarity, self.neighbours - 1, axis=1)[:, : self.neighbours]
+        nearest.sort(axis=1)
+        return nearest
+
+
+def _chunks(embeddings: np.ndarray) -> list[np.ndarray]:
+    """Parts of at most `CHUNK` rows."""
+    return np.split(embeddings, range(CHUNK, len(embeddings), CHUNK))

@@ -20,7 +20,7 @@ class OptLLMParams(BaselineParams):
         So many standard deviations of the bootstrap are taken off the predicted quality.
     """
 
-    penalty: tuple[float, ...] = Field(default=(1000.0, 10000.0), min_length=1)
+    penalty: tuple[float, ...] = Field(default=(100.0, 1000.0, 10000.0), min_length=1)
     caution: tuple[float, ...] = Field(default=(0.0, 1.0), min_length=1)
 
 
