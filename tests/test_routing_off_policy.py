@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routing_world import DOMAINS, LLMS, draw, replay_params, train_params
 
 from symbiosis.errors import InputError
-from symbiosis.routing.off_policy import ESTIMATORS, Logged, evaluate_policy, table, true_value
+from symbiosis.routing.continual import part
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.evaluation import Split, rule_of
+from symbiosis.routing.exploration import Kind
+from symbiosis.routing.feedback import Noise
+from symbiosis.routing.off_policy import ESTIMATORS, Estimator, Logged, evaluate_policy, table, true_value
+from symbiosis.routing.off_policy_study import certain, check_estimates
+from symbiosis.routing.training import train
 
 N_LLMS = 4
 
@@ -141,3 +149,25 @@ def test_impossible_targets_are_refused() -> None:
         evaluate_policy(logged, np.full((5, 2), 0.4), np.zeros((5, 2)))
     with pytest.raises(InputError, match="one row per query"):
         evaluate_policy(logged, np.full((4, 2), 0.5), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(("kind", "amount"), [("epsilon", 0.3), ("softmax", 0.2), ("thompson", 3.0)])
+def test_estimates_on_a_logged_stream_meet_the_truth(kind: Kind, amount: float) -> None:
+    outcomes, vectors, domain = draw(1200, seed=0)
+    labels = [DOMAINS[d] for d in domain]
+    whole = Split(outcomes, vectors, labels, labels)
+    known, stream = part(whole, np.arange(200)), part(whole, np.arange(200, 1200))
+    params = train_params(tag_penalties=[3], component_penalties=[30], dimension=4)
+    router = train(known.embeddings, known.outcomes, LLMS, known.domains, known.subdomains, params)[0]
+    targets = {"uniform": np.full((1000, 4), 0.25), "dear": certain(np.full(1000, 2), 4)}
+    rule = rule_of(replay_params())
+    checked = check_estimates(router, stream, rule, Noise(0.1, 0.05), targets, kind, amount, seed=0, samples=20)
+    for name, one in checked.items():
+        estimators: tuple[Estimator, ...] = ("snips", "dr")
+        for estimator in estimators:
+            estimate = one.report.estimates[estimator]
+            assert abs(estimate.value - one.truth) <= 3 * estimate.standard_error, (name, estimator)
+    own = stream.outcomes
+    assert checked["dear"].truth == pytest.approx(
+        utility(own.quality, scaled_cost(own.cost_usd, router.cost_scale), rule.trade_off)[:, 2].mean()
+    )
