@@ -400,7 +400,7 @@ def test_a_damaged_state_is_refused(router: Router, tmp_path: Path, damage: str)
     elif damage == "other json":
         manifest.write_text(manifest.read_text()[:-20])
     else:
-        change = {"version": {"format": 2}, "extra key": {"what": 1}, "no llm": {"llms": state["llms"][:-1]}}[damage]
+        change = {"version": {"format": 1}, "extra key": {"what": 1}, "no llm": {"llms": state["llms"][:-1]}}[damage]
         manifest.write_text(json.dumps(state | change))
     with pytest.raises(InputError, match=r"router\.(safetensors|json).*(delete|run `dvc repro)"):
         Router.load(folder)

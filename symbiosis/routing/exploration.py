@@ -43,6 +43,32 @@ def probabilities(scores: np.ndarray, deviation: np.ndarray, kind: Kind, amount:
     return _best_of_normals(scores, np.maximum(amount * deviation, 1e-9))
 
 
+def among_best(
+    scores: np.ndarray, deviation: np.ndarray, admissible: np.ndarray, most: int, kind: Kind, amount: float
+) -> np.ndarray:
+    """Probability of each LLM when only the best admissible ones are tried.
+
+    Parameters
+    ----------
+    scores, deviation, kind, amount
+        See `probabilities`.
+    admissible
+        (L,), whether an LLM may be chosen; at least one.
+    most
+        How many of them are tried, at least 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        (L,), sums to 1; 0 for all others.
+    """
+    order = np.argsort(np.where(admissible, -scores, np.inf), kind="stable")
+    tried = order[: min(most, int(admissible.sum()))]
+    chance = np.zeros(len(scores))
+    chance[tried] = probabilities(scores[tried], deviation[tried], kind, amount)
+    return chance
+
+
 def _best_of_normals(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Return the probability that each of some independent normal variables is the largest, (L,).
 

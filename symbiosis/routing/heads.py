@@ -118,7 +118,11 @@ class LinearHeads:
         if not means:
             return np.zeros((0, len(self.weights), self.moments.shape[2])), np.zeros((0, len(self.weights)))
         variance = np.maximum(np.concatenate(variances), 0.0)
-        return np.concatenate(means), variance if self.forgetting == 1 else variance / self._left(self.age)
+        return np.concatenate(means), self.aged(variance)
+
+    def aged(self, variance: np.ndarray) -> np.ndarray:
+        """Return variances (..., L) as grown by what each LLM forgot since its last update."""
+        return variance if self.forgetting == 1 else variance / self._left(self.age)
 
     def update(self, arm: int, x: np.ndarray, y: np.ndarray, weight: float = 1.0) -> None:
         """Learn one outcome of one LLM; the others stay as they are.

@@ -60,7 +60,14 @@ def describe(
     for name in names:
         own = outcomes.filter(pl.col("llm") == name)
         price = _price(own, name, prices.get(name), price_tolerance)
-        rows.append({"llm": name, **price, **_speed(own, price["price_response"], speeds.get(name), speed_classes)})
+        rows.append(
+            {
+                "llm": name,
+                **price,
+                **_speed(own, price["price_response"], speeds.get(name), speed_classes),
+                **_other_prices(prices.get(name)),
+            }
+        )
     return pl.DataFrame(rows, schema=COLUMNS)
 
 
@@ -73,7 +80,18 @@ COLUMNS: dict[str, pl.DataType] = {
     "startup_s": pl.Float64(),
     "tokens_per_s": pl.Float64(),
     "speed_basis": pl.String(),  # given | fitted_to_latency | price_class | last_class (no price)
+    "price_cached": pl.Float64(),  # USD per cached prompt token; null: as price_prompt
+    "price_reasoning": pl.Float64(),  # USD per hidden reasoning token; null: as price_response
 }
+
+
+def _other_prices(given: ListPrice | None) -> dict[str, float | None]:
+    """Prices that only a list can tell: the tables do not count these tokens."""
+    cached, reasoning = (None, None) if given is None else (given.cached, given.reasoning)
+    return {
+        "price_cached": None if cached is None else cached / 1e6,
+        "price_reasoning": None if reasoning is None else reasoning / 1e6,
+    }
 
 
 def _price(own: pl.DataFrame, name: str, given: ListPrice | None, tolerance: float) -> dict[str, Any]:

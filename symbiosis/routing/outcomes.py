@@ -1,13 +1,15 @@
 """What the router learns from and is judged by: the outcome of every query with every LLM, as dense arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from symbiosis.errors import InputError
+
+OPTIONAL_PRICES = ("price_cached", "price_reasoning")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Llms:
         (L,), USD per token.
     startup_s, tokens_per_s
         (L,), seconds to the first token, and response tokens per second from there.
+    price_cached
+        (L,), USD per prompt token that the provider still holds in its cache; if not given, or NaN, as any other.
+    price_reasoning
+        (L,), USD per hidden reasoning token; if not given, or NaN, as for response tokens, which is how providers bill.
     """
 
     names: tuple[str, ...]
@@ -29,6 +35,15 @@ class Llms:
     price_response: np.ndarray
     startup_s: np.ndarray
     tokens_per_s: np.ndarray
+    price_cached: np.ndarray | None = None
+    price_reasoning: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the prices that are not given."""
+        for name, usual in (("price_cached", self.price_prompt), ("price_reasoning", self.price_response)):
+            given = getattr(self, name)
+            filled = usual if given is None else np.where(np.isnan(given), usual, given)
+            object.__setattr__(self, name, filled)
 
     @classmethod
     def load(cls, path: Path | str) -> "Llms":
@@ -39,10 +54,12 @@ class Llms:
         InputError
             The file is unreadable, or an LLM has no price or speed.
         """
-        frame = _read(path, ["llm", "price_prompt", "price_response", "startup_s", "tokens_per_s"])
-        columns = frame.columns[1:]
+        columns = [field.name for field in fields(cls)][1:]
+        frame = _read(path, ["llm", *columns[: -len(OPTIONAL_PRICES)]], OPTIONAL_PRICES)
         for name, *values in frame.iter_rows():
             for column, value in zip(columns, values, strict=True):
+                if value is None and column in OPTIONAL_PRICES:
+                    continue
                 if value is None or not np.isfinite(value) or value < 0 or (column == "tokens_per_s" and value == 0):
                     raise InputError(
                         f"{path}: the LLM {name!r} has {column} {value}: give `clean_routing.prices` and `.speeds` for "
@@ -59,7 +76,7 @@ class Llms:
         Parameters
         ----------
         response_tokens
-            (..., L).
+            (..., L), hidden reasoning tokens included: they take as long as others.
 
         Returns
         -------
@@ -68,21 +85,36 @@ class Llms:
         """
         return self.startup_s + response_tokens / self.tokens_per_s
 
-    def cost_usd(self, prompt_tokens: np.ndarray, response_tokens: np.ndarray) -> np.ndarray:
-        """Dollars for prompts and responses, (..., L) each; Eq. 5 of MixLLM (arXiv 2502.18482)."""
+    def cost_usd(
+        self,
+        prompt_tokens: np.ndarray,
+        response_tokens: np.ndarray,
+        cached_tokens: np.ndarray | None = None,
+        reasoning_tokens: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Dollars for prompts and responses; Eq. 5 of MixLLM (arXiv 2502.18482), with two more kinds of tokens.
+
+        Parameters
+        ----------
+        prompt_tokens, response_tokens
+            (..., L).
+        cached_tokens
+            (..., L), those of the prompt tokens that the provider holds in its cache; None: none.
+        reasoning_tokens
+            (..., L), generated and billed but not part of the response tokens; None: none.
+        """
         cost: np.ndarray = prompt_tokens * self.price_prompt + response_tokens * self.price_response
+        if cached_tokens is not None:
+            cost = cost + cached_tokens * (self.price_cached - self.price_prompt)
+        if reasoning_tokens is not None:
+            cost = cost + reasoning_tokens * self.price_reasoning
         return cost
 
     def take(self, arms: Sequence[int]) -> "Llms":
         """Return the LLMs at the given arms, in that order."""
         kept = list(arms)
-        return Llms(
-            tuple(self.names[arm] for arm in kept),
-            self.price_prompt[kept],
-            self.price_response[kept],
-            self.startup_s[kept],
-            self.tokens_per_s[kept],
-        )
+        columns = [field.name for field in fields(self)][1:]
+        return Llms(tuple(self.names[arm] for arm in kept), *(getattr(self, column)[kept] for column in columns))
 
 
 @dataclass(frozen=True)
@@ -156,14 +188,17 @@ class Outcomes:
         )
 
 
-def _read(path: Path | str, columns: list[str]) -> pl.DataFrame:
+def _read(path: Path | str, columns: list[str], optional: Sequence[str] = ()) -> pl.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro` to make it")
     try:
-        return pl.read_parquet(path, columns=columns)
+        present = pl.read_parquet_schema(path) if optional else {}
+        frame = pl.read_parquet(path, columns=[*columns, *(name for name in optional if name in present)])
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}): delete it and run `dvc repro`") from None
+    lacking = [name for name in optional if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking).select(*columns, *optional)
 
 
 def load_embeddings(folder: Path | str, queries: np.ndarray) -> np.ndarray:

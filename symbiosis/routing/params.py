@@ -23,10 +23,12 @@ class DownloadRoutingParams(StageParams):
 
 
 class ListPrice(StageParams):
-    """List price of an LLM, USD per million tokens."""
+    """List price of an LLM, USD per million tokens; that of cached prompt or reasoning tokens only where it differs."""
 
     prompt: float = Field(ge=0)
     response: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
+    reasoning: float | None = Field(default=None, ge=0)
 
 
 class Speed(StageParams):

@@ -139,7 +139,9 @@ class Router:
         price_response: float,
         startup_s: float,
         tokens_per_s: float,
-        penalty: float,
+        penalty: float | np.ndarray,
+        price_cached: float = np.nan,
+        price_reasoning: float = np.nan,
     ) -> "Router":
         """Return a router with one LLM more, expected to be like the mean of the others until it has answered.
 
@@ -147,10 +149,10 @@ class Router:
         ----------
         name
             Not yet taken.
-        price_prompt, price_response, startup_s, tokens_per_s
+        price_prompt, price_response, startup_s, tokens_per_s, price_cached, price_reasoning
             See `symbiosis.routing.outcomes.Llms`.
         penalty
-            Ridge penalty of its heads: as if it had been seen on so little that everything is uncertain.
+            Ridge penalty of its heads, one or (D,): as if it had been seen on so little that everything is uncertain.
 
         Raises
         ------
@@ -159,7 +161,7 @@ class Router:
         """
         if name in self.llms.names:
             raise InputError(f"there is an LLM {name!r} already: choose another name")
-        added = (price_prompt, price_response, startup_s, tokens_per_s)
+        added = (price_prompt, price_response, startup_s, tokens_per_s, price_cached, price_reasoning)
         columns = [field.name for field in fields(Llms)][1:]
         tables = self.calibration.tables
         smear, longest = self.lengths.smear, self.lengths.longest
@@ -195,7 +197,7 @@ class Router:
         save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, folder / TENSORS)
         names = [field.name for field in fields(Llms)][1:]
         manifest = Manifest(
-            format=1,
+            format=2,
             sha256=sha256_of(folder / TENSORS),
             predictor="linear" if isinstance(self.prior, TagPrior) else "forest",
             calibration=self.calibration.kind,
@@ -285,12 +287,14 @@ class LlmState(_Strict):
     price_response: float = Field(ge=0)
     startup_s: float = Field(ge=0)
     tokens_per_s: float = Field(gt=0)
+    price_cached: float = Field(ge=0)
+    price_reasoning: float = Field(ge=0)
 
 
 class Manifest(_Strict):
     """What lies beside the tensors."""
 
-    format: Literal[1]
+    format: Literal[2]
     sha256: str
     predictor: Literal["linear", "forest"]
     calibration: Kind
