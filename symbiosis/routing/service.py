@@ -1,4 +1,7 @@
-"""Route queries as they come, learn from feedback that comes later, and keep what was learned; no network."""
+"""Route queries as they come, and learn from feedback that comes later; needs no network.
+
+`symbiosis.routing.service_state` keeps on disk what was learned.
+"""
 
 import math
 import threading
@@ -7,13 +10,10 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from symbiosis.artifacts import read_json, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing.decision import utility
 from symbiosis.routing.explanation import Decision
@@ -22,13 +22,12 @@ from symbiosis.routing.feedback import Noise, Satisfaction
 from symbiosis.routing.objectives import Budget, Deadline, Objective, Outlook, Paper, TradeOff, decide
 from symbiosis.routing.router import Router
 from symbiosis.routing.single_query import SingleQuery
-from symbiosis.routing.versions import Versions
 
 CHARACTERS_PER_TOKEN = 4.0  # of English text, where the prompt's tokens were not counted
-STATE, CONTEXTS = "service.json", "contexts.safetensors"
 
 # Popoviciu: no quality in 0..1 has a larger variance.
 WORST = Noise(own=0.25, common=0.0)
+LITERAL = Satisfaction(1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,9 @@ class ServiceSettings:
     contexts: int = 100_000
     lifetime_s: float = 86_400.0
     seed: int = 0
+
+
+DEFAULTS = ServiceSettings()
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,10 @@ class RoutingService:
         *,
         encode: Callable[[str], np.ndarray] | None = None,
         noise: Noise = WORST,
-        satisfaction: Satisfaction = Satisfaction(1.0, 0.0, 0.0),  # noqa: B008  frozen
+        satisfaction: Satisfaction = LITERAL,
         log_deviation: np.ndarray | None = None,
         workers: np.ndarray | None = None,
-        settings: ServiceSettings = ServiceSettings(),  # noqa: B008  frozen
+        settings: ServiceSettings = DEFAULTS,
         clock: Callable[[], float] = time.time,
         session: str | None = None,
     ) -> None:
@@ -126,16 +128,16 @@ class RoutingService:
         self.objective, self.deadline, self.settings = objective, deadline, settings
         self.noise, self.satisfaction = noise, satisfaction
         self._encode, self._clock = encode, clock
-        self._log_deviation = np.zeros(n_llms) if log_deviation is None else np.array(log_deviation, dtype=np.float64)
-        self._workers = np.ones(n_llms) if workers is None else np.array(workers, dtype=np.float64)
+        self.log_deviation = np.zeros(n_llms) if log_deviation is None else np.array(log_deviation, dtype=np.float64)
+        self.workers = np.ones(n_llms) if workers is None else np.array(workers, dtype=np.float64)
         self._backlog, self._seen_at = np.zeros(n_llms), clock()
-        self._burn_in = np.zeros(n_llms, dtype=np.int64)
-        self._contexts: OrderedDict[str, Context] = OrderedDict()
-        self._rewarded: OrderedDict[str, list[float | bool | None]] = OrderedDict()
+        self.burn_in = np.zeros(n_llms, dtype=np.int64)
+        self.contexts: OrderedDict[str, Context] = OrderedDict()
+        self.rewarded: OrderedDict[str, list[float | bool | None]] = OrderedDict()
         self._session = session or uuid.uuid4().hex[:8]
-        self._decisions = 0
-        self._rng = np.random.default_rng(settings.seed)
-        self._lock = threading.RLock()
+        self.decisions = 0
+        self.rng = np.random.default_rng(settings.seed)
+        self.lock = threading.RLock()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -171,7 +173,7 @@ class RoutingService:
             if not isinstance(query, str):
                 raise InputError("an embedding does not tell the prompt's length: give prompt_tokens")
             prompt_tokens = max(len(query) / CHARACTERS_PER_TOKEN, 1.0)
-        with self._lock:
+        with self.lock:
             return self._route(vector, prompt_tokens, waits_s)
 
     def _vector(self, query: str | np.ndarray) -> np.ndarray:
@@ -211,16 +213,25 @@ class RoutingService:
         half = settings.interval * self._deviation * uncertainty
         cost, service = llms.cost_usd(prompts, tokens), llms.service_s(tokens)
         lower, upper = np.maximum(quality - half, 0.0), np.minimum(quality + half, 1.0)
-        rows = (quality, lower, upper, uncertainty, cost, self._backlog, service)
-        outlook = Outlook(*(row[None] for row in rows), llms.startup_s, self.router.cost_scale)
-        verdict = decide(self.objective, outlook, self.deadline, self._log_deviation)
+        outlook = Outlook(
+            quality[None],
+            lower[None],
+            upper[None],
+            uncertainty[None],
+            cost[None],
+            self._backlog[None],
+            service[None],
+            llms.startup_s,
+            self.router.cost_scale,
+        )
+        verdict = decide(self.objective, outlook, self.deadline, self.log_deviation)
         score, admissible = verdict.total[0], verdict.admissible[0]
         chances = self._chances(score, admissible, uncertainty)
         arm = int(chances.argmax())
         if chances[arm] < 1:
-            arm = min(int(np.searchsorted(chances.cumsum(), self._rng.random(), side="right")), len(chances) - 1)
+            arm = min(int(np.searchsorted(chances.cumsum(), self.rng.random(), side="right")), len(chances) - 1)
         decision = Decision(
-            f"{self._session}-{self._decisions}",
+            f"{self._session}-{self.decisions}",
             llms.names[arm],
             arm,
             float(chances[arm]),
@@ -262,25 +273,25 @@ class RoutingService:
             settings.exploration,
             settings.amount,
         )
-        new = (self._burn_in > 0) & admissible
+        new = (self.burn_in > 0) & admissible
         if new.any():
             chances = (1 - settings.burn_in_share) * chances + settings.burn_in_share * new / new.sum()
         return chances
 
     def _dispatched(self, decision: Decision, x: np.ndarray, now: float, prompt: float, service_s: float) -> None:
         arm = decision.arm
-        self._backlog[arm] += service_s / self._workers[arm]
-        self._burn_in[arm] = max(self._burn_in[arm] - 1, 0)
+        self._backlog[arm] += service_s / self.workers[arm]
+        self.burn_in[arm] = max(self.burn_in[arm] - 1, 0)
         cost = float(decision.cost_usd[arm])
         if isinstance(self.objective, Budget):
             self.objective.charge(cost)
-        self._decisions += 1
-        self._contexts[decision.id] = Context(decision.llm, x, now, prompt, cost, decision.propensity)
-        while self._contexts:
-            oldest, context = next(iter(self._contexts.items()))
-            if len(self._contexts) <= self.settings.contexts and now - context.at <= self.settings.lifetime_s:
+        self.decisions += 1
+        self.contexts[decision.id] = Context(decision.llm, x, now, prompt, cost, decision.propensity)
+        while self.contexts:
+            oldest, context = next(iter(self.contexts.items()))
+            if len(self.contexts) <= self.settings.contexts and now - context.at <= self.settings.lifetime_s:
                 break
-            del self._contexts[oldest]
+            del self.contexts[oldest]
 
     def feedback(
         self,
@@ -327,15 +338,15 @@ class RoutingService:
             None if response_tokens is None else float(response_tokens),
             None if satisfied is None else bool(satisfied),
         ]
-        with self._lock:
+        with self.lock:
             return self._feedback(decision_id, told)
 
     def _feedback(self, decision_id: str, told: list[float | bool | None]) -> bool:
-        if (before := self._rewarded.get(decision_id)) is not None:
+        if (before := self.rewarded.get(decision_id)) is not None:
             if before == told:
                 return False
             raise InputError(f"decision {decision_id!r} has other feedback already: feedback cannot be changed")
-        context = self._contexts.get(decision_id)
+        context = self.contexts.get(decision_id)
         if context is None or self._clock() - context.at > self.settings.lifetime_s:
             raise InputError(
                 f"decision {decision_id!r} is unknown, or too old for feedback (kept: {self.settings.lifetime_s:g} s, "
@@ -356,10 +367,10 @@ class RoutingService:
         if tokens is not None and isinstance(self.objective, Budget):
             spent = llms.cost_usd(np.array(context.prompt_tokens), np.array(float(tokens)))[arm]
             self.objective.correct(context.cost_usd, float(spent))
-        del self._contexts[decision_id]
-        self._rewarded[decision_id] = told
-        while len(self._rewarded) > self.settings.contexts:
-            self._rewarded.popitem(last=False)
+        del self.contexts[decision_id]
+        self.rewarded[decision_id] = told
+        while len(self.rewarded) > self.settings.contexts:
+            self.rewarded.popitem(last=False)
         return True
 
     def add_llm(
@@ -393,28 +404,23 @@ class RoutingService:
         InputError
             The name is taken, a price or speed is missing, or the probe outcomes do not fit; nothing is added.
         """
-        needed = {
-            "price_prompt": price_prompt,
-            "price_response": price_response,
-            "startup_s": startup_s,
-            "tokens_per_s": tokens_per_s,
-        }
-        for what, value in needed.items():
-            if value is None or not 0 <= value < math.inf or (what == "tokens_per_s" and value == 0):
-                raise InputError(f"LLM {name!r} has {what} {value}: give a number, in USD per token or in seconds")
+        prompt, response = _given(name, "price_prompt", price_prompt), _given(name, "price_response", price_response)
+        startup, rate = _given(name, "startup_s", startup_s), _given(name, "tokens_per_s", tokens_per_s)
+        if rate == 0:
+            raise InputError(f"LLM {name!r} has tokens_per_s 0: give a rate above 0")
         probe = self._probe(name, vectors, quality, response_tokens)
-        with self._lock:
+        with self.lock:
             heads = self.router.heads
             penalty = heads.penalty[0] if heads.penalty[0].all() else np.ones(heads.dimension)
-            added = self.router.with_llm(name, *map(float, needed.values()), penalty)  # type: ignore[arg-type]
+            added = self.router.with_llm(name, prompt, response, startup, rate, penalty)
             arm = len(added.llms) - 1
             for x, good, tokens in probe:
                 added.learn(arm, x, good, tokens)
             self.router = added
-            self._log_deviation = np.append(self._log_deviation, self._log_deviation.mean())
-            self._workers = np.append(self._workers, workers)
+            self.log_deviation = np.append(self.log_deviation, self.log_deviation.mean())
+            self.workers = np.append(self.workers, workers)
             self._backlog = np.append(self._backlog, 0.0)
-            self._burn_in = np.append(self._burn_in, self.settings.burn_in)
+            self.burn_in = np.append(self.burn_in, self.settings.burn_in)
             self._prepare()
 
     def _probe(
@@ -440,7 +446,7 @@ class RoutingService:
         InputError
             There is no such LLM, or it is the last one.
         """
-        with self._lock:
+        with self.lock:
             names = self.router.llms.names
             if name not in names:
                 raise InputError(f"there is no LLM {name!r}: there are {', '.join(names)}")
@@ -448,109 +454,12 @@ class RoutingService:
                 raise InputError(f"{name!r} is the last LLM: add another before it is removed")
             kept = [arm for arm, other in enumerate(names) if other != name]
             self.router = self.router.take(kept)
-            for part in ("_log_deviation", "_workers", "_backlog", "_burn_in"):
+            for part in ("log_deviation", "workers", "_backlog", "burn_in"):
                 setattr(self, part, getattr(self, part)[kept])
             self._prepare()
 
-    def save(self, versions: Versions) -> int:
-        """Write the state as a new version, whole or not at all; return its number."""
-        from safetensors.numpy import save_file
 
-        def write(folder: Path) -> None:
-            self.router.save(folder / "router")
-            contexts = list(self._contexts.values())
-            x = np.array([c.x for c in contexts]).reshape(len(contexts), self.router.heads.dimension)
-            save_file({"x": x}, folder / CONTEXTS)
-            budget = self.objective if isinstance(self.objective, Budget) else None
-            state = State(
-                decisions=self._decisions,
-                forgetting=self.router.heads.forgetting,
-                noise=(self.noise.own, self.noise.common),
-                satisfaction=(self.satisfaction.satisfied, self.satisfaction.dissatisfied, self.satisfaction.variance),
-                log_deviation=self._log_deviation.tolist(),
-                workers=self._workers.tolist(),
-                burn_in=self._burn_in.tolist(),
-                price=None if budget is None else budget.price,
-                spent=None if budget is None else budget.spent,
-                rng=self._rng.bit_generator.state,
-                contexts=[
-                    (key, c.llm, c.at, c.prompt_tokens, c.cost_usd, c.propensity) for key, c in self._contexts.items()
-                ],
-                rewarded=list(self._rewarded.items()),
-            )
-            write_json(folder / STATE, state.model_dump())
-
-        with self._lock:
-            return versions.save(write)
-
-    @classmethod
-    def load(
-        cls,
-        versions: Versions,
-        objective: Objective,
-        deadline: Deadline | None = None,
-        *,
-        version: int | None = None,
-        encode: Callable[[str], np.ndarray] | None = None,
-        settings: ServiceSettings = ServiceSettings(),  # noqa: B008  frozen
-        clock: Callable[[], float] = time.time,
-        session: str | None = None,
-    ) -> "RoutingService":
-        """Read a state; objective and settings are given anew, and a budget goes on at the price that it had reached.
-
-        Raises
-        ------
-        InputError
-            There is no whole state of this version (None: the newest).
-        """
-        from safetensors.numpy import load_file
-
-        folder = versions.open(version)
-        try:
-            state = State.model_validate(read_json(folder / STATE))
-        except ValidationError as error:
-            raise InputError(f"{folder / STATE}: {error.errors()[0]['msg']}: load an earlier version") from None
-        router = Router.load(folder / "router")
-        router.heads.forgetting = state.forgetting
-        service = cls(
-            router,
-            objective,
-            deadline,
-            encode=encode,
-            noise=Noise(*state.noise),
-            satisfaction=Satisfaction(*state.satisfaction),
-            log_deviation=np.array(state.log_deviation),
-            workers=np.array(state.workers),
-            settings=settings,
-            clock=clock,
-            session=session,
-        )
-        service._burn_in = np.array(state.burn_in, dtype=np.int64)
-        service._decisions = state.decisions
-        service._rng.bit_generator.state = state.rng
-        if isinstance(objective, Budget) and state.price is not None and state.spent is not None:
-            objective.price, objective.spent = state.price, state.spent
-        x = load_file(folder / CONTEXTS)["x"]
-        for row, (key, llm, *rest) in zip(x, state.contexts, strict=True):
-            service._contexts[key] = Context(llm, row, *rest)
-        service._rewarded.update(state.rewarded)
-        return service
-
-
-class State(BaseModel):
-    """What is saved beside the router and the contexts' features."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    decisions: int
-    forgetting: float
-    noise: tuple[float, float]
-    satisfaction: tuple[float, float, float]
-    log_deviation: list[float]
-    workers: list[float]
-    burn_in: list[int]
-    price: float | None
-    spent: float | None
-    rng: dict[str, Any]
-    contexts: list[tuple[str, str, float, float, float, float]]
-    rewarded: list[tuple[str, list[float | bool | None]]]
+def _given(name: str, what: str, value: float | None) -> float:
+    if value is None or not 0 <= value < math.inf:
+        raise InputError(f"LLM {name!r} has {what} {value}: give a number not below 0 (prices in USD per token)")
+    return float(value)
