@@ -294,6 +294,22 @@ def test_further_answers_teach_and_are_paid_for(router: Router) -> None:
     assert seen == {1: 50, 2: 100, 9: 200}
 
 
+def test_newcomers_are_asked_besides_until_the_burn_in_is_over(router: Router) -> None:
+    outcomes, vectors, _ = draw(40, seed=14)
+    params = replay_params(stream=IDLE, learning={"burn_in": 30})
+    experience = online(router, "refined", outcomes, vectors).experience
+    rng = np.random.default_rng(0)
+    learner = OnlineRouter(
+        router, outcomes, vectors, rule_of(params), "refined", experience, params.learning, params.binary, params.user,
+        rng, newcomers=[3],
+    )  # fmt: skip
+    log = run(outcomes, LLMS, params.stream, learner.choose, learner.answered)
+    besides = log.trace.arm[:30] != 3
+    np.testing.assert_allclose(learner.extra_usd[:30], np.where(besides, outcomes.cost_usd[:30, 3], 0))
+    assert not learner.extra_usd[30:].any()
+    assert learner.router.heads.updates[3] == 30 + (log.trace.arm[30:] == 3).sum()
+
+
 def test_binary_answers_leave_the_expected_length_alone(router: Router) -> None:
     outcomes, vectors, _ = draw(40, seed=13)
     learner = online(router, "binary", outcomes, vectors, stream=IDLE)

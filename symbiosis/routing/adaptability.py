@@ -165,6 +165,7 @@ def adapt(
             feedback,
             every,
             seed,
+            range(len(old), len(order)) if name == "added" else (),
         )
     steps = every * np.arange(len(worth["known"]))
     cost = float(asked.cost_usd[:, new].sum())
@@ -189,6 +190,7 @@ def _followed(
     feedback: Feedback,
     every: int,
     seed: int,
+    newcomers: Sequence[int],
 ) -> np.ndarray:
     """Utility of the test queries before the stream and after each `every` answers, (S, M)."""
     rule = rule_of(params)
@@ -203,6 +205,7 @@ def _followed(
         params.binary,
         params.user,
         np.random.default_rng(seed),
+        newcomers,
     )
     seen: list[np.ndarray] = []
     answers = 0

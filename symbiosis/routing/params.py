@@ -160,6 +160,7 @@ class LearningParams(StageParams):
 
     sampling: SamplingParams
     answers: int = Field(ge=1)
+    burn_in: int = Field(ge=0)
     forgetting: float = Field(gt=0, le=1)
 
 

@@ -1,6 +1,6 @@
 """Replay a stream of queries: decide, wait, answer, learn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -179,6 +179,9 @@ class OnlineRouter:
         Who gives it.
     rng
         For sampled actions.
+    newcomers
+        Arms of LLMs that have just joined: they are asked besides for the first ``learning.burn_in`` queries. What
+        decides is how they compare with the LLM chosen, and that is learned fastest from answers to the same query.
     """
 
     def __init__(
@@ -193,6 +196,7 @@ class OnlineRouter:
         binary: BinaryParams,
         user: UserParams,
         rng: np.random.Generator,
+        newcomers: Sequence[int] = (),
     ) -> None:
         self.router = router.copy()
         self.router.heads.forgetting = learning.forgetting
@@ -202,6 +206,7 @@ class OnlineRouter:
         self._features = router.feature_map(embeddings)
         self._prior = router.prior(self._features)
         self._rng = rng
+        self._newcomers = newcomers
         self._confidence = Confidence(binary.maximum_kappa, binary.warm_up)
         self._supervised = SupervisedHead.blank(router.heads.precision)
         self._policy = PolicyNetwork.blank(
@@ -225,8 +230,9 @@ class OnlineRouter:
         if chances[arm] < 1:
             arm = int(self._rng.choice(len(chances), p=chances))
         self.propensity[query] = chances[arm]
-        others = [other for other in np.argsort(-scores).tolist() if other != arm]
-        arms = np.array([arm, *others[: self.learning.answers - 1]])
+        new = [other for other in self._newcomers if other != arm] if query < self.learning.burn_in else []
+        others = [other for other in np.argsort(-scores).tolist() if other != arm and other not in new]
+        arms = np.array([arm, *others[: self.learning.answers - 1], *new])
         self._asked[query] = arms, predictions.quality[0, arms]
         return Dispatch(arm, float(self.router.llms.service_s(predictions.response_tokens)[0, arm]))
 
