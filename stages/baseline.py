@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,16 @@ def work(name: str, params: BaselineParams) -> None:
     """Read training and validation interactions; write the ranking and what was tried."""
     data = read_training_data(CLEAN)
     validation = read_matrix(CLEAN / "validation.parquet", data.interactions.shape)
+    start = time.monotonic()
     baseline = BASELINES[name](data, params.seed)
     ranking, tuning = tune(baseline, params, validation, ranking_depth(validation))
+    seconds = time.monotonic() - start  # told, never stored: outputs are the same in every run
     with staged(f"data/rankings/{name}") as (folder,):
         folder.mkdir()
         np.save(folder / "ranking.npy", ranking)
         write_json(folder / "tuning.json", tuning)
-    print(f"{name}: {tuning['setting']} " + ", ".join(f"{k} {v:.4f}" for k, v in tuning["validation"].items()))
+    metrics = ", ".join(f"{k} {v:.4f}" for k, v in tuning["validation"].items())
+    print(f"{name}: {tuning['setting']} {metrics}; {len(tuning['tried'])} settings in {seconds:.1f} s")
 
 
 if __name__ == "__main__":
