@@ -15,7 +15,8 @@ from symbiosis.recommender.model import GraphGPT2
 from symbiosis.recommender.params import FinetuneParams
 from symbiosis.recommender.prompts import Prompts
 from symbiosis.recommender.tokens import Vocabulary
-from symbiosis.recommender.training import Schedule, fit, prepare_torch
+from symbiosis.recommender.torch_setup import prepare_torch
+from symbiosis.recommender.training import Schedule, fit
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
 

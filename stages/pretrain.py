@@ -8,7 +8,8 @@ from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.checkpoint import Checkpoints
 from symbiosis.recommender.params import PretrainParams
 from symbiosis.recommender.pretraining import Pretraining, encode_corpus, untrained
-from symbiosis.recommender.training import Schedule, fit, prepare_torch
+from symbiosis.recommender.torch_setup import prepare_torch
+from symbiosis.recommender.training import Schedule, fit
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
 

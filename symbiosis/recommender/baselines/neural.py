@@ -73,15 +73,20 @@ class NeuralBaseline(IterativeBaseline):
 
     def fit(self, *_: Any, **setting: Any) -> None:
         """Draw the weights."""
-        import torch
+        from symbiosis.recommender.torch_setup import prepare_torch
 
-        torch.manual_seed(self.seed)
-        torch.use_deterministic_algorithms(True)
+        prepare_torch(self.seed)
         self.rng = np.random.default_rng(self.seed)
         self.users_per_batch = setting.pop("users_per_batch")
         self.rates = {"lr": setting.pop("learning_rate"), "weight_decay": setting.pop("weight_decay")}
         self.network = self.build(**setting)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), foreach=True, **self.rates)
+        self.restart_optimiser()
+
+    def restart_optimiser(self) -> None:
+        """Forget the moments of the gradient."""
+        import torch
+
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), fused=True, **self.rates)
 
     def batches(self) -> list[np.ndarray]:
         """Users with training items, in random order, a batch at a time."""

@@ -71,7 +71,7 @@ class S3Rec(TransformerBaseline):
             for users in self.batches():
                 losses = self.pretraining_losses(users)
                 self.step(sum(_WEIGHTS[name] * loss for name, loss in losses.items()))  # type: ignore[arg-type]
-        self.optimiser = type(self.optimiser)(self.network.parameters(), **self.rates)
+        self.restart_optimiser()
 
     def pretraining_losses(self, users: np.ndarray) -> dict[str, "Tensor"]:
         """Every loss of a batch by its name in `_WEIGHTS`."""
