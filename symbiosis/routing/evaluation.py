@@ -103,7 +103,7 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
     experience = Experience.fit(router, offline.embeddings, offline.outcomes, params.user)
     logs, policies = _learn(router, experience, stream, test, rule, params)
     for name, arms in _fixed(stream.outcomes, reference, rng).items():
-        logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms))
+        logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms), seed=params.seed)
     regret = _regret(logs, stream.outcomes, rule, router.cost_scale)
 
     lines = _lines(Training(offline.sample, offline.outcomes, router.llms, params.seed), test.sample, params)
@@ -168,7 +168,7 @@ def _learn(
             np.random.default_rng(params.seed),
         )
         name = f"router_{feedback}"
-        log = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered)
+        log = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered, seed=params.seed)
         logs[name] = replace(log, cost_usd=log.cost_usd + learner.extra_usd)
         policies[name] = learner.policy(test.embeddings, test.outcomes.prompt_tokens)
     return logs, policies
@@ -249,7 +249,9 @@ def _limited(
     decisions = {name: policy.choose(rule) for name, policy in policies.items()}
     decisions["router_without_penalty"] = policies[headline].choose(replace(rule, waiting=0.0))
     decisions |= {name: fixed_choice(choices[name]) for name in ("random", "cheapest", "best_single", "oracle")}
-    return {name: run(outcomes, router.llms, params.stream, choose) for name, choose in decisions.items()}
+    return {
+        name: run(outcomes, router.llms, params.stream, choose, seed=params.seed) for name, choose in decisions.items()
+    }
 
 
 def _limited_curve(
@@ -258,6 +260,7 @@ def _limited_curve(
     """Mean cost and quality under the time limit over the trade-offs, (P, 2)."""
     points = []
     for weight in TRADE_OFFS:
-        log = run(outcomes, router.llms, params.stream, policy.choose(replace(rule, trade_off=float(weight))))
+        choose = policy.choose(replace(rule, trade_off=float(weight)))
+        log = run(outcomes, router.llms, params.stream, choose, seed=params.seed)
         points.append((log.cost_usd.mean(), log.quality.mean()))
     return np.array(points)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from symbiosis.routing.capacity import Capacities
 from symbiosis.routing.decision import Predictions, Rule, Scores, scaled_cost, score, utility, waiting_penalty
 from symbiosis.routing.exploration import probabilities
 from symbiosis.routing.feedback import Confidence, Noise, Satisfaction, SupervisedHead
@@ -14,9 +15,10 @@ from symbiosis.routing.params import BinaryParams, LearningParams, StreamParams,
 from symbiosis.routing.policy_network import PolicyNetwork
 from symbiosis.routing.predictors import QUALITY
 from symbiosis.routing.router import Router
-from symbiosis.routing.simulator import Dispatch, Trace, arrivals, simulate
+from symbiosis.routing.simulator import Dispatch, Trace, arrivals, drawn_failures, jittered, simulate
 
 Feedback = Literal["none", "refined", "binary"]
+FALLBACKS = 2
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Log:
     trace
         Times.
     quality
-        (N,), 0 where the query was dropped.
+        (N,), 0 where the query was dropped or every attempt failed.
     cost_usd
-        (N,), of dropped queries only if they are charged.
+        (N,), of dropped queries only if they are charged, of failed attempts never.
     """
 
     trace: Trace
@@ -51,6 +53,8 @@ def run(
     stream: StreamParams,
     choose: Choose,
     answered: Callable[[int, int, float, bool], None] | None = None,
+    *,
+    seed: int = 0,
 ) -> Log:
     """Send a stream through the simulator.
 
@@ -61,27 +65,59 @@ def run(
     llms
         Their speeds.
     stream
-        Pace, workers, view of the waits, limit.
+        Pace, capacity, view of the waits, limit.
     choose, answered
         See `symbiosis.routing.simulator.simulate`.
+    seed
+        Of arrivals, jitter and failures: the same for every policy, whatever it chooses.
+
+    Raises
+    ------
+    InputError
+        The stream gives the capacity of an LLM that is not there.
     """
+    capacities = Capacities.of(stream, llms.names)
+    paced, jitter, failing = np.random.default_rng(seed).spawn(3)
     trace = simulate(
-        arrivals(len(outcomes), stream.queries_per_s),
-        llms.service_s(outcomes.response_tokens),
-        [stream.workers] * len(llms),
-        choose,
+        arrivals(len(outcomes), stream.queries_per_s, stream.arrivals, paced),
+        jittered(llms.service_s(outcomes.response_tokens), capacities.jitter, jitter),
+        capacities.workers,
+        choose if stream.on_failure == "fallback" else _without_fallback(choose),
         limit_s=stream.limit_s,
         refresh_s=stream.refresh_s,
         own_dispatches=stream.own_dispatches,
         answered=answered,
+        limits=capacities.limits,
+        tokens=outcomes.prompt_tokens + outcomes.response_tokens,
+        failures=drawn_failures(stream.attempts, len(outcomes), capacities.failure, failing),
     )
     rows = np.arange(len(outcomes))
     cost = outcomes.cost_usd[rows, trace.arm]
+    charged = trace.served | trace.dropped if stream.charge_dropped else trace.served
     return Log(
         trace,
-        np.where(trace.dropped, 0.0, outcomes.quality[rows, trace.arm]),
-        cost if stream.charge_dropped else np.where(trace.dropped, 0.0, cost),
+        np.where(trace.served, outcomes.quality[rows, trace.arm], 0.0),
+        np.where(charged, cost, 0.0),
     )
+
+
+def _without_fallback(choose: Choose) -> Choose:
+    return lambda query, waits: replace(choose(query, waits), fallback=())
+
+
+def dispatch(arm: int, scores: np.ndarray, expected_s: np.ndarray) -> Dispatch:
+    """Send a query to an LLM, and if that fails to the best of the others.
+
+    Parameters
+    ----------
+    arm
+        The chosen one.
+    scores, expected_s
+        (L,).
+    """
+    others = [other for other in np.argsort(-scores, kind="stable").tolist() if other != arm]
+    fallback = tuple(Dispatch(other, float(expected_s[other])) for other in others[:FALLBACKS])
+    return Dispatch(arm, float(expected_s[arm]), fallback)
 
 
 def fixed_choice(choices: np.ndarray) -> Choose:
@@ -124,8 +160,8 @@ class Policy:
         scores = self.scores(rule)
 
         def decide(query: int, waits: np.ndarray) -> Dispatch:
-            arm = int((scores[query] - rule.waiting * waiting_penalty(waits, rule)).argmax())
-            return Dispatch(arm, float(self.service_s[query, arm]))
+            now = scores[query] - rule.waiting * waiting_penalty(waits, rule)
+            return dispatch(int(now.argmax()), now, self.service_s[query])
 
         return decide
 
@@ -233,8 +269,8 @@ class OnlineRouter:
         new = [other for other in self._newcomers if other != arm] if query < self.learning.burn_in else []
         others = [other for other in np.argsort(-scores).tolist() if other != arm and other not in new]
         arms = np.array([arm, *others[: self.learning.answers - 1], *new])
-        self._asked[query] = arms, predictions.quality[0, arms]
-        return Dispatch(arm, float(self.router.llms.service_s(predictions.response_tokens)[0, arm]))
+        self._asked[query] = arms, predictions.quality[0]
+        return dispatch(arm, scores, self.router.llms.service_s(predictions.response_tokens)[0])
 
     def _chances(self, x: np.ndarray, scores: np.ndarray, predictions: Predictions) -> np.ndarray:
         """Probability of each LLM, (L,); nothing is tried where nothing is learned."""
@@ -272,7 +308,11 @@ class OnlineRouter:
 
     def answered(self, query: int, arm: int, wait_s: float, dropped: bool) -> None:
         """Learn from the answers to one query, or from their absence."""
-        arms, expected = self._asked.pop(query)
+        arms, predicted = self._asked.pop(query)
+        fell_back = arm != arms[0]
+        if fell_back:
+            arms = np.array([arm, *(other for other in arms[1:].tolist() if other != arm)])
+        expected = predicted[arms]
         if self.feedback == "none":
             return
         if not dropped:
@@ -286,6 +326,8 @@ class OnlineRouter:
         in_time = not dropped and wait_s < self.user.wait_below_s
         satisfied = (quality > self.user.quality_above) & in_time
         if self.binary.learning == "policy_gradient":
+            if fell_back:  # an action that nothing sampled
+                return
             self._confidence.rewarded()
             self._policy.learn(arm, x, 1.0 if satisfied[0] else -1.0, float(self.propensity[query]))
         elif in_time and self.binary.learning == "supervised":

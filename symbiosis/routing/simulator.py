@@ -1,83 +1,19 @@
 """A seeded, deterministic discrete-event simulation of queries waiting for LLMs.
 
-Each LLM has a fixed number of workers and one first-in-first-out queue. The wait of a query is known when it arrives:
-until the earliest worker is free. What the router sees of the waits may be older (MixLLM, arXiv 2502.18482: refreshed
-every 10 s).
+The wait of a query is known when it is sent: until a worker is free and the rate limits allow it. What the router sees
+of the waits may be older (MixLLM, arXiv 2502.18482: refreshed every 10 s).
 """
 
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from symbiosis.routing.queues import Queues, RateLimit, View
 
-class Queues:
-    """When each worker of each LLM will be free.
-
-    Parameters
-    ----------
-    workers
-        Number of workers of each LLM.
-    """
-
-    def __init__(self, workers: Sequence[int]) -> None:
-        self._free = [[0.0] * n for n in workers]
-
-    def waits(self, now: float) -> np.ndarray:
-        """Seconds until a worker of each LLM is free, (L,)."""
-        return np.maximum(np.array([free[0] for free in self._free]) - now, 0.0)
-
-    def send(self, arm: int, now: float, service_s: float) -> float:
-        """Give a query to an LLM; return when a worker starts on it."""
-        start = max(now, self._free[arm][0])
-        heapq.heapreplace(self._free[arm], start + service_s)
-        return start
-
-    def copy(self) -> "Queues":
-        """Return queues that go on independently."""
-        twin = Queues([])
-        twin._free = [list(free) for free in self._free]
-        return twin
-
-
-class View:
-    """What the router sees of the waits.
-
-    Parameters
-    ----------
-    queues
-        The true queues.
-    refresh_s
-        Seconds between looks; 0 sees the truth at every query.
-    own_dispatches
-        Between looks, reckon with the queries sent since, at their expected service time. Without it the waits stay
-        as they were at the last look, and all queries until the next may run to the same LLM.
-    """
-
-    def __init__(self, queues: Queues, refresh_s: float, own_dispatches: bool) -> None:
-        self._queues = queues
-        self._refresh_s = refresh_s
-        self._own_dispatches = own_dispatches
-        self._period = -1.0
-        self._seen = queues.copy()
-        self._waits = queues.waits(0.0)
-
-    def waits(self, now: float) -> np.ndarray:
-        """Waits as the router sees them, (L,)."""
-        if self._refresh_s <= 0:
-            return self._queues.waits(now)
-        period = now // self._refresh_s
-        if period > self._period:
-            self._period = period
-            self._seen = self._queues.copy()
-            self._waits = self._queues.waits(now)
-        return self._seen.waits(now) if self._own_dispatches else self._waits
-
-    def sent(self, arm: int, now: float, expected_s: float) -> None:
-        """Take note of a query sent by the router itself."""
-        if self._refresh_s > 0 and self._own_dispatches:
-            self._seen.send(arm, now, expected_s)
+Pace = Literal["even", "poisson"]
 
 
 @dataclass(frozen=True)
@@ -90,26 +26,33 @@ class Dispatch:
         The LLM.
     expected_s
         Expected service time.
+    fallback
+        What to do if the LLM fails, one decision per further attempt; empty: ask the same again.
     """
 
     arm: int
     expected_s: float
+    fallback: tuple["Dispatch", ...] = ()
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What became of each query.
+    """What became of each query: it was served, dropped, or failed.
 
     Attributes
     ----------
     arrival_s
         (N,).
     arm
-        (N,), where it was sent.
+        (N,), where it was sent last.
     wait_s
-        (N,), from arrival to the start of service; of a dropped query the wait it would have had.
+        (N,), from arrival to the start of the last attempt; of a dropped query the wait it would have had.
     dropped
         (N,), whether the wait was above the limit.
+    failed
+        (N,), whether every attempt failed.
+    attempts
+        (N,), how often an LLM was asked.
     finish_s
         (N,), when it was answered, or when it gave up.
     """
@@ -118,17 +61,59 @@ class Trace:
     arm: np.ndarray
     wait_s: np.ndarray
     dropped: np.ndarray
+    failed: np.ndarray
+    attempts: np.ndarray
     finish_s: np.ndarray
+
+    @property
+    def served(self) -> np.ndarray:
+        """Whether each query was answered, (N,)."""
+        return ~(self.dropped | self.failed)
 
     @property
     def completion_s(self) -> np.ndarray:
         """Seconds from arrival to answer, of the answered queries only."""
-        return (self.finish_s - self.arrival_s)[~self.dropped]
+        return (self.finish_s - self.arrival_s)[self.served]
 
 
-def arrivals(n: int, rate: float) -> np.ndarray:
-    """Evenly paced arrival times, (n,): `rate` queries a second from time 0."""
-    return np.arange(n) / rate
+def arrivals(n: int, rate: float, pace: Pace = "even", rng: np.random.Generator | None = None) -> np.ndarray:
+    """Arrival times, (n,): `rate` queries a second.
+
+    Parameters
+    ----------
+    n, rate
+        Number of queries, and queries a second.
+    pace
+        ``even``: the first at time 0; ``poisson``: independent exponential gaps.
+    rng
+        For the gaps.
+    """
+    if pace == "even":
+        return np.arange(n) / rate
+    if rng is None:
+        raise ValueError("Poisson arrivals need a generator")
+    return np.cumsum(rng.exponential(1 / rate, n))
+
+
+def jittered(service_s: np.ndarray, jitter: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Multiply service times by log-normal noise of mean 1.
+
+    Parameters
+    ----------
+    service_s
+        (N, L).
+    jitter
+        (L,), standard deviation of the logarithm; 0 leaves an LLM as it is.
+    rng
+        One draw for every query and LLM, so that two policies meet the same noise.
+    """
+    noise = rng.standard_normal(service_s.shape)
+    return service_s * np.exp(jitter * noise - jitter**2 / 2)
+
+
+def drawn_failures(attempts: int, n: int, failure: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Whether each attempt of each query fails with each LLM, (attempts, N, L); `failure` (L,) is its probability."""
+    return rng.random((attempts, n, len(failure))) < failure
 
 
 def simulate(
@@ -141,6 +126,9 @@ def simulate(
     refresh_s: float = 0.0,
     own_dispatches: bool = False,
     answered: Callable[[int, int, float, bool], None] | None = None,
+    limits: Sequence[RateLimit] = (),
+    tokens: np.ndarray | None = None,
+    failures: np.ndarray | None = None,
 ) -> Trace:
     """Run the stream.
 
@@ -159,36 +147,72 @@ def simulate(
     refresh_s, own_dispatches
         See `View`.
     answered
-        Called as ``answered(query, arm, wait_s, dropped)`` when a query is answered or gives up, in the order of these
+        Called as ``answered(query, arm, wait_s, lost)`` when a query is answered or gives up, in the order of these
         times and before any later query is decided; after the last arrival, for all that are left.
+    limits
+        Rate limit of each LLM; empty: none.
+    tokens
+        (N, L), that count against the limits; by default none. A query that is above the limit by itself is refused
+        at once, which is a failed attempt.
+    failures
+        (attempts, N, L), whether an LLM fails at each attempt; by default there is one attempt and it succeeds. A
+        failed attempt holds its worker as long as an answer would.
 
     Returns
     -------
     Trace
     """
     n = len(arrival_s)
-    queues = Queues(workers)
+    queues = Queues(workers, limits)
     view = View(queues, refresh_s, own_dispatches)
-    arms, waits = np.empty(n, dtype=np.int64), np.empty(n)
-    dropped, finish = np.zeros(n, dtype=bool), np.empty(n)
+    sizes = np.zeros_like(service_s) if tokens is None else tokens
+    failing = np.zeros((1, 1, 1), dtype=bool) if failures is None else failures
+    failing = np.broadcast_to(failing, (len(failing), *service_s.shape))
+    arms, waits, finish = np.empty(n, dtype=np.int64), np.empty(n), np.empty(n)
+    dropped, failed, attempts = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
     pending: list[tuple[float, int]] = []
+    again: list[tuple[float, int, Dispatch]] = []
 
     def report(until: float) -> None:
         while pending and pending[0][0] <= until:
             _, query = heapq.heappop(pending)
             if answered is not None:
-                answered(query, int(arms[query]), float(waits[query]), bool(dropped[query]))
+                answered(query, int(arms[query]), float(waits[query]), bool(dropped[query] or failed[query]))
+
+    def send(query: int, now: float, decision: Dispatch) -> None:
+        attempt, arm = int(attempts[query]), decision.arm
+        service, size, before = float(service_s[query, arm]), float(sizes[query, arm]), now - float(arrival_s[query])
+        arms[query] = arm
+        refused = bool(limits) and size > limits[arm].tokens_per_minute
+        waits[query] = before + (0.0 if refused else queues.start(arm, now, size) - now)
+        if waits[query] > limit_s:
+            dropped[query], finish[query] = True, max(float(arrival_s[query]) + limit_s, now)
+        else:
+            attempts[query] += 1
+            if refused:
+                finish[query] = now
+            else:
+                finish[query] = queues.send(arm, now, service, size) + service
+                view.sent(arm, now, decision.expected_s)
+            if refused or failing[attempt, query, arm]:
+                if attempt + 1 < len(failing):
+                    following = (*decision.fallback, decision)[0]
+                    rest = Dispatch(following.arm, following.expected_s, decision.fallback[1:])
+                    heapq.heappush(again, (float(finish[query]), query, rest))
+                    return
+                failed[query] = True
+        heapq.heappush(pending, (float(finish[query]), query))
+
+    def resend(until: float) -> None:
+        while again and again[0][0] <= until:
+            now, query, decision = heapq.heappop(again)
+            report(now)
+            send(query, now, decision)
 
     for query, now in enumerate(arrival_s.tolist()):
+        resend(now)
         report(now)
-        decision = choose(query, view.waits(now))
-        arm = arms[query] = decision.arm
-        waits[query] = queues.waits(now)[arm]
-        if waits[query] > limit_s:
-            dropped[query], finish[query] = True, now + limit_s
-        else:
-            finish[query] = queues.send(arm, now, service_s[query, arm]) + service_s[query, arm]
-            view.sent(arm, now, decision.expected_s)
-        heapq.heappush(pending, (float(finish[query]), query))
+        send(query, now, choose(query, view.waits(now)))
+    resend(np.inf)
     report(np.inf)
-    return Trace(arrival_s, arms, waits, dropped, finish)
+    return Trace(arrival_s, arms, waits, dropped, failed, attempts, finish)

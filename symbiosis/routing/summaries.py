@@ -55,6 +55,7 @@ def _spent(log: Log) -> dict[str, float]:
         "quality": rounded(log.quality.mean()),
         "cost_usd": rounded(log.cost_usd.mean()),
         "dropped": rounded(log.trace.dropped.mean()),
+        "failed": rounded(log.trace.failed.mean()),
         "p50_s": rounded(np.quantile(times, 0.5)) if len(times) else 0.0,
         "p99_s": rounded(np.quantile(times, 0.99)) if len(times) else 0.0,
     }
