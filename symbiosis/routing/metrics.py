@@ -68,6 +68,16 @@ def calibration_error(predicted: np.ndarray, observed: np.ndarray, bins: int = 1
     return float(np.abs(gaps).sum() / len(predicted))
 
 
+def brier(predicted: np.ndarray, observed: np.ndarray) -> float:
+    """Mean squared difference of predicted and observed quality, arrays of one shape (Brier 1950)."""
+    return float(((predicted - observed) ** 2).mean())
+
+
+def coverage(low: np.ndarray, high: np.ndarray, observed: np.ndarray) -> float:
+    """Share of the outcomes that lie within their intervals, ends included; arrays of one shape."""
+    return float(((low <= observed) & (observed <= high)).mean())
+
+
 def discrimination(predicted: np.ndarray, observed: np.ndarray) -> float | None:
     """Area under the ROC curve of "quality above one half"; None where all or no queries are above."""
     good = observed > 0.5

@@ -1,0 +1,161 @@
+"""Regressors of the response length as published: per LLM the best of MLP, forest and nearest neighbours.
+
+MixLLM (arXiv 2502.18482) chooses the family by validation. All are fitted by scikit-learn and kept as arrays.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from symbiosis.routing.forest import Forest
+
+Family = Literal["forest", "mlp", "neighbours"]
+HIDDEN = 64
+MAXIMUM_BYTES = 2_000_000  # of an MLP
+
+
+@dataclass(frozen=True)
+class Network:
+    """A perceptron with one hidden layer of rectified units.
+
+    Attributes
+    ----------
+    mean, scale
+        (D,), of the features.
+    hidden, hidden_bias
+        (D, H) and (H,).
+    output, output_bias
+        (H,) and (1,).
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    hidden: np.ndarray
+    hidden_bias: np.ndarray
+    output: np.ndarray
+    output_bias: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, target: np.ndarray, seed: int) -> "Network":
+        """Fit to features (N, D) and targets (N,)."""
+        from warnings import catch_warnings, simplefilter
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPRegressor
+
+        mean, deviation = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(deviation > 0, deviation, 1.0)
+        centre = target.mean()
+        model = MLPRegressor(
+            hidden_layer_sizes=(HIDDEN,),
+            alpha=1.0,
+            early_stopping=len(target) >= 100,
+            max_iter=200,
+            tol=1e-3,
+            random_state=seed,
+        )
+        with catch_warnings():
+            simplefilter("ignore", ConvergenceWarning)  # the last epoch is as good a stop as any
+            model.fit((features - mean) / scale, target - centre)
+        (hidden, output), (hidden_bias, output_bias) = model.coefs_, model.intercepts_
+        return cls(mean, scale, hidden, hidden_bias, output[:, 0], output_bias + centre)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return (N,) for features (N, D)."""
+        inner = np.maximum((features - self.mean) / self.scale @ self.hidden + self.hidden_bias, 0.0)
+        result: np.ndarray = inner @ self.output + self.output_bias[0]
+        return result
+
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays."""
+        return int(sum(getattr(self, field.name).nbytes for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Mean over the nearest queries in Euclidean distance.
+
+    Attributes
+    ----------
+    features
+        (N, D), of the known queries.
+    target
+        (N,).
+    neighbours
+        (1,), how many are averaged.
+    """
+
+    features: np.ndarray
+    target: np.ndarray
+    neighbours: np.ndarray
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return (M,) for features (M, D)."""
+        count = min(int(self.neighbours[0]), len(self.target))
+        squares = (self.features**2).sum(axis=1) / 2
+        result = np.empty(len(features))
+        for start in range(0, len(features), 512):
+            distance = squares - features[start : start + 512] @ self.features.T  # up to a constant, halved
+            nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+            result[start : start + 512] = self.target[nearest].mean(axis=1)
+        return result
+
+
+Regressor = Forest | Network | Neighbours
+
+
+def fit_family(
+    family: Family, features: np.ndarray, target: np.ndarray, trees: int, minimum_leaf: int, neighbours: int, seed: int
+) -> Regressor:
+    """Fit one family to features (N, D) and log lengths (N,)."""
+    if family == "forest":
+        return Forest.fit(features, target, trees, minimum_leaf, seed)[0]
+    if family == "mlp":
+        return Network.fit(features, target, seed)
+    return Neighbours(features, target, np.array([neighbours], dtype=np.int64))
+
+
+def choose(
+    features: np.ndarray,
+    target: np.ndarray,
+    validation: np.ndarray,
+    trees: int,
+    minimum_leaf: int,
+    neighbours: int,
+    seed: int,
+) -> tuple[Family, Regressor, dict[str, float]]:
+    """Choose one LLM's family by its squared error on the validation queries, and fit it to all queries.
+
+    Parameters
+    ----------
+    features
+        (N, D).
+    target
+        (N,), log lengths.
+    validation
+        (N,), whether a query is for validation.
+    trees, minimum_leaf
+        Of the forest.
+    neighbours
+        Of the nearest neighbours.
+    seed
+        Of forest and MLP.
+
+    Returns
+    -------
+    Family
+        Of equals the first in the order forest, mlp, neighbours.
+    Regressor
+    dict
+        Mean squared error of each family on the validation queries.
+    """
+    families: tuple[Family, ...] = ("forest", "mlp", "neighbours")
+    train = ~validation
+    errors: dict[str, float] = {}
+    for family in families:
+        model = fit_family(family, features[train], target[train], trees, minimum_leaf, neighbours, seed)
+        errors[family] = float(((model.predict(features[validation]) - target[validation]) ** 2).mean())
+    best = min(families, key=lambda family: errors[family])
+    return best, fit_family(best, features, target, trees, minimum_leaf, neighbours, seed), errors

@@ -1,0 +1,224 @@
+"""Conformal intervals, risk control, lengths as distributions, and the published length families."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from routing_world import LLMS
+
+from symbiosis.routing import length_models, metrics, risk_control
+from symbiosis.routing.conformal import Intervals, spread
+from symbiosis.routing.length_distribution import LengthDistribution
+from symbiosis.routing.length_models import Neighbours, Network
+
+LEVEL = 0.9
+
+
+def graded(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted and observed quality of two LLMs, the second noisier, and two domains, the second noisier, too."""
+    rng = np.random.default_rng(seed)
+    domain = rng.integers(2, size=n)
+    predicted = rng.uniform(0.3, 0.7, (n, 2))
+    noise = rng.uniform(-1, 1, (n, 2)) * np.array([0.1, 0.2]) * (1 + domain[:, None] * 0.5)
+    return predicted, predicted + noise, domain
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def test_the_quantile_by_hand() -> None:
+    """Of 9 residuals the 9th smallest covers ceil(10 * 0.9) = 9; of 8 none does."""
+    observed = np.arange(1.0, 10.0)[:, None] / 10
+    nine = Intervals.fit(np.zeros((9, 1)), observed, np.full((9, 1), 2.0), LEVEL)
+    assert nine.factor.tolist() == [[0.45]]
+    low, high = nine(np.array([[0.2]]), np.array([[1.0]]))
+    assert (low.tolist(), high.tolist()) == ([[0.0]], [[0.65]])
+    eight = Intervals.fit(np.zeros((8, 1)), observed[:8], np.ones((8, 1)), LEVEL)
+    low, high = eight(np.array([[0.2]]), np.array([[1.0]]))
+    assert (low.tolist(), high.tolist()) == ([[0.0]], [[1.0]])
+
+
+def test_intervals_cover_what_they_promise_per_llm_and_per_domain() -> None:
+    covered, mondrian = [], []
+    for seed in range(60):
+        predicted, observed, domain = graded(600, seed)
+        one = np.ones_like(predicted)
+        fit, new = slice(0, 300), slice(300, 600)
+        plain = Intervals.fit(predicted[fit], observed[fit], one[fit], LEVEL)
+        low, high = plain(predicted[new], one[new])
+        inside = (low <= observed[new]) & (observed[new] <= high)
+        covered.append([[inside[domain[new] == group, arm].mean() for group in range(2)] for arm in range(2)])
+        grouped = Intervals.fit(predicted[fit], observed[fit], one[fit], LEVEL, domain[fit], 2)
+        low, high = grouped(predicted[new], one[new], domain[new])
+        inside = (low <= observed[new]) & (observed[new] <= high)
+        mondrian.append([[inside[domain[new] == group, arm].mean() for group in range(2)] for arm in range(2)])
+    plain_mean, mondrian_mean = np.mean(covered, axis=0), np.mean(mondrian, axis=0)
+    error = np.std(mondrian, axis=0) / np.sqrt(len(mondrian))
+    np.testing.assert_allclose(plain_mean.mean(axis=1), LEVEL, atol=0.01)
+    assert (plain_mean[:, 1] < LEVEL - 0.05).all()  # the noisier domain pays for the other
+    assert (mondrian_mean >= LEVEL - 2 * error).all()
+    assert (mondrian_mean <= LEVEL + 2 / 150 + 2 * error).all()
+
+
+def test_intervals_fail_under_shift() -> None:
+    """What is calibrated on queries of the quiet domain does not hold for the other: fit again after a shift."""
+    predicted, observed, domain = graded(4000, 1)
+    one, quiet = np.ones_like(predicted), domain == 0
+    intervals = Intervals.fit(predicted[quiet], observed[quiet], one[quiet], LEVEL)
+    low, high = intervals(predicted[~quiet], one[~quiet])
+    assert metrics.coverage(low, high, observed[~quiet]) < 0.7
+
+
+def test_normalised_intervals_are_narrow_where_outcomes_are_sure() -> None:
+    rng = np.random.default_rng(3)
+    predicted = rng.choice([0.02, 0.5], size=(4000, 1))
+    observed = (rng.random((4000, 1)) < predicted).astype(float)
+    intervals = Intervals.fit(predicted[:2000], observed[:2000], spread(predicted[:2000]), LEVEL)
+    low, high = intervals(predicted[2000:], spread(predicted[2000:]))
+    width = (high - low)[:, 0]
+    assert metrics.coverage(low, high, observed[2000:]) >= LEVEL - 0.02
+    assert width[predicted[2000:, 0] == 0.02].max() < width[predicted[2000:, 0] == 0.5].min()
+
+
+def test_the_spread_grows_with_variance() -> None:
+    quality = np.array([0.0, 0.5, 1.2])
+    assert (spread(quality) > 0).all()
+    assert (spread(quality, 1.0) > spread(quality)).all()
+
+
+# ---------------------------------------------------------------- risk control
+
+
+def outcomes_of_cheap(n: int, seed: int, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted quality, and failures as often as it says (offset: more often)."""
+    rng = np.random.default_rng(seed)
+    predicted = rng.random(n)
+    return predicted, rng.random(n) > predicted - offset
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])
+def test_the_risk_is_controlled_on_exchangeable_queries(alpha: float) -> None:
+    risks = {"probability": [], "expectation": []}  # type: dict[risk_control.Bound, list[float]]
+    for seed in range(200):
+        predicted, failed = outcomes_of_cheap(400, seed)
+        for bound, seen in risks.items():
+            least = risk_control.threshold(predicted, failed, alpha, bound, error=0.1)
+            # Known exactly: the integral of 1 - p from the threshold to 1.
+            seen.append(max(1 - least, 0.0) ** 2 / 2)
+    exceeded = np.array(risks["probability"]) > alpha
+    assert exceeded.mean() <= 0.1 + 2 * np.sqrt(0.1 * 0.9 / 200)
+    mean = np.array(risks["expectation"])
+    assert mean.mean() <= alpha + 2 * mean.std() / np.sqrt(200)
+    assert mean.mean() > 0.8 * alpha  # and not by asking nobody
+    assert np.mean(risks["probability"]) > 0.5 * alpha
+
+
+def test_the_risk_is_not_controlled_under_shift() -> None:
+    """The cheap LLM gets worse and nobody tells: the threshold must be fitted again."""
+    least = risk_control.threshold(*outcomes_of_cheap(4000, 1), 0.1)
+    predicted, failed = outcomes_of_cheap(4000, 2, offset=0.3)
+    assert ((predicted >= least) & failed).mean() > 0.15
+
+
+def test_thresholds_by_hand() -> None:
+    predicted, failed = np.array([0.9, 0.8, 0.8, 0.3]), np.array([False, True, False, True])
+    # (failures + 1) / 5: 0.2 at 0.9, 0.4 at 0.8, 0.6 at 0.3
+    assert [risk_control.threshold(predicted, failed, a, "expectation") for a in (0.1, 0.2, 0.5, 0.6)] == [
+        float("inf"),
+        0.9,
+        0.8,
+        0.3,
+    ]
+    # Without any failure among n the upper limit is 1 - error ** (1 / n).
+    none = np.zeros(20, dtype=bool)
+    highest = 1 - 0.1 ** (1 / 20)
+    scores = np.linspace(0.1, 0.9, 20)
+    assert risk_control.threshold(scores, none, highest + 1e-9) == pytest.approx(0.1)
+    assert risk_control.threshold(scores, none, highest - 1e-9) == float("inf")
+    # All fail: with 19 failures of 20 it is (1 - error) ** (1 / 20), with 20 it is 1.
+    assert risk_control.threshold(scores, ~none, 0.9 ** (1 / 20) + 1e-9) == pytest.approx(scores[1])
+    assert risk_control.threshold(np.array([]), np.array([], dtype=bool), 0.9) == float("inf")
+
+
+@given(st.integers(0, 1000), st.sampled_from(["probability", "expectation"]))
+def test_who_bears_more_risk_asks_the_cheap_llm_more(seed: int, bound: risk_control.Bound) -> None:
+    predicted, failed = outcomes_of_cheap(60, seed)
+    thresholds = [risk_control.threshold(predicted, failed, alpha, bound) for alpha in (0.05, 0.1, 0.2, 0.4, 0.9)]
+    assert thresholds == sorted(thresholds, reverse=True)
+
+
+# ---------------------------------------------------------------- lengths
+
+
+def test_length_quantiles_hold_on_new_queries_and_carry_to_cost_and_time() -> None:
+    rng = np.random.default_rng(4)
+    sigma = np.array([0.2, 0.4, 0.6, 0.8])
+    expected = rng.uniform(50, 200, (8000, 4))
+    observed = expected * np.exp(sigma * rng.standard_normal((8000, 4)) - 0.1)
+    lengths = LengthDistribution.fit(expected[:4000], observed[:4000])
+    np.testing.assert_allclose(lengths.sigma, sigma, rtol=0.05)
+    np.testing.assert_allclose(lengths.centre, -0.1, atol=0.05)
+    new, prompt = expected[4000:], np.full((4000, 4), 30.0)
+    for share in (0.5, 0.9):
+        below = (observed[4000:] <= lengths.quantile(new, share)).mean(axis=0)
+        np.testing.assert_allclose(below, share, atol=0.03)
+        paid = LLMS.cost_usd(prompt, observed[4000:]) <= lengths.cost_usd(LLMS, prompt, new, share)
+        np.testing.assert_allclose(paid.mean(axis=0), share, atol=0.03)
+        waits = np.array([0.0, 1.0, 2.0, 3.0])
+        done = waits + LLMS.service_s(observed[4000:]) <= lengths.completion_s(LLMS, waits, new, share)
+        np.testing.assert_allclose(done.mean(axis=0), share, atol=0.03)
+    assert (lengths.quantile(new, 1 - 1e-12) <= lengths.longest).all()
+
+
+# ---------------------------------------------------------------- length families
+
+
+def test_neighbours_equal_a_plain_search() -> None:
+    rng = np.random.default_rng(5)
+    known, new, target = rng.standard_normal((40, 3)), rng.standard_normal((9, 3)), rng.random(40)
+    near = np.argsort(((new[:, None] - known) ** 2).sum(axis=2), axis=1)[:, :5]
+    model = Neighbours(known, target, np.array([5]))
+    np.testing.assert_allclose(model.predict(new), target[near].mean(axis=1))
+
+
+def test_the_network_learns_and_stays_small() -> None:
+    rng = np.random.default_rng(6)
+    features = rng.standard_normal((400, 5)) * 3 + 1
+    target = 4 + np.abs(features[:, 0])
+    network = Network.fit(features, target, seed=1)
+    assert ((network.predict(features) - target) ** 2).mean() < 0.5 * target.var()
+    again = Network.fit(features, target, seed=1)
+    for field in fields(Network):
+        assert getattr(network, field.name).tobytes() == getattr(again, field.name).tobytes()
+    wide = Network.fit(rng.standard_normal((50, 768)), rng.random(50), seed=1)
+    assert wide.size < length_models.MAXIMUM_BYTES
+
+
+@pytest.mark.parametrize(("kind", "best"), [("steps", "forest"), ("cloud", "neighbours"), ("plane", "mlp")])
+def test_the_family_that_validates_best_is_chosen(kind: str, best: str) -> None:
+    rng = np.random.default_rng(7)
+    if kind == "cloud":  # three queries each at many places, each place with a level of its own
+        centre = np.arange(400) % 133
+        features = rng.standard_normal((133, 6))[centre] + 0.01 * rng.standard_normal((400, 6))
+        target = rng.random(133)[centre] * 5
+    else:
+        features = rng.standard_normal((400, 6))
+        target = features @ np.ones(6) if kind == "plane" else 4.0 * (features[:, 0] > 0.3)
+    validation = np.arange(400) % 4 == 0
+    family, model, errors = length_models.choose(features, target, validation, 30, 5, 2, seed=2)
+    assert family == best == min(errors, key=lambda name: errors[name])
+    assert ((model.predict(features) - target) ** 2).mean() < target.var()
+    # Errors are of models that did not see the validation queries.
+    other = np.where(validation, target + 100, target)
+    train = ~validation
+    alone = length_models.fit_family(family, features[train], other[train], 30, 5, 2, 2)
+    assert ((alone.predict(features[validation]) - target[validation]) ** 2).mean() == pytest.approx(errors[family])
+
+
+def test_brier_and_coverage_by_hand() -> None:
+    assert metrics.brier(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == 0.125
+    assert metrics.coverage(np.array([0.0, 0.4, 0.4]), np.array([0.5, 0.5, 0.5]), np.array([0.5, 0.3, 0.45])) == (
+        pytest.approx(2 / 3)
+    )
