@@ -1,17 +1,20 @@
 """Conformal intervals, risk control, lengths as distributions, and the published length families."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from routing_world import LLMS
+from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing import length_models, metrics, risk_control
 from symbiosis.routing.conformal import Intervals, spread
 from symbiosis.routing.length_distribution import LengthDistribution
 from symbiosis.routing.length_models import Neighbours, Network
+from symbiosis.routing.router import Router
+from symbiosis.routing.training import train
 
 LEVEL = 0.9
 
@@ -222,3 +225,36 @@ def test_brier_and_coverage_by_hand() -> None:
     assert metrics.coverage(np.array([0.0, 0.4, 0.4]), np.array([0.5, 0.5, 0.5]), np.array([0.5, 0.3, 0.45])) == (
         pytest.approx(2 / 3)
     )
+
+
+# ---------------------------------------------------------------- kept with the router
+
+
+def test_ranges_are_trained_kept_and_follow_the_llms(tmp_path: Path) -> None:
+    outcomes, vectors, domain = draw(900, seed=8)
+    rows = np.arange(600)
+    names = [DOMAINS[d] for d in domain]
+    router, _ = train(vectors[:600], outcomes.take(rows), LLMS, names[:600], [None] * 600, train_params())
+    assert router.ranges is not None
+    new = outcomes.take(np.arange(600, 900))
+    predictions = router.predict(router.feature_map(vectors[600:]), new.prompt_tokens)
+    low, high = router.ranges.quality(predictions.quality)
+    error = np.sqrt(0.1 * 0.9 * (1 / 300 + 1 / 600))
+    assert (((low <= new.quality) & (new.quality <= high)).mean(axis=0) >= LEVEL - 3 * error).all()
+    below = new.response_tokens <= router.ranges.lengths.quantile(predictions.response_tokens, 0.9)
+    np.testing.assert_allclose(below.mean(axis=0), 0.9, atol=4 * error)
+
+    router.save(tmp_path / "router")
+    kept = Router.load(tmp_path / "router").ranges
+    assert kept is not None
+    for name, tensor in router.ranges.tensors().items():
+        np.testing.assert_array_equal(kept.tensors()[name], tensor)
+    more = router.with_llm("new", 1e-6, 1e-6, 0.1, 50.0, 1.0).ranges
+    assert more is not None
+    for name, tensor in router.ranges.tensors().items():
+        np.testing.assert_array_equal(more.tensors()[name][:4], tensor)
+    low, high = more.quality(np.full((1, 5), 0.5))
+    assert (low[0, 4], high[0, 4]) == (0.0, 1.0)
+    two = router.take([2, 0]).ranges
+    assert two is not None
+    np.testing.assert_array_equal(two.lengths.sigma, router.ranges.lengths.sigma[[2, 0]])

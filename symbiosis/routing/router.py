@@ -17,6 +17,7 @@ from symbiosis.routing.forest import Forest
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Llms
 from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, ForestPrior, Lengths, Prior, TagPrior
+from symbiosis.routing.ranges import Ranges
 
 TENSORS = "router.safetensors"
 MANIFEST = "router.json"
@@ -40,6 +41,8 @@ class Router:
         From log length to tokens.
     cost_scale
         Dollars that count as 1 in the score, frozen at training.
+    ranges
+        How far outcomes lie from predictions, if known.
     """
 
     llms: Llms
@@ -49,6 +52,7 @@ class Router:
     calibration: Calibration
     lengths: Lengths
     cost_scale: float
+    ranges: Ranges | None = None
 
     def predict(self, features: np.ndarray, prompt_tokens: np.ndarray, prior: np.ndarray | None = None) -> Predictions:
         """Predict quality, length, cost and uncertainty of every LLM.
@@ -130,6 +134,7 @@ class Router:
             heads=self.heads.take(arms),
             calibration=replace(self.calibration, tables=tuple(tables[arm] for arm in arms) if tables else ()),
             lengths=Lengths(self.lengths.smear[list(arms)], self.lengths.longest[list(arms)]),
+            ranges=None if self.ranges is None else self.ranges.take(arms),
         )
 
     def with_llm(
@@ -175,6 +180,7 @@ class Router:
             heads=self.heads.extend(LinearHeads.blank(1, self.heads.dimension, N_TARGETS, penalty)),
             calibration=replace(self.calibration, tables=(*tables, np.empty((2, 0))) if tables else ()),
             lengths=Lengths(np.append(smear, smear.mean()), np.append(longest, longest.max())),
+            ranges=None if self.ranges is None else self.ranges.with_widest(),
         )
 
     def save(self, folder: Path) -> None:
@@ -188,6 +194,8 @@ class Router:
             **{f"heads.{name}": getattr(self.heads, name) for name in HEADS},
             **{f"calibration.{arm}": table for arm, table in enumerate(self.calibration.tables)},
         }
+        if self.ranges is not None:
+            tensors |= {f"ranges.{name}": tensor for name, tensor in self.ranges.tensors().items()}
         if isinstance(self.prior, TagPrior):
             tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(TagPrior)}
         else:
@@ -247,6 +255,7 @@ class Router:
                 ),
                 Lengths(*(tensors.pop(f"lengths.{f.name}") for f in fields(Lengths))),
                 manifest.cost_scale,
+                _load_ranges(tensors),
             )
         except KeyError as error:
             raise InputError(f"{folder / TENSORS}: the tensor {error} is missing; {remedy}") from None
@@ -263,6 +272,11 @@ def _load_heads(tensors: dict[str, np.ndarray]) -> LinearHeads:
     heads = LinearHeads(*arrays)
     heads.updates, heads.age, heads.kept = updates, age, kept
     return heads
+
+
+def _load_ranges(tensors: dict[str, np.ndarray]) -> Ranges | None:
+    names = [name for name in tensors if name.startswith("ranges.")]
+    return Ranges.of({name.removeprefix("ranges."): tensors.pop(name) for name in names}) if names else None
 
 
 def _load_prior(predictor: str, tensors: dict[str, np.ndarray], arms: range) -> Prior:

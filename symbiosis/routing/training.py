@@ -11,6 +11,7 @@ from symbiosis.routing.metrics import calibration_error, discrimination
 from symbiosis.routing.outcomes import Llms, Outcomes
 from symbiosis.routing.params import RouterTrainParams
 from symbiosis.routing.predictors import LENGTH, QUALITY, Fitted, Offline, fit_forest, fit_lengths, fit_linear
+from symbiosis.routing.ranges import Ranges
 from symbiosis.routing.router import Router
 
 COST_QUANTILE = 0.999
@@ -62,7 +63,13 @@ def train(
         fitted = fit_forest(features, outcomes, params.forest.trees, params.forest.minimum_leaf, params.seed)
     calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality)
     lengths = fit_lengths(fitted.held_out[:, :, LENGTH], outcomes)
-    router = Router(llms, feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale)
+    ranges = Ranges.fit(
+        calibrated(fitted.held_out[:, :, QUALITY]),
+        lengths(fitted.held_out[:, :, LENGTH]),
+        outcomes.quality,
+        outcomes.response_tokens,
+    )
+    router = Router(llms, feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges)
     report = {
         "queries": len(outcomes),
         "llms": len(llms),
