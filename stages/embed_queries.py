@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 
 from symbiosis.artifacts import staged, write_json
-from symbiosis.routing.encoder import embed, load, weights_sha256
+from symbiosis.routing.embedding_cache import embed_cached
+from symbiosis.routing.encoder import embed, identity, load_chosen, weights_sha256
 from symbiosis.routing.params import EmbedQueriesParams
 from symbiosis.routing.shape import query_vectors, shape
 from symbiosis.stage import run
@@ -14,8 +15,10 @@ def work(params: EmbedQueriesParams) -> None:
     """Write data/embeddings: queries.npy, one row per query, and the encoder's manifest."""
     queries = pl.read_parquet("data/routing/queries.parquet", columns=["query_text", "prompt_tokens"])
     texts = queries["query_text"].to_list()
-    model = load(params.encoder, params.maximum_tokens, params.revision)
-    embeddings = embed(model, texts, params.batch, params.precision)
+    model, chosen = load_chosen("models/encoder")
+    embeddings = embed_cached(
+        texts, identity(model, params.precision), lambda part: embed(model, part, params.precision)
+    )
     shapes = shape(texts, queries["prompt_tokens"].fill_null(float("nan")).to_numpy())
     vectors = query_vectors(embeddings, shapes, params.shape_weight)
     with staged("data/embeddings") as (folder,):
@@ -24,10 +27,11 @@ def work(params: EmbedQueriesParams) -> None:
         write_json(
             folder / "manifest.json",
             {
-                "encoder": params.encoder,
+                "encoder": chosen["encoder"],
+                "objective": chosen["objective"],
                 "dimension": vectors.shape[1],
                 "shape_weight": params.shape_weight,
-                "maximum_tokens": params.maximum_tokens,
+                "maximum_tokens": chosen["maximum_tokens"],
                 "precision": params.precision,
                 "weights_sha256": weights_sha256(model),
             },

@@ -13,6 +13,7 @@ from symbiosis.routing.params import (
     EmbedQueriesParams,
     OnlineReplayParams,
     RouterTrainParams,
+    TrainEncoderParams,
 )
 from symbiosis.stage import PARAMS_FILE, StageParams, read_document, validate_block
 
@@ -28,6 +29,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "evaluate": EvaluateParams,
     "download_routing": DownloadRoutingParams,
     "clean_routing": CleanRoutingParams,
+    "train_encoder": TrainEncoderParams,
     "embed_queries": EmbedQueriesParams,
     "router_train": RouterTrainParams,
     "online_replay": OnlineReplayParams,

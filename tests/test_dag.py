@@ -32,7 +32,7 @@ BASELINES = [*(f"baseline@{name}" for name in SIMPLE), *LONG_BASELINES]
 RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "pretrain", "finetune",
                *(f"baseline@{name}" for name in SIMPLE), "evaluate"]  # fmt: skip
 WHOLE_RECOMMENDER = [*RECOMMENDER, *LONG_BASELINES]
-ROUTER = ["download-routing", "clean-routing", "embed-queries", "router-train", "online-replay"]
+ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries", "router-train", "online-replay"]
 
 WOULD_RUN = {
     "download": WHOLE_RECOMMENDER,
@@ -46,6 +46,7 @@ WOULD_RUN = {
     "evaluate": ["evaluate"],
     "download_routing": ROUTER,
     "clean_routing": ROUTER[1:],
+    "train_encoder": ["train-encoder", "embed-queries", "router-train", "online-replay"],
     "embed_queries": ["embed-queries", "router-train", "online-replay"],
     "router_train": ["router-train", "online-replay"],
     "online_replay": ["online-replay"],

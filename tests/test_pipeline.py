@@ -35,7 +35,7 @@ TINY = {
     "baselines.ials.epochs": 2,
     "evaluate.bootstrap_samples": 100,
     "download_routing.synthetic": {"queries": 120},
-    "embed_queries.maximum_tokens": 32,
+    "train_encoder.maximum_tokens": 32,
     "online_replay.bootstrap_samples": 100,
 }
 

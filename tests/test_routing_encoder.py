@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages import embed_queries
-from symbiosis.artifacts import read_array, read_json, sha256_of
+from stages import embed_queries, train_encoder
+from symbiosis.artifacts import read_array, read_json, sha256_of, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing import encoder, synthetic
-from symbiosis.routing.params import EmbedQueriesParams
+from symbiosis.routing.params import EmbedQueriesParams, TrainEncoderParams
 from symbiosis.stage import read_document
 
 if TYPE_CHECKING:
@@ -33,57 +33,64 @@ def params(**changes: Any) -> EmbedQueriesParams:
     return EmbedQueriesParams.model_validate(document["embed_queries"] | changes)
 
 
+def encoder_params(**changes: Any) -> TrainEncoderParams:
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
+    return TrainEncoderParams.model_validate(document["train_encoder"] | changes)
+
+
 @pytest.fixture(scope="module")
 def model() -> "SentenceTransformer":
     return encoder.load(encoder.OFFLINE, 64)
 
 
 def test_embeddings_have_length_one_and_the_order_of_the_texts(model: "SentenceTransformer") -> None:
-    vectors = encoder.embed(model, TEXTS, batch=2)
+    vectors = encoder.embed(model, TEXTS)
     assert vectors.shape == (len(TEXTS), 384)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    back = encoder.embed(model, TEXTS[::-1], batch=2)
+    back = encoder.embed(model, TEXTS[::-1])
     np.testing.assert_allclose(back[::-1], vectors, atol=1e-5)
 
 
-def test_a_text_does_not_depend_on_its_batch(model: "SentenceTransformer") -> None:
-    together = encoder.embed(model, TEXTS, batch=len(TEXTS))
-    alone = np.concatenate([encoder.embed(model, [text], batch=1) for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_text_does_not_depend_on_the_others(model: "SentenceTransformer", precision: Any) -> None:
+    """To the byte: the cache relies on it."""
+    together = encoder.embed(model, TEXTS, precision)
+    alone = np.concatenate([encoder.embed(model, [text], precision) for text in TEXTS])
+    assert together.tobytes() == alone.tobytes()
 
 
 def test_bfloat16_comes_close(model: "SentenceTransformer") -> None:
-    exact = encoder.embed(model, TEXTS, batch=2)
-    rounded = encoder.embed(model, TEXTS, batch=2, precision="bfloat16")
+    exact = encoder.embed(model, TEXTS)
+    rounded = encoder.embed(model, TEXTS, precision="bfloat16")
     assert rounded.dtype == np.float32
     assert (exact * rounded).sum(axis=1).min() > 0.999
     assert not np.array_equal(exact, rounded)
 
 
 def test_the_same_texts_give_the_same_bytes(model: "SentenceTransformer") -> None:
-    assert encoder.embed(model, TEXTS, batch=3).tobytes() == encoder.embed(model, TEXTS, batch=3).tobytes()
+    assert encoder.embed(model, TEXTS).tobytes() == encoder.embed(model, TEXTS).tobytes()
 
 
 def test_of_a_long_text_the_end_is_read(model: "SentenceTransformer") -> None:
     question = "Which vitamin does a lack of sunlight reduce, and what happens to the bones?"
     preamble = "Here are five examples of contract law. " * 400
     assert len(preamble) > 15_000
-    last, first, none = encoder.embed(model, [preamble + question, question + preamble, preamble], batch=3)
+    last, first, none = encoder.embed(model, [preamble + question, question + preamble, preamble])
     np.testing.assert_allclose(first, none, atol=1e-5)
     assert last @ none < 0.98
 
 
 def test_what_lies_before_the_last_tokens_changes_nothing(model: "SentenceTransformer") -> None:
     tail = " ".join(f"word{n}" for n in range(80))
-    vectors = encoder.embed(model, ["soup " * 500 + tail, "law " * 30_000 + tail], batch=2)
+    vectors = encoder.embed(model, ["soup " * 500 + tail, "law " * 30_000 + tail])
     assert len("law " * 30_000) > 100_000
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
 
 
 def test_the_encoder_tells_the_synthetic_domains_apart(model: "SentenceTransformer") -> None:
     queries = synthetic.generate(240, seed=1).unique("query_id", maintain_order=True)
-    vectors = encoder.embed(model, queries["query_text"].to_list(), batch=64)
+    vectors = encoder.embed(model, queries["query_text"].to_list())
     domains = queries["domain"].to_numpy()
     train = np.arange(len(domains)) < 160
     names = np.unique(domains)
@@ -97,7 +104,7 @@ def test_the_encoder_tells_the_synthetic_domains_apart(model: "SentenceTransform
 def test_a_missing_folder_is_refused(name: str) -> None:
     with pytest.raises(InputError) as error:
         encoder.load(name, 64)
-    assert f"`embed_queries.encoder`: {name} cannot be loaded (there is no such folder)" in str(error.value)
+    assert f"`train_encoder.encoder`: {name} cannot be loaded (there is no such folder)" in str(error.value)
     assert encoder.OFFLINE in str(error.value)
 
 
@@ -137,7 +144,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_tokens_than_the_encoder_has_positions_for_are_refused() -> None:
-    with pytest.raises(InputError, match="`embed_queries.maximum_tokens` is 1000, but .* takes at most 512"):
+    with pytest.raises(InputError, match="`train_encoder.maximum_tokens` is 1000, but .* takes at most 512"):
         encoder.load(encoder.OFFLINE, 1000)
 
 
@@ -146,15 +153,17 @@ def test_a_local_folder_is_the_same_encoder(model: "SentenceTransformer") -> Non
 
     other = encoder.load(str(get_model_path()), 64)
     assert encoder.weights_sha256(other) == encoder.weights_sha256(model)
-    assert encoder.embed(other, TEXTS, batch=3).tobytes() == encoder.embed(model, TEXTS, batch=3).tobytes()
+    assert encoder.embed(other, TEXTS).tobytes() == encoder.embed(model, TEXTS).tobytes()
 
 
-def test_the_stage_writes_one_row_per_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data/routing").mkdir(parents=True)
     queries = pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS})
     queries = queries.with_columns(pl.lit(40.0, dtype=pl.Float32).alias("prompt_tokens"))
     queries.write_parquet("data/routing/queries.parquet")
+    train_encoder.work(encoder_params(objective="none"))
+    assert [file.name for file in Path("models/encoder").iterdir()] == ["encoder.json"]
     embed_queries.work(params(shape_weight=0.0))
     alone = read_array("data/embeddings/queries.npy")
     assert alone.shape == (len(TEXTS), 384)
@@ -170,6 +179,25 @@ def test_the_stage_writes_one_row_per_query(tmp_path: Path, monkeypatch: pytest.
     assert len(manifest["weights_sha256"]) == 64
     embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
+    train_encoder.work(encoder_params(objective="none", encoder="./nowhere"))
     with pytest.raises(InputError):
-        embed_queries.work(params(encoder="./nowhere"))
+        embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
+
+
+def test_an_incomplete_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is missing: run `dvc repro`"):
+        encoder.load_chosen(tmp_path)
+    manifest = {"objective": "tags", "encoder": encoder.OFFLINE, "revision": None, "maximum_tokens": 64}
+    for change in (manifest, {"objective": "none"}):
+        write_json(tmp_path / encoder.MANIFEST, change)
+        with pytest.raises(InputError, match="is incomplete: delete it and run `dvc repro train-encoder`"):
+            encoder.load_chosen(tmp_path)
+
+
+def test_identity_tells_what_embeddings_depend_on(model: "SentenceTransformer") -> None:
+    first = encoder.identity(model, "float32")
+    encoder.embed(model, TEXTS[:2])  # leaves the tokenizer in another state
+    assert encoder.identity(model, "float32") == first
+    assert encoder.identity(model, "bfloat16") != first
+    assert encoder.identity(encoder.load(encoder.OFFLINE, 32), "float32") != first

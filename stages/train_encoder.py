@@ -1,0 +1,67 @@
+"""Fine-tune the sentence encoder on offline queries.  Run it:  python -m stages.train_encoder"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.routing import encoder
+from symbiosis.routing.embedding_cache import embed_cached
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.params import TrainEncoderParams
+from symbiosis.routing.tagging import tag
+from symbiosis.stage import run
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+OUTPUT = Path("models/encoder")
+
+
+def work(params: TrainEncoderParams) -> None:
+    """Write models/encoder: which encoder embeds queries, and its weights if they were trained."""
+    manifest: dict[str, Any] = params.model_dump(include={"objective", "encoder", "revision", "maximum_tokens"})
+    if params.objective == "none":
+        with staged(OUTPUT) as (folder,):
+            folder.mkdir()
+            write_json(folder / encoder.MANIFEST, manifest)
+        return
+    model, manifest["training"] = _trained(params)
+    with staged(OUTPUT) as (folder,):
+        folder.mkdir()
+        model.save_pretrained(str(folder / encoder.TRAINED), create_model_card=False)
+        write_json(folder / encoder.MANIFEST, manifest)
+
+
+def _trained(params: TrainEncoderParams) -> tuple["SentenceTransformer", dict[str, Any]]:
+    from symbiosis.routing.encoder_training import QualityObjective, TagObjective, fine_tune, with_mean_pooling
+
+    outcomes = Outcomes.load("data/routing/offline.parquet", Llms.load("data/routing/llms.parquet"))
+    columns = ["query_text", "domain", "subdomain"]
+    queries = pl.read_parquet("data/routing/queries.parquet", columns=columns)[outcomes.queries]
+    texts, domains, subdomains = (queries[column].to_list() for column in columns)
+    model = encoder.load(params.encoder, params.maximum_tokens, params.revision)
+    report: dict[str, Any] = {"queries": len(texts)}
+    objective: TagObjective | QualityObjective
+    if params.objective == "tags":
+        vectors = embed_cached(
+            texts,
+            encoder.identity(model, params.precision),
+            lambda part: encoder.embed(model, part, params.precision),
+        )
+        labels, names = tag(texts, domains, subdomains, vectors, params)
+        report["domains"] = [
+            {"tags": name, "queries": int(count)} for name, count in zip(names, np.bincount(labels), strict=True)
+        ]
+        objective = TagObjective(labels, params.temperature, params.inter_weight, params.momentum)
+    else:
+        objective = QualityObjective(outcomes.quality)
+    model = with_mean_pooling(model)
+    report["curve"] = fine_tune(model, texts, objective, params)
+    return model, report
+
+
+if __name__ == "__main__":
+    run("train_encoder", TrainEncoderParams, work)
