@@ -1,7 +1,7 @@
 """Fine-tune a sentence encoder on the tags of queries, or on how well each LLM answered them."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ def with_mean_pooling(model: "SentenceTransformer") -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-    transformer = model[0]
+    transformer: Any = model[0]
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu")
 

@@ -153,8 +153,10 @@ def parse(answer: str) -> list[str]:
     values = json.loads(answer[start : stop + 1]) if 0 <= start < stop else None
     if not isinstance(values, list):
         raise ValueError("no JSON array")
-    names = [value.get("tag") if isinstance(value, dict) else value for value in values]
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("a tag is no string")
-    tags = [" ".join(name.lower().split())[:LONGEST_TAG] for name in names]
+    tags = []
+    for value in values:
+        name = value.get("tag") if isinstance(value, dict) else value
+        if not isinstance(name, str):
+            raise ValueError("a tag is no string")
+        tags.append(" ".join(name.lower().split())[:LONGEST_TAG])
     return list(dict.fromkeys(tag for tag in tags if tag))[:5]
