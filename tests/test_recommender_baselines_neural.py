@@ -1,5 +1,7 @@
 """The baselines trained by gradient descent: known answers, what they may see, and the same bytes again."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,12 @@ def timed(train: csr_array, seed: int = 0) -> TrainingData:
 
 def test_every_neural_baseline_is_tested_here() -> None:
     assert set(SHAPES) == {name for name, kind in BASELINES.items() if issubclass(kind, NeuralBaseline)}
+
+
+def test_params_are_validated_without_torch() -> None:
+    """Every stage validates the params of all baselines: none may pay for importing torch."""
+    code = "import sys, symbiosis.params; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
 def test_all_have_the_same_budget() -> None:
