@@ -82,9 +82,10 @@ class IALS(IterativeBaseline):
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > 0]
         while len(order):
-            # The longest last: as many of the longest that are left as fit.
+            # The longest last: of those left that are more than half as long, as many as fit.
             width = int(lengths[order[-1]])
-            count = max(1, _CELLS // (dimension * max(width, dimension)))
+            similar = len(order) - int(np.searchsorted(lengths[order], width / 2, side="right"))
+            count = min(similar, max(1, _CELLS // (dimension * max(width, dimension))))
             rows, order = order[-count:], order[:-count]
             vectors = np.zeros((len(rows), width, dimension), np.float32)
             vectors[np.arange(width) < lengths[rows, None]] = turned[taken[rows].indices]
