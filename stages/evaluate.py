@@ -29,7 +29,7 @@ def work(params: EvaluateParams) -> None:
     baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines.all()}
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
-    recommender = Recommender.load("models/finetune", "data/distances")
+    recommender = Recommender.load("models/finetune", "data/graph", "data/distances", "data/propagation")
 
     def scores(users: np.ndarray) -> np.ndarray:
         return recommender.scores(users, train)

@@ -6,7 +6,6 @@ import polars as pl
 
 from symbiosis.artifacts import read_json, staged, write_json
 from symbiosis.errors import InputError
-from symbiosis.graph.distances import HopDistances
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.checkpoint import Checkpoints
 from symbiosis.recommender.finetuning import Finetuning
@@ -14,13 +13,21 @@ from symbiosis.recommender.interactions import read_matrix
 from symbiosis.recommender.model import GraphGPT2
 from symbiosis.recommender.params import FinetuneParams
 from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.tokens import Vocabulary
 from symbiosis.recommender.torch_setup import prepare_torch
 from symbiosis.recommender.training import Schedule, fit
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
 
-INPUTS = ("data/clean/train.parquet", "data/clean/validation.parquet", "data/distances", "models/pretrain")
+INPUTS = (
+    "data/clean/train.parquet",
+    "data/clean/validation.parquet",
+    "data/distances",
+    "data/graph",
+    "data/propagation",
+    "models/pretrain",
+)
 
 
 def work(params: FinetuneParams) -> None:
@@ -38,12 +45,12 @@ def work(params: FinetuneParams) -> None:
             f"{prompts.overhead + params.maximum_items} tokens, more than `pretrain.maximum_length` "
             f"{model.config.n_positions}"
         )
-    hops = HopDistances.load("data/distances") if settings["bias"] == "paper" else None
     shape = (model.n_users, model.n_items)
     task = Finetuning(
         model,
         prompts,
-        AttentionBias(settings["bias"], vocabulary.n_words, vocabulary.n_users, hops),
+        AttentionBias.load(settings["bias"], model, "data/graph", "data/distances"),
+        Propagation.load("data/propagation") if params.graph_term else None,
         read_matrix("data/clean/train.parquet", shape),
         read_matrix("data/clean/validation.parquet", shape),
         users_per_batch=params.users_per_batch,
@@ -75,6 +82,7 @@ def work(params: FinetuneParams) -> None:
             {
                 "fingerprint": identity,
                 "bias": settings["bias"],
+                "graph_term": params.graph_term,
                 "maximum_items": params.maximum_items,
                 "seed": params.seed,
                 "best": best,

@@ -1,9 +1,10 @@
 """Pre-train the graph-attentive GPT-2 on the corpus.  Run it:  python -m stages.pretrain"""
 
 import polars as pl
+import torch
 
-from symbiosis.artifacts import read_json, staged, write_json
-from symbiosis.graph.distances import HopDistances
+from symbiosis.artifacts import read_array, staged, write_json
+from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.checkpoint import Checkpoints
 from symbiosis.recommender.params import PretrainParams
@@ -13,19 +14,20 @@ from symbiosis.recommender.training import Schedule, fit
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
 
+INPUTS = ("data/corpus", "data/distances", "data/graph", "data/item_embeddings")
+
 
 def work(params: PretrainParams) -> None:
-    """Read corpus and distances; write model, tokenizer and loss curve."""
-    identity = fingerprint(__file__, params, ["data/corpus", "data/distances"])
+    """Read corpus, graph, distances and item embeddings; write model, tokenizer and loss curve."""
+    identity = fingerprint(__file__, params, INPUTS)
     documents = pl.read_parquet("data/corpus/documents.parquet")
-    sizes = read_json("data/corpus/summary.json")
     prepare_torch(params.seed)
-    model, vocabulary = untrained(params, documents, sizes["users"], sizes["items"])
-    hops = HopDistances.load("data/distances") if params.bias == "paper" else None
+    texts = torch.from_numpy(read_array("data/item_embeddings/vectors.npy")) if params.content else None
+    model, vocabulary = untrained(params, documents, Graph.load("data/graph"), texts)
     task = Pretraining(
         model,
         encode_corpus(documents, vocabulary),
-        AttentionBias(params.bias, vocabulary.n_words, vocabulary.n_users, hops),
+        AttentionBias.load(params.bias, model, "data/graph", "data/distances"),
         end=vocabulary.end,
         content_epochs=params.content_epochs,
         interaction_epochs=params.interaction_epochs,

@@ -6,7 +6,14 @@ from symbiosis.amazon.params import CleanParams, DownloadParams
 from symbiosis.errors import InputError
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 from symbiosis.recommender.baselines.registry import BaselinesParams
-from symbiosis.recommender.params import CorpusParams, EvaluateParams, FinetuneParams, PretrainParams
+from symbiosis.recommender.params import (
+    CorpusParams,
+    EmbedItemsParams,
+    EvaluateParams,
+    FinetuneParams,
+    PretrainParams,
+    PropagationParams,
+)
 from symbiosis.routing.params import (
     CleanRoutingParams,
     DownloadRoutingParams,
@@ -23,6 +30,8 @@ BLOCKS: dict[str, type[StageParams]] = {
     "build_graph": BuildGraphParams,
     "shortest_paths": ShortestPathsParams,
     "corpus": CorpusParams,
+    "embed_items": EmbedItemsParams,
+    "propagation": PropagationParams,
     "pretrain": PretrainParams,
     "finetune": FinetuneParams,
     "baselines": BaselinesParams,

@@ -7,6 +7,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_array
 
 from symbiosis.artifacts import read_array, read_json, write_json
 from symbiosis.errors import InputError
@@ -106,6 +107,11 @@ class Graph:
         users, items = _compress(self.item_users, _rows_of(self.item_offsets), self.n_users)
         if not (np.array_equal(users, self.user_offsets) and np.array_equal(items, self.user_items)):
             raise _damaged(folder / "item_users.npy", "it holds other edges than user_items.npy")
+
+    def interactions(self) -> csr_array:
+        """Return the edges as a float32 matrix (U, I), 1 where the user took the item."""
+        ones = np.ones(self.n_edges, np.float32)
+        return csr_array((ones, self.user_items, self.user_offsets), shape=(self.n_users, self.n_items))
 
     def to_networkx(self) -> nx.Graph:
         """Return the bipartite graph for inspection: node ``u`` is user ``u``, node ``n_users + i`` is item ``i``."""

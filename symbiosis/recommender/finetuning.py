@@ -2,9 +2,13 @@
 
 Multinomial likelihood over all items (specification, section 5). The targets are the hidden items only: the published
 code also rewards the copying of the items in the prompt (F5), which are masked at test; here they are left out of the
-softmax as they are left out of the ranking.
+softmax as they are left out of the ranking. So are items without any training interaction, which are never a target:
+their texts shall not be taught that nobody wants them.
+
+The graph term's strengths are cross-fitted: see `symbiosis.recommender.propagation`.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +17,17 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from symbiosis.recommender.attention import AttentionBias
+from symbiosis.recommender.interactions import items_of
 from symbiosis.recommender.metrics import DEPTH, means
 from symbiosis.recommender.model import GraphGPT2
-from symbiosis.recommender.predict import Recommender, items_of
+from symbiosis.recommender.predict import Recommender
 from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.ranking import rank_all
 from symbiosis.recommender.training import Row
+
+_ROWS = 64
+"""Prompts in one forward pass of training."""
 
 
 class Finetuning:
@@ -29,6 +38,7 @@ class Finetuning:
         model: GraphGPT2,
         prompts: Prompts,
         bias: AttentionBias,
+        propagation: Propagation | None,
         train: csr_array,
         validation: csr_array,
         *,
@@ -37,10 +47,11 @@ class Finetuning:
         regularisation: float,
         seed: int,
     ) -> None:
-        self.model, self.prompts, self.bias = model, prompts, bias
+        self.model, self.prompts, self.bias, self.propagation = model, prompts, bias, propagation
         self.train, self.validation = train, validation
         self.users_per_batch, self.hidden_share = users_per_batch, hidden_share
         self.regularisation, self.seed = regularisation, seed
+        self.cold = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1]) == 0)
 
     def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
         """Return (users, seed of the hidden items) of each batch."""
@@ -67,20 +78,33 @@ class Finetuning:
         """Negative log-likelihood, per hidden item and then per user, plus the mutual regularisation."""
         users, seed = batch
         visible, hidden = self.hide(users, seed)
-        ids, last = self.prompts(users.tolist(), visible)
-        model, tokens = self.model, torch.from_numpy(ids)
-        states = model(tokens, self.bias(ids), model.collaborative)[torch.arange(len(users)), torch.from_numpy(last)]
+        model = self.model
+        states, tokens = self._read_out(users, visible)
+        logits = model.item_logits(states).float()
+        if self.propagation:
+            logits = logits + model.gate * torch.from_numpy(self.propagation.cross_fitted(users, visible))
         rows, shown = _flat(visible)
-        logits = model.item_logits(states).float().index_put((rows, shown), torch.tensor(-torch.inf))
+        logits = logits.index_put((rows, shown), torch.tensor(-torch.inf)).masked_fill(self.cold, -torch.inf)
         rows, wanted = _flat(hidden)
         weights = 1 / torch.tensor([len(items) for items in hidden], dtype=torch.float32)[rows] / len(users)
         likelihood = (torch.log_softmax(logits, dim=-1)[rows, wanted] * weights).sum()
-        both = torch.cat([tokens.flatten(), wanted + model.n_words + model.n_users])
+        both = torch.cat([tokens, wanted + model.n_words + model.n_users])
         return "loss", -likelihood + self.regularisation * model.disagreement(both, model.collaborative, model.content)
+
+    def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Hidden states of the read-out positions, (B, width), and all tokens; prompts of like length go together."""
+        order = np.argsort([len(row) for row in items], kind="stable")
+        states, tokens = [], []
+        for rows in np.array_split(order, math.ceil(len(order) / _ROWS)):
+            ids, last = self.prompts(users[rows].tolist(), [items[row] for row in rows])
+            hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
+            states.append(hidden[torch.arange(len(rows)), torch.from_numpy(last)])
+            tokens.append(torch.from_numpy(ids.ravel()))
+        return torch.cat(states)[torch.from_numpy(np.argsort(order))], torch.cat(tokens)
 
     def validate(self) -> Row:
         """Recall@20, Recall@40, NDCG@100 of the validation items and their sum, by which the epoch is chosen."""
-        recommender = Recommender(self.model, self.prompts, self.bias, self.seed)
+        recommender = Recommender(self.model, self.prompts, self.bias, self.propagation, self.seed)
         ranking = rank_all(
             lambda users: recommender.scores(users, self.train), self.train, DEPTH, self.seed, label="validation"
         )

@@ -54,6 +54,12 @@ def read_matrix(path: Path | str, shape: tuple[int, int]) -> csr_array:
     return csr_array((np.ones(len(users), np.float32), items, offsets), shape=shape)
 
 
+def items_of(matrix: csr_array, user: int) -> np.ndarray:
+    """Return the stored items of one user."""
+    items: np.ndarray = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
+    return items
+
+
 def _read(path: Path, columns: list[str]) -> pl.DataFrame:
     try:
         return pl.read_parquet(path, columns=columns)

@@ -1,8 +1,9 @@
 """GPT-2 with user and item tokens; the backbone is `transformers`' own, unforked.
 
 What is unusual: words, users and items share one id space but not one table; there are two sets of ID embeddings,
-`content` (learnt from texts) and `collaborative` (learnt from interactions), tied by mutual regularisation; attention
-takes one additive tensor that holds causal mask and graph connectivity.
+`content` (learnt from texts) and `collaborative` (learnt from interactions), tied by mutual regularisation; an item's
+vector is a free vector plus a learned projection of the embedding of its text, so that an item nobody took can be
+served; attention takes one additive tensor that holds causal mask and graph connectivity.
 """
 
 import json
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
 from symbiosis.errors import InputError
+from symbiosis.graph.pairs import BUCKETS
 
 
 class GraphGPT2(nn.Module):
@@ -27,16 +29,48 @@ class GraphGPT2(nn.Module):
         Configuration of the backbone; ``vocab_size`` is the number of words.
     n_users, n_items
         Numbers of ID tokens.
+    texts
+        float32 (I, D), the embedding of each item's text; None leaves texts out of the item vectors.
+    warm
+        bool (I,), the items with training interactions, all if not given; the others have no free vector, only their
+        text.
+    user_scale, item_scale
+        Factors of the free vectors. Small ones learn slowly, so that what texts and graph tell of all items is
+        learnt before what is true of one alone.
+
+    Attributes
+    ----------
+    gate
+        Weight of the graph term in the item logits, learnt from 0.
+    scalars
+        Learned R, (buckets of pair features, heads), from 0, so that training starts as plain GPT-2.
     """
 
-    def __init__(self, config: GPT2Config, n_users: int, n_items: int) -> None:
+    def __init__(
+        self,
+        config: GPT2Config,
+        n_users: int,
+        n_items: int,
+        texts: Tensor | None = None,
+        warm: Tensor | None = None,
+        user_scale: float = 1.0,
+        item_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.config, self.n_users, self.n_items = config, n_users, n_items
+        self.user_scale, self.item_scale = user_scale, item_scale
         self.backbone = GPT2Model(config)
         self.content = nn.Embedding(n_users + n_items, config.n_embd)
         self.collaborative = nn.Embedding(n_users + n_items, config.n_embd)
         for table in (self.content, self.collaborative):
             nn.init.normal_(table.weight, std=config.initializer_range)
+        self.gate = nn.Parameter(torch.zeros(()))
+        self.scalars = nn.Embedding(BUCKETS, config.n_head, padding_idx=0)
+        nn.init.zeros_(self.scalars.weight)
+        self.register_buffer("warm", torch.ones(n_items, dtype=torch.bool) if warm is None else warm)
+        self.register_buffer("texts", torch.zeros(n_items, 0) if texts is None else texts)
+        self.projection = nn.Linear(self.texts.shape[1], config.n_embd, bias=False)
+        nn.init.normal_(self.projection.weight, std=config.initializer_range)
 
     @property
     def n_words(self) -> int:
@@ -61,19 +95,42 @@ class GraphGPT2(nn.Module):
         """
         node = ids - self.n_words
         words = self.backbone.wte(ids.clamp(max=self.n_words - 1))
-        embedded = torch.where((node >= 0)[..., None], table(node.clamp(min=0)), words)
+        embedded = torch.where((node >= 0)[..., None], self.vectors(node.clamp(min=0), table), words)
         hidden: Tensor = self.backbone(
-            inputs_embeds=embedded, attention_mask=bias.to(embedded.dtype), use_cache=False
+            inputs_embeds=embedded,
+            attention_mask=bias.to(embedded.dtype),
+            position_ids=self.positions(ids),
+            use_cache=False,
         ).last_hidden_state
         return hidden
+
+    def vectors(self, node: Tensor, table: nn.Embedding) -> Tensor:
+        """Vectors of users and items, shape (..., width), for node numbers: users ``0 .. U-1``, then items."""
+        is_item = node >= self.n_users
+        item = (node - self.n_users).clamp(min=0)
+        scale = torch.where(is_item, self.item_scale * self.warm[item], self.user_scale)
+        return table(node) * scale[..., None] + self.projection(self.texts[item]) * is_item[..., None]
+
+    def positions(self, ids: Tensor) -> Tensor:
+        """Positions of tokens: those of a list of items share one, for a list has no order.
+
+        Returns
+        -------
+        int64 tensor of the shape of `ids`
+        """
+        is_item = ids >= self.n_words + self.n_users
+        follows = torch.zeros_like(is_item)
+        follows[:, 1:] = is_item[:, 1:] & is_item[:, :-1]
+        return torch.arange(ids.shape[1])[None] - follows.cumsum(dim=1)
 
     def word_logits(self, hidden: Tensor) -> Tensor:
         """Scores of all words, shape (..., W); tied to the word embeddings."""
         return hidden @ self.backbone.wte.weight.T
 
     def item_logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items, shape (..., I); tied to the collaborative item embeddings."""
-        return hidden @ self.collaborative.weight[self.n_users :].T
+        """Scores of all items by their vectors alone, shape (..., I); tied to the collaborative item vectors."""
+        free = self.collaborative.weight[self.n_users :] * (self.item_scale * self.warm)[:, None]
+        return hidden @ (free + self.projection(self.texts)).T
 
     def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
         """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.
@@ -91,7 +148,14 @@ class GraphGPT2(nn.Module):
         save_file(
             {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors"
         )
-        described = {"n_users": self.n_users, "n_items": self.n_items, "backbone": self.config.to_diff_dict()}
+        described = {
+            "n_users": self.n_users,
+            "n_items": self.n_items,
+            "text_dimensions": self.texts.shape[1],
+            "user_scale": self.user_scale,
+            "item_scale": self.item_scale,
+            "backbone": self.config.to_diff_dict(),
+        }
         (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
@@ -108,7 +172,9 @@ class GraphGPT2(nn.Module):
             described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             config = GPT2Config(**described["backbone"])
             config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = dropout
-            model = cls(config, described["n_users"], described["n_items"])
+            texts = torch.zeros(described["n_items"], described["text_dimensions"])
+            scales = described["user_scale"], described["item_scale"]
+            model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
             model.load_state_dict(load_file(weights), strict=True)
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
             raise InputError(f"{weights} or its config.json is missing or damaged ({error}): run `dvc repro`") from None
@@ -125,6 +191,7 @@ def scratch_config(vocabulary: int, width: int, layers: int, heads: int, positio
         n_embd=width,
         n_layer=layers,
         n_head=heads,
+        activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,

@@ -1,4 +1,4 @@
-"""Params of the stages `corpus`, `pretrain`, `finetune` and `evaluate`; a baseline's stand in its own module."""
+"""Params of the language model's stages and of `evaluate`; a baseline's stand in its own module."""
 
 from typing import Literal
 
@@ -18,6 +18,26 @@ class CorpusParams(StageParams):
     maximum_words: int = Field(ge=1)
 
 
+class EmbedItemsParams(StageParams):
+    """How the items' texts are embedded: `tfidf_svd`, or a sentence encoder by name."""
+
+    seed: int = Field(ge=0)
+    encoder: str = Field(min_length=1)
+    revision: str | None
+    dimensions: int = Field(ge=1)
+    maximum_tokens: int = Field(ge=8)
+    batch: int = Field(ge=1)
+
+
+class PropagationParams(StageParams):
+    """Item-to-item weights that carry strength from a user's items to the candidates."""
+
+    seed: int = Field(ge=0)
+    folds: int = Field(ge=2, le=255)
+    l2: float = Field(gt=0)
+    neighbours: int = Field(ge=1)
+
+
 class ScratchModel(StageParams):
     """The small GPT-2 that is trained from nothing when `base_model` is `scratch`."""
 
@@ -34,7 +54,10 @@ class PretrainParams(StageParams):
     base_model: str
     revision: str | None
     scratch: ScratchModel
-    bias: Literal["none", "ones", "paper"]
+    bias: Literal["none", "ones", "paper", "learned"]
+    content: bool
+    user_scale: float = Field(ge=0)
+    item_scale: float = Field(ge=0)
     maximum_length: int = Field(ge=16, le=1024)
     content_epochs: int = Field(ge=0)
     interaction_epochs: int = Field(ge=0)
@@ -57,6 +80,7 @@ class FinetuneParams(StageParams):
     patience: int = Field(ge=1)
     users_per_batch: int = Field(ge=1)
     hidden_share: float = Field(gt=0, lt=1)
+    graph_term: bool
     maximum_items: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     id_learning_rate: float = Field(gt=0)

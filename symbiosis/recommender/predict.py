@@ -7,10 +7,11 @@ import torch
 from scipy.sparse import csr_array
 
 from symbiosis.artifacts import read_json
-from symbiosis.graph.distances import HopDistances
 from symbiosis.recommender.attention import AttentionBias
+from symbiosis.recommender.interactions import items_of
 from symbiosis.recommender.model import GraphGPT2
 from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.tokens import Vocabulary
 
 
@@ -21,16 +22,22 @@ class Recommender:
     ----------
     model, prompts, bias
         The network and its inputs.
+    propagation
+        The graph term of the item logits; None leaves it out.
     seed
         Of the order of the items in a prompt, which means nothing and is drawn once per user.
     """
 
-    def __init__(self, model: GraphGPT2, prompts: Prompts, bias: AttentionBias, seed: int) -> None:
-        self.model, self.prompts, self.bias, self.seed = model, prompts, bias, seed
+    def __init__(
+        self, model: GraphGPT2, prompts: Prompts, bias: AttentionBias, propagation: Propagation | None, seed: int
+    ) -> None:
+        self.model, self.prompts, self.bias, self.propagation, self.seed = model, prompts, bias, propagation, seed
 
     @classmethod
-    def load(cls, folder: Path | str, distances: Path | str) -> "Recommender":
-        """Read what the stage `finetune` wrote.
+    def load(
+        cls, folder: Path | str, graph: Path | str, distances: Path | str, propagation: Path | str
+    ) -> "Recommender":
+        """Read what the stage `finetune` wrote, and of the graph what its settings ask for.
 
         Raises
         ------
@@ -41,9 +48,9 @@ class Recommender:
         settings = read_json(folder / "training.json")
         model = GraphGPT2.load(folder).eval()
         vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
-        hops = HopDistances.load(distances) if settings["bias"] == "paper" else None
-        bias = AttentionBias(settings["bias"], vocabulary.n_words, vocabulary.n_users, hops)
-        return cls(model, Prompts(vocabulary, settings["maximum_items"]), bias, settings["seed"])
+        bias = AttentionBias.load(settings["bias"], model, graph, distances)
+        strengths = Propagation.load(propagation) if settings["graph_term"] else None
+        return cls(model, Prompts(vocabulary, settings["maximum_items"]), bias, strengths, settings["seed"])
 
     @torch.no_grad()
     def scores(self, users: np.ndarray, train: csr_array, rows: int = 512) -> np.ndarray:
@@ -71,10 +78,6 @@ class Recommender:
             ids, last = self.prompts(block.tolist(), items)
             hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
             result[places] = self.model.item_logits(hidden[torch.arange(len(block)), torch.from_numpy(last)]).numpy()
+            if self.propagation:
+                result[places] += self.model.gate.item() * self.propagation.strengths(items)
         return result
-
-
-def items_of(matrix: csr_array, user: int) -> np.ndarray:
-    """Return the stored items of one user."""
-    items: np.ndarray = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
-    return items

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from symbiosis.errors import InputError
+from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.model import GraphGPT2, load_pretrained, scratch_config
 from symbiosis.recommender.params import PretrainParams
@@ -62,13 +63,16 @@ class Batch:
 
 
 def untrained(
-    params: PretrainParams, documents: pl.DataFrame, n_users: int, n_items: int
+    params: PretrainParams, documents: pl.DataFrame, graph: Graph, texts: Tensor | None
 ) -> tuple[GraphGPT2, Vocabulary]:
     """Make the model and the vocabulary that pre-training starts from.
 
     Either small and from scratch, with a tokenizer trained on the corpus, or published GPT-2 weights with new ID
-    embeddings.
+    embeddings. `texts` are the embeddings of the items' texts, or None to leave them out of the item vectors.
     """
+    n_users, n_items = graph.n_users, graph.n_items
+    warm = torch.from_numpy(np.diff(graph.item_offsets) > 0)
+    vectors = (texts, warm, params.user_scale, params.item_scale)
     if params.base_model == "scratch":
         small = params.scratch
         # Each user is asked for once: the phrases of fine-tuning count as often, so that they become few tokens.
@@ -76,7 +80,7 @@ def untrained(
         tokenizer = train_tokenizer(texts, small.vocabulary)
         words = tokenizer.get_vocab_size()
         config = scratch_config(words, small.width, small.layers, small.heads, params.maximum_length, params.dropout)
-        return GraphGPT2(config, n_users, n_items), Vocabulary(tokenizer, n_users, n_items)
+        return GraphGPT2(config, n_users, n_items, *vectors), Vocabulary(tokenizer, n_users, n_items)
     backbone, description = load_pretrained(params.base_model, params.revision, params.dropout)
     if params.maximum_length > backbone.config.n_positions:
         raise InputError(
@@ -85,7 +89,7 @@ def untrained(
         )
     tokenizer = Tokenizer.from_str(description)
     backbone.resize_token_embeddings(tokenizer.get_vocab_size())
-    model = GraphGPT2(backbone.config, n_users, n_items)
+    model = GraphGPT2(backbone.config, n_users, n_items, *vectors)
     model.backbone = backbone
     return model, Vocabulary(tokenizer, n_users, n_items)
 

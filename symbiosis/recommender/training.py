@@ -175,19 +175,17 @@ def _exhausted(progress: dict[str, Any], patience: int | None) -> bool:
 
 
 def _optimiser(model: GraphGPT2, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW with three groups: ID embeddings, matrices and vectors of the backbone."""
+    """AdamW with three groups: ID embeddings, other matrices, and vectors and scalars, which do not decay."""
     ids = [*model.content.parameters(), *model.collaborative.parameters()]
-    backbone = list(model.backbone.parameters())
+    scalars = [*model.scalars.parameters(), *(p for p in model.parameters() if p.dim() < 2)]
+    listed = {id(p) for p in [*ids, *scalars]}
+    matrices = [p for p in model.parameters() if id(p) not in listed]
     groups = [
         {"params": ids, "peak": schedule.id_learning_rate, "weight_decay": schedule.weight_decay},
-        {
-            "params": [p for p in backbone if p.dim() >= 2],
-            "peak": schedule.learning_rate,
-            "weight_decay": schedule.weight_decay,
-        },
-        {"params": [p for p in backbone if p.dim() < 2], "peak": schedule.learning_rate, "weight_decay": 0.0},
+        {"params": matrices, "peak": schedule.learning_rate, "weight_decay": schedule.weight_decay},
+        {"params": scalars, "peak": schedule.learning_rate, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def _tensors(model: GraphGPT2, optimiser: torch.optim.AdamW, best: dict[str, Tensor]) -> dict[str, Tensor]:

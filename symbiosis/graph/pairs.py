@@ -1,0 +1,173 @@
+"""How two tokens of a prompt are related in the graph, the prompt's own user left out.
+
+Shortest paths say nothing where they are asked: a prompt holds a user and his own items, which are one hop from him
+and two hops from each other, through him (specification, F1). Here every feature of a pair is that of the graph
+without the user's edges, so that it differs between pairs, and cannot tell which other items he took: those hidden
+from the prompt change nothing.
+
+======================  =======================================================================================
+pair                    features, each in buckets
+======================  =======================================================================================
+a node with itself      one bucket
+two items               number of other users who took both; same brand; categories in common; hops (2, 4, more)
+a user and an item      users who link the item to those of the user's items that the prompt has named so far
+                        (paths of three hops); hops (3, more)
+======================  =======================================================================================
+"""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from symbiosis.graph.build import Graph
+
+COUNTS = 7
+"""Buckets of a count: 0, 1, 2, 3 to 4, 5 to 8, 9 to 16, more."""
+
+FEATURES = 4
+"""Buckets that a pair has at most."""
+
+_SIZES = {
+    "none": 1,  # fills up pairs with fewer features
+    "self": 1,
+    "other users of both": COUNTS,
+    "same brand": 2,
+    "categories in common": 3,
+    "hops between items": 3,
+    "paths from the user": COUNTS,
+    "hops from the user": 2,
+}
+_FIRST = dict(zip(_SIZES, np.cumsum([0, *_SIZES.values()]).tolist(), strict=False))
+
+BUCKETS = sum(_SIZES.values())
+"""Buckets of all features; 0 is no feature."""
+
+
+def bucket_names() -> list[str]:
+    """Name every bucket, in order."""
+    counts = ["0", "1", "2", "3 to 4", "5 to 8", "9 to 16", "over 16"]
+    values = {
+        "other users of both": counts,
+        "same brand": ["no", "yes"],
+        "categories in common": ["0", "1", "over 1"],
+        "hops between items": ["2", "4", "over 4"],
+        "paths from the user": counts,
+        "hops from the user": ["3", "over 3"],
+    }
+    return [f"{name}: {value}" if value else name for name in _SIZES for value in values.get(name, [""])]
+
+
+class PairFeatures:
+    """Buckets of pairs of tokens, gathered from sparse relations; nothing is stored node by node.
+
+    Parameters
+    ----------
+    graph
+        The train-only graph.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.n_users, self.n_items = graph.n_users, graph.n_items
+        self.train = graph.interactions().astype(np.int32)
+        common = (self.train.T @ self.train).tocsr()
+        common.setdiag(0)
+        common.eliminate_zeros()
+        common.sort_indices()
+        self.common = common
+        rows = np.repeat(np.arange(self.n_items), np.diff(common.indptr))
+        self._keys = rows * self.n_items + common.indices
+        self.brand = np.full(self.n_items, -1)
+        self.brand[graph.brand_items] = np.repeat(np.arange(len(graph.brands)), np.diff(graph.brand_offsets))
+        n_categories = len(graph.categories)
+        members = (np.ones(len(graph.category_items), np.int32), graph.category_items, graph.category_offsets)
+        self.categories = csr_array(members, shape=(n_categories, self.n_items)).T.tocsr()
+
+    def __call__(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Buckets of all pairs of tokens of each row whose key does not stand after the query.
+
+        Parameters
+        ----------
+        nodes
+            int (rows, slots): the user and item tokens of each row in their order, users ``0 .. U-1``, then items,
+            filled up with -1. Where a row names a user, its items are his.
+
+        Returns
+        -------
+        row, query, key : int64 arrays of shape (pairs,)
+            Where each pair stands in `nodes`.
+        buckets : int64 array of shape (pairs, FEATURES)
+        """
+        is_user, is_item = (nodes >= 0) & (nodes < self.n_users), nodes >= self.n_users
+        named = is_user.any(axis=1)
+        user = np.where(named, nodes[np.arange(len(nodes)), is_user.argmax(axis=1)], -1)
+        row, query, key = np.nonzero((nodes[:, :, None] >= 0) & (nodes[:, None, :] >= 0) & _not_after(nodes.shape[1]))
+        first, second = nodes[row, query], nodes[row, key]
+        buckets = np.zeros((len(row), FEATURES), dtype=np.int64)
+        same = first == second
+        buckets[same, 0] = _FIRST["self"]
+
+        pair = np.flatnonzero(is_item[row, query] & is_item[row, key] & ~same)
+        i, j = first[pair] - self.n_users, second[pair] - self.n_users
+        shared = self._others(i, j, named[row[pair]])
+        buckets[pair, 0] = _FIRST["other users of both"] + count_bucket(shared)
+        buckets[pair, 1] = _FIRST["same brand"] + ((self.brand[i] == self.brand[j]) & (self.brand[i] >= 0))
+        buckets[pair, 2] = _FIRST["categories in common"] + np.minimum(2, _overlap(self.categories, i, j))
+        far = np.flatnonzero(shared == 0)
+        hops = np.zeros(len(pair), dtype=np.int64)
+        hops[far] = 2 - self._linked(i[far], j[far], user[row[pair[far]]])
+        buckets[pair, 3] = _FIRST["hops between items"] + hops
+
+        # Paths from the user to an item lead through the items named up to the query: no later token is looked at.
+        links = np.zeros((*nodes.shape, nodes.shape[1]), dtype=np.int64)
+        links[row[pair], query[pair], key[pair]] = links[row[pair], key[pair], query[pair]] = shared
+        paths = links.cumsum(axis=2)
+        pair = np.flatnonzero(is_item[row, query] != is_item[row, key])
+        item = np.where(is_item[row[pair], query[pair]], query[pair], key[pair])
+        strength = paths[row[pair], item, query[pair]]
+        buckets[pair, 0] = _FIRST["paths from the user"] + count_bucket(strength)
+        buckets[pair, 1] = _FIRST["hops from the user"] + (strength == 0)
+        return row, query, key, buckets
+
+    def _others(self, i: np.ndarray, j: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """Users who took both items, without the row's own user, who did."""
+        if not len(self._keys):
+            return np.zeros(len(i), dtype=np.int64)
+        wanted = i * self.n_items + j
+        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        found = np.where(self._keys[place] == wanted, self.common.data[place], 0)
+        return np.maximum(found.astype(np.int64) - named, 0)
+
+    def _linked(self, i: np.ndarray, j: np.ndarray, user: np.ndarray) -> np.ndarray:
+        """Whether some item shares a user with each of the two, the row's own user left out: four hops."""
+        if not len(i):
+            return np.zeros(0, dtype=np.int64)
+        own = self.train[np.maximum(user, 0)] * (user >= 0)[:, None].astype(np.int32)
+        reached = []
+        for item in (i, j):
+            others = (self.common[item] - own).tocsr()
+            others.data = (others.data > 0).astype(np.int32)
+            others.eliminate_zeros()
+            reached.append(others)
+        return (reached[0].multiply(reached[1]).sum(axis=1) > 0).astype(np.int64)
+
+
+def count_bucket(count: np.ndarray) -> np.ndarray:
+    """Bucket of a count.
+
+    Examples
+    --------
+    >>> count_bucket(np.array([0, 1, 2, 3, 4, 5, 16, 17, 900])).tolist()
+    [0, 1, 2, 3, 3, 4, 5, 6, 6]
+    """
+    # The smallest power of two that is no less than the count.
+    power = np.ceil(np.log2(np.maximum(count, 1))).astype(np.int64)
+    return np.where(count > 0, np.minimum(1 + power, COUNTS - 1), 0)
+
+
+def _overlap(members: csr_array, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Number of common columns of rows i and j."""
+    overlap: np.ndarray = members[i].multiply(members[j]).sum(axis=1)
+    return overlap
+
+
+def _not_after(slots: int) -> np.ndarray:
+    return np.tri(slots, dtype=bool)[None]

@@ -1,0 +1,77 @@
+"""Text embeddings of the items: what an item says of itself, whoever took it."""
+
+import numpy as np
+import polars as pl
+
+from symbiosis.recommender.params import EmbedItemsParams
+from symbiosis.routing.encoder import embed, load
+
+TFIDF = "tfidf_svd"
+"""The encoder that is fitted on the items' own texts; every other name is that of a sentence encoder."""
+
+_MINIMUM_ITEMS = 2  # a word of one item alone relates it to nothing
+
+
+def item_texts(items: pl.DataFrame) -> list[str]:
+    """Title, brand, categories and description of every item as one text.
+
+    Parameters
+    ----------
+    items
+        Columns ``item, title, brand, categories, description``, one row an item.
+
+    Returns
+    -------
+    list of str
+        In the order of the item numbers; empty for an item of which nothing is known.
+
+    Examples
+    --------
+    >>> item_texts(pl.DataFrame({"item": [0], "title": ["Lamp"], "brand": ["Acme"], "categories": [["Home", "Light"]],
+    ...                          "description": [None]}))
+    ['Lamp. Acme. Home. Light']
+    """
+    return [
+        ". ".join(part for part in [title, brand, *(categories or []), description] if part)
+        for title, brand, categories, description in items.sort("item")
+        .select("title", "brand", "categories", "description")
+        .iter_rows()
+    ]
+
+
+def embed_items(texts: list[str], params: EmbedItemsParams) -> np.ndarray:
+    """Embed the items' texts.
+
+    With `TFIDF`: single words and pairs, sublinear TF-IDF, the leading singular vectors (latent semantic analysis,
+    Deerwester et al. 1990). Else the sentence encoder of that name.
+
+    Parameters
+    ----------
+    texts
+        One per item.
+    params
+        Encoder, dimensions and seed.
+
+    Returns
+    -------
+    float32 array of shape (I, D)
+        Rows of length 1; zeros for an item without a known word.
+    """
+    if params.encoder != TFIDF:
+        model = load(params.encoder, params.maximum_tokens, params.revision, block="embed_items")
+        return embed(model, texts, params.batch)
+
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = np.zeros((len(texts), params.dimensions), dtype=np.float32)
+    least = min(_MINIMUM_ITEMS, len(texts))
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=least, max_df=0.5, ngram_range=(1, 2), dtype=np.float32)
+    try:
+        weighted = vectorizer.fit_transform(texts)
+    except ValueError:  # no word is in so many items: nothing relates them
+        return vectors
+    dimensions = min(params.dimensions, *weighted.shape)
+    vectors[:, :dimensions] = TruncatedSVD(dimensions, random_state=params.seed).fit_transform(weighted)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-6)
