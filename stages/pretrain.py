@@ -54,7 +54,8 @@ def work(params: PretrainParams) -> None:
         model.save(folder)
         vocabulary.save(folder / "tokenizer.json")
         write_json(folder / "training.json", {"fingerprint": identity, "bias": params.bias, "seed": params.seed})
-        pl.DataFrame(curve, infer_schema_length=None).write_csv(curve_file)
+        rows = pl.DataFrame(curve, infer_schema_length=None) if curve else pl.DataFrame(schema=["epoch", "step"])
+        rows.write_csv(curve_file)
     checkpoints.clear()
 
 

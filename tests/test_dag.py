@@ -28,17 +28,19 @@ LONG_BASELINES = [
 ]
 """Not in the table by default."""
 BASELINES = [*(f"baseline@{name}" for name in SIMPLE), *LONG_BASELINES]
-RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "pretrain", "finetune",
-               *(f"baseline@{name}" for name in SIMPLE), "evaluate"]  # fmt: skip
+RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "embed-items", "propagation",
+               "pretrain", "finetune", *(f"baseline@{name}" for name in SIMPLE), "evaluate"]  # fmt: skip
 WHOLE_RECOMMENDER = [*RECOMMENDER, *LONG_BASELINES]
 ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries", "router-train", "online-replay"]
 
 WOULD_RUN = {
     "download": WHOLE_RECOMMENDER,
     "clean": WHOLE_RECOMMENDER[1:],
-    "build_graph": ["build-graph", "shortest-paths", "corpus", "pretrain", "finetune", "evaluate"],
+    "build_graph": ["build-graph", "shortest-paths", "corpus", "propagation", "pretrain", "finetune", "evaluate"],
     "shortest_paths": ["shortest-paths", "pretrain", "finetune", "evaluate"],
     "corpus": ["corpus", "pretrain", "finetune", "evaluate"],
+    "embed_items": ["embed-items", "pretrain", "finetune", "evaluate"],
+    "propagation": ["propagation", "finetune", "evaluate"],
     "pretrain": ["pretrain", "finetune", "evaluate"],
     "finetune": ["finetune", "evaluate"],
     **{f"baselines.{name.split('@')[1]}": [name, "evaluate"] for name in BASELINES},

@@ -1,5 +1,6 @@
 """The language model: tokens, attention bias and the invariants of the specification (section 9.6)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from transformers import GPT2LMHeadModel
 
 from symbiosis.errors import InputError
+from symbiosis.graph.build import Graph
 from symbiosis.graph.distances import HopDistances
+from symbiosis.graph.pairs import BUCKETS, PairFeatures, bucket_names
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.model import GraphGPT2, load_pretrained, scratch_config
 from symbiosis.recommender.tokens import END, Vocabulary, train_tokenizer
@@ -84,6 +87,56 @@ def test_bias_equals_a_loop_over_pairs(rows: list[list[int]], mode: str) -> None
                 assert bias[r, q, k] == expected
 
 
+LEARNT = PairFeatures(
+    Graph(
+        user_offsets=np.array([0, 2, 4, 5]),
+        user_items=np.array([0, 1, 1, 2, 3], dtype=np.int32),
+        item_offsets=np.array([0, 1, 3, 4, 5]),
+        item_users=np.array([0, 0, 1, 1, 2], dtype=np.int32),
+        brands=("Acme",),
+        brand_offsets=np.array([0, 2]),
+        brand_items=np.array([0, 2], dtype=np.int32),
+        categories=(),
+        category_offsets=np.array([0]),
+        category_items=np.array([], dtype=np.int32),
+    )
+)
+
+
+def learned_bias(model: GraphGPT2) -> AttentionBias:
+    return AttentionBias("learned", WORDS, USERS, None, LEARNT, model.scalars)
+
+
+def test_learned_bias_sums_the_scalars_of_the_pairs_buckets(model: GraphGPT2) -> None:
+    with torch.no_grad():
+        model.scalars.weight[1:] = torch.randn(BUCKETS - 1, 4)
+    ids = np.array([[user(0), 5, item(0), 6, item(1), user(0)], [7, item(2), item(0), 8, 9, 9]])
+    bias = learned_bias(model)(ids).detach().numpy()
+    assert bias.shape == (2, 4, 6, 6)
+    scalars = dict(zip(bucket_names(), model.scalars.weight.detach().numpy(), strict=True))
+    two_items = ["other users of both: 0", "same brand: no", "categories in common: 0", "hops between items: over 4"]
+    np.testing.assert_allclose(bias[0, :, 4, 2], sum(scalars[name] for name in two_items), rtol=1e-5)
+    of_user = ["paths from the user: 0", "hops from the user: over 3"]
+    np.testing.assert_allclose(bias[0, :, 5, 2], sum(scalars[name] for name in of_user), rtol=1e-5)
+    np.testing.assert_allclose(bias[0, :, 5, 0], scalars["self"], rtol=1e-5)
+    same_brand = ["other users of both: 0", "same brand: yes", "categories in common: 0", "hops between items: 4"]
+    np.testing.assert_allclose(bias[1, :, 2, 1], sum(scalars[name] for name in same_brand), rtol=1e-5)
+    assert not bias[0, :, 1:, 1].any(where=np.tri(6, dtype=bool)[1:, 1])  # a word gets nothing
+    assert (bias[..., ~np.tri(6, dtype=bool)] == np.finfo(np.float32).min).all()
+
+
+def test_learned_bias_starts_as_plain_gpt2_and_learns(model: GraphGPT2) -> None:
+    ids = np.array([[user(0), item(0), item(1), user(0)]])
+    tokens = torch.from_numpy(ids)
+    learned = model(tokens, learned_bias(model)(ids), model.collaborative)
+    torch.testing.assert_close(learned, model(tokens, no_bias(ids), model.collaborative), rtol=0, atol=1e-6)
+    learned[0, -1, 0].backward()
+    assert model.scalars.weight.grad is not None
+    touched = {name for name, grad in zip(bucket_names(), model.scalars.weight.grad, strict=True) if grad.any()}
+    assert {"self", "paths from the user: 0"} <= touched
+    assert not any(name.startswith("none") for name in touched)
+
+
 def test_zero_bias_equals_stock_gpt2_to_the_bit(model: GraphGPT2) -> None:
     stock = GPT2LMHeadModel(model.config).eval()
     stock.transformer.load_state_dict(model.backbone.state_dict())
@@ -95,12 +148,15 @@ def test_zero_bias_equals_stock_gpt2_to_the_bit(model: GraphGPT2) -> None:
     assert torch.equal(ours, theirs)
 
 
-def test_future_tokens_change_nothing(model: GraphGPT2) -> None:
+@pytest.mark.parametrize("bias_of", [lambda _: paper_bias(), learned_bias], ids=["paper", "learned"])
+def test_future_tokens_change_nothing(model: GraphGPT2, bias_of: Callable[[GraphGPT2], AttentionBias]) -> None:
     ids = np.array([[user(1), 7, item(1), item(2), 8, 9]])
     other = ids.copy()
-    other[0, 4:] = [item(3), user(0)]
+    other[0, 4:] = [item(3), user(1)]
     with torch.no_grad():
-        first, second = (model(torch.from_numpy(x), paper_bias()(x), model.content)[0, :4] for x in (ids, other))
+        model.scalars.weight.normal_()
+        bias = bias_of(model)
+        first, second = (model(torch.from_numpy(x), bias(x), model.content)[0, :4] for x in (ids, other))
     assert torch.equal(first, second)
 
 
@@ -130,6 +186,40 @@ def test_each_token_reads_its_own_table(model: GraphGPT2) -> None:
     torch.testing.assert_close(seen[0][0], torch.stack(expected), rtol=0, atol=0)
 
 
+def textual(texts: torch.Tensor, warm: list[bool] | None = None) -> GraphGPT2:
+    torch.manual_seed(0)
+    seen = None if warm is None else torch.tensor(warm)
+    return GraphGPT2(scratch_config(WORDS, 32, 2, 4, 24, 0.0), USERS, ITEMS, texts, seen, 0.5, 0.25).eval()
+
+
+def test_an_item_is_its_scaled_free_vector_plus_its_projected_text() -> None:
+    texts = torch.randn(ITEMS, 6)
+    model = textual(texts)
+    free = model.collaborative.weight
+    with torch.no_grad():
+        vectors = model.vectors(torch.arange(USERS + ITEMS), model.collaborative)
+        expected = torch.cat([0.5 * free[:USERS], 0.25 * free[USERS:] + texts @ model.projection.weight.T])
+        torch.testing.assert_close(vectors, expected)
+        hidden = torch.randn(2, 32)
+        torch.testing.assert_close(model.item_logits(hidden), hidden @ expected[USERS:].T)
+
+
+def test_an_item_nobody_took_is_served_by_its_text_alone() -> None:
+    texts = torch.randn(ITEMS, 6)
+    texts[3] = texts[1]
+    model = textual(texts, [True, True, True, False])
+    with torch.no_grad():
+        model.collaborative.weight[USERS + 3] = 100.0
+        vectors = model.vectors(torch.arange(USERS, USERS + ITEMS), model.collaborative)
+        torch.testing.assert_close(vectors[3], model.projection(texts[1]))
+        assert not torch.allclose(vectors[1], vectors[3])
+
+
+def test_the_order_of_a_list_of_items_has_no_position(model: GraphGPT2) -> None:
+    ids = torch.tensor([[user(0), 5, item(0), item(1), item(2), 6, user(0)], [item(1), item(0), 3, 4, item(2), 5, 6]])
+    assert model.positions(ids).tolist() == [[0, 1, 2, 2, 2, 3, 4], [0, 0, 1, 2, 3, 4, 5]]
+
+
 def test_regularisation_is_a_mean_over_unique_tokens(model: GraphGPT2) -> None:
     with torch.no_grad():
         model.content.weight.zero_()
@@ -140,7 +230,8 @@ def test_regularisation_is_a_mean_over_unique_tokens(model: GraphGPT2) -> None:
     assert model.disagreement(torch.tensor([[1, 2]]), model.content, model.collaborative).item() == 0
 
 
-def test_save_load_gives_the_same_scores(model: GraphGPT2, tmp_path: Path) -> None:
+def test_save_load_gives_the_same_scores(tmp_path: Path) -> None:
+    model = textual(torch.randn(ITEMS, 6), [True, False, True, True])
     model.save(tmp_path)
     again = GraphGPT2.load(tmp_path).eval()
     ids = np.array([[user(0), item(0), 9]])

@@ -82,7 +82,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if part == "train":
             frame = frame.with_columns(review=pl.lit("a good thing of that kind"))
         frame.sort("user", "item").write_parquet(clean / f"{part}.parquet")
-    for name in ("build_graph", "shortest_paths", "corpus", "pretrain"):
+    for name in ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain"):
         finish(stage(name, folder))
     return folder
 

@@ -1,5 +1,6 @@
 """Pre-training, fine-tuning and the loop they share."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from scipy.sparse import csr_array
 from symbiosis.errors import InputError
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.checkpoint import Checkpoints
+from symbiosis.recommender.cross_fitting import fit_propagation
 from symbiosis.recommender.finetuning import Finetuning
+from symbiosis.recommender.interactions import items_of
 from symbiosis.recommender.metrics import DEPTH, means
 from symbiosis.recommender.model import GraphGPT2, scratch_config
+from symbiosis.recommender.params import PropagationParams
 from symbiosis.recommender.predict import Recommender
 from symbiosis.recommender.pretraining import LEAST_TEXT, Document, Pretraining, encode_corpus, fitted
 from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.ranking import rank_all
 from symbiosis.recommender.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.training import Row, Schedule, fit
@@ -53,6 +58,7 @@ def finetuning(vocabulary: Vocabulary, model: GraphGPT2, validation: csr_array |
         model,
         Prompts(vocabulary, 20),
         AttentionBias("ones", vocabulary.n_words, USERS, None),
+        None,
         train,
         held if validation is None else validation,
         users_per_batch=8,
@@ -89,7 +95,7 @@ def test_checkerboard_is_learnt_perfectly(vocabulary: Vocabulary, tmp_path: Path
     task = finetuning(vocabulary, model)
     fit(model, task, schedule(60, 120), Checkpoints(tmp_path, 1e9), ignore, "test")
     train, held = checkerboard()
-    recommender = Recommender(model.eval(), task.prompts, task.bias, seed=0)
+    recommender = Recommender(model.eval(), task.prompts, task.bias, None, seed=0)
     ranking = rank_all(lambda users: recommender.scores(users, train), train, DEPTH, seed=0)
     # Each user lacks exactly one item of his colour: it must come first.
     assert (ranking[:, 0] == held.indices).all()
@@ -202,6 +208,63 @@ def test_validation_items_never_reach_the_loss(vocabulary: Vocabulary) -> None:
     assert losses[0] == losses[1]
 
 
+def graph_term(train: csr_array) -> Propagation:
+    return fit_propagation(train, PropagationParams(seed=2, folds=4, l2=1.0, neighbours=ITEMS))
+
+
+def test_the_loss_never_sees_the_users_hidden_edge(vocabulary: Vocabulary) -> None:
+    """Fit the graph term with and without the hidden item in the user's row: his loss is the same to the bit."""
+    train, _ = checkerboard()
+    users, model = np.array([3]), small_model(vocabulary, dropout=0.0)
+    with torch.no_grad():
+        model.gates.fill_(1.0)
+    task = finetuning(vocabulary, model)
+    visible, hidden = task.hide(users, seed=1)
+    task.hide = lambda users, seed: (visible, hidden)  # type: ignore[method-assign]
+    without = train.tolil()
+    without[3, hidden[0]] = 0
+    full, poorer = graph_term(train), graph_term(csr_array(without))
+    losses = []
+    for term in (full, dataclasses.replace(poorer, unit=full.unit)):
+        task.propagation = term
+        losses.append(task.loss((users, 0))[1].item())
+    assert losses[0] == losses[1]
+    task.propagation = dataclasses.replace(full, without=(full.whole,) * 4)
+    assert task.loss((users, 0))[1].item() != losses[0]
+
+
+def test_training_and_recommending_add_the_graph_term(vocabulary: Vocabulary) -> None:
+    train, _ = checkerboard()
+    task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0).eval())
+    users = np.array([4, 1])
+    plain = Recommender(task.model, task.prompts, task.bias, None, seed=3).scores(users, train)
+    task.propagation = graph_term(train)
+    with torch.no_grad():
+        task.model.gates.copy_(torch.tensor([2.0, 0.5]))
+    scores = Recommender(task.model, task.prompts, task.bias, task.propagation, seed=3).scores(users, train)
+    terms = task.propagation.terms([items_of(train, user) for user in users])
+    np.testing.assert_allclose(scores - plain, 2 * terms[0] + 0.5 * terms[1], atol=1e-4)
+    task.loss((users, 0))[1].backward()
+    assert task.model.gates.grad is not None
+    assert task.model.gates.grad.all()
+
+
+def test_items_without_training_interactions_are_no_candidates_in_training(vocabulary: Vocabulary) -> None:
+    train, held = checkerboard()
+    dense = train.toarray()
+    dense[:, 5] = 0
+    task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0))
+    task = Finetuning(
+        task.model, task.prompts, task.bias, None, csr_array(dense), held,
+        users_per_batch=8, hidden_share=0.3, regularisation=0.0, seed=5,
+    )  # fmt: skip
+    task.loss((np.arange(8), 0))[1].backward()
+    gradient = task.model.collaborative.weight.grad
+    assert gradient is not None
+    assert not gradient[USERS + 5].any()
+    assert gradient[USERS + 4].any()
+
+
 def test_prompt_ends_on_its_user_and_is_never_cut(vocabulary: Vocabulary) -> None:
     prompts = Prompts(vocabulary, 3)
     ids, last = prompts([2, 5], [np.arange(7), np.array([1])])
@@ -214,7 +277,7 @@ def test_prompt_ends_on_its_user_and_is_never_cut(vocabulary: Vocabulary) -> Non
 def test_scores_do_not_depend_on_the_block(vocabulary: Vocabulary) -> None:
     train, _ = checkerboard()
     task = finetuning(vocabulary, small_model(vocabulary).eval())
-    recommender = Recommender(task.model, task.prompts, task.bias, seed=3)
+    recommender = Recommender(task.model, task.prompts, task.bias, None, seed=3)
     users = np.array([4, 1, 11])
     together = recommender.scores(users, train)
     alone = np.concatenate([recommender.scores(users[i : i + 1], train, rows=1) for i in range(3)])

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from symbiosis.recommender.baselines.ease import EASE
+from symbiosis.recommender.baselines.ease import item_weights
 from symbiosis.recommender.interactions import items_of
 from symbiosis.recommender.params import PropagationParams
-from symbiosis.recommender.propagation import Propagation
+from symbiosis.recommender.propagation import Propagation, flow
 
 _SAMPLED_USERS = 1000
 
@@ -31,17 +31,17 @@ def fit_propagation(train: csr_array, params: PropagationParams) -> Propagation:
     folds = (rng.permutation(train.shape[0]) % params.folds).astype(np.uint8)
     parts = [np.flatnonzero(folds != fold) for fold in range(params.folds)]
     without = tuple(_weights(train[users], params) for users in tqdm(parts, desc="weights by fold", unit="fold"))
-    sample = rng.permutation(train.shape[0])[:_SAMPLED_USERS]
-    unscaled = Propagation(folds, without, _weights(train, params), 1.0)
-    spread = float(unscaled.cross_fitted(sample, [items_of(train, user) for user in sample]).std())
-    return Propagation(folds, without, unscaled.whole, spread or 1.0)
+    parts.append(np.arange(len(folds)))
+    counts = [np.bincount(train[users].indices, minlength=train.shape[1]) * len(folds) / len(users) for users in parts]
+    sample = rng.permutation(len(folds))[:_SAMPLED_USERS]
+    flows = [flow([items_of(train, user)], without[folds[user]]) for user in sample]
+    unit = float(np.concatenate(flows).std()) or 1.0
+    return Propagation(folds, without, _weights(train, params), np.stack(counts).astype(np.float32), unit)
 
 
 def _weights(train: csr_array, params: PropagationParams) -> csr_array:
     """EASE, of every candidate's incoming weights the largest in size kept."""
-    ease = EASE(train, params.seed)
-    ease.fit(l2=params.l2)
-    dense = ease.weights
+    dense = item_weights((train.T @ train).toarray(), params.l2)
     n_items = len(dense)
     kept = min(params.neighbours, n_items)
     sources = np.argpartition(-np.abs(dense), kept - 1, axis=0)[:kept]

@@ -82,7 +82,7 @@ class Finetuning:
         states, tokens = self._read_out(users, visible)
         logits = model.item_logits(states).float()
         if self.propagation:
-            logits = logits + model.gate * torch.from_numpy(self.propagation.cross_fitted(users, visible))
+            logits = logits + model.graph_logits(torch.from_numpy(self.propagation.cross_fitted(users, visible)))
         rows, shown = _flat(visible)
         logits = logits.index_put((rows, shown), torch.tensor(-torch.inf)).masked_fill(self.cold, -torch.inf)
         rows, wanted = _flat(hidden)

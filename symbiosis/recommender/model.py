@@ -18,6 +18,7 @@ from transformers import GPT2Config, GPT2Model
 
 from symbiosis.errors import InputError
 from symbiosis.graph.pairs import BUCKETS
+from symbiosis.recommender.propagation import TERMS
 
 
 class GraphGPT2(nn.Module):
@@ -40,11 +41,14 @@ class GraphGPT2(nn.Module):
 
     Attributes
     ----------
-    gate
-        Weight of the graph term in the item logits, learnt from 0.
+    gates
+        Weights of the graph's terms in the item logits, learnt from 0.
     scalars
         Learned R, (buckets of pair features, heads), from 0, so that training starts as plain GPT-2.
     """
+
+    warm: Tensor
+    texts: Tensor
 
     def __init__(
         self,
@@ -64,11 +68,11 @@ class GraphGPT2(nn.Module):
         self.collaborative = nn.Embedding(n_users + n_items, config.n_embd)
         for table in (self.content, self.collaborative):
             nn.init.normal_(table.weight, std=config.initializer_range)
-        self.gate = nn.Parameter(torch.zeros(()))
+        self.gates = nn.Parameter(torch.zeros(TERMS))
         self.scalars = nn.Embedding(BUCKETS, config.n_head, padding_idx=0)
         nn.init.zeros_(self.scalars.weight)
         self.register_buffer("warm", torch.ones(n_items, dtype=torch.bool) if warm is None else warm)
-        self.register_buffer("texts", torch.zeros(n_items, 0) if texts is None else texts)
+        self.register_buffer("texts", torch.zeros(n_items, 1) if texts is None else texts)
         self.projection = nn.Linear(self.texts.shape[1], config.n_embd, bias=False)
         nn.init.normal_(self.projection.weight, std=config.initializer_range)
 
@@ -131,6 +135,10 @@ class GraphGPT2(nn.Module):
         """Scores of all items by their vectors alone, shape (..., I); tied to the collaborative item vectors."""
         free = self.collaborative.weight[self.n_users :] * (self.item_scale * self.warm)[:, None]
         return hidden @ (free + self.projection(self.texts)).T
+
+    def graph_logits(self, terms: Tensor) -> Tensor:
+        """Part of the item logits that the graph gives, shape (..., I), of terms of shape (TERMS, ..., I)."""
+        return torch.tensordot(self.gates, terms, dims=1)
 
     def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
         """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.

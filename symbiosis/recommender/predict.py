@@ -79,5 +79,5 @@ class Recommender:
             hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
             result[places] = self.model.item_logits(hidden[torch.arange(len(block)), torch.from_numpy(last)]).numpy()
             if self.propagation:
-                result[places] += self.model.gate.item() * self.propagation.strengths(items)
+                result[places] += self.model.graph_logits(torch.from_numpy(self.propagation.terms(items))).numpy()
         return result

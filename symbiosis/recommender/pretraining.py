@@ -76,8 +76,8 @@ def untrained(
     if params.base_model == "scratch":
         small = params.scratch
         # Each user is asked for once: the phrases of fine-tuning count as often, so that they become few tokens.
-        texts = [*documents["prompt"], *documents["text"], *PHRASES * n_users]
-        tokenizer = train_tokenizer(texts, small.vocabulary)
+        words_of = [*documents["prompt"], *documents["text"], *PHRASES * n_users]
+        tokenizer = train_tokenizer(words_of, small.vocabulary)
         words = tokenizer.get_vocab_size()
         config = scratch_config(words, small.width, small.layers, small.heads, params.maximum_length, params.dropout)
         return GraphGPT2(config, n_users, n_items, *vectors), Vocabulary(tokenizer, n_users, n_items)

@@ -102,6 +102,8 @@ def read_curve(path: Path | str) -> pl.DataFrame:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}): run `dvc repro` again") from None
+    if curve.is_empty():  # no epoch was asked for
+        curve = curve.cast(pl.Float64)
     if "step" not in curve.columns or not all(kind.is_numeric() for kind in curve.dtypes):
         raise InputError(f"{path} must hold numbers and a column `step`: run `dvc repro` again")
     return curve

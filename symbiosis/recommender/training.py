@@ -16,6 +16,9 @@ from symbiosis.recommender.torch_setup import prepare_torch
 
 Row = dict[str, float]
 
+_SCALAR_RATE = 10
+"""Learning rate of the graph's scalars in that of the backbone: they start at 0 and end near 1, weights near 0."""
+
 
 class Task(Protocol):
     """What is trained: batches and their loss."""
@@ -175,15 +178,17 @@ def _exhausted(progress: dict[str, Any], patience: int | None) -> bool:
 
 
 def _optimiser(model: GraphGPT2, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW with three groups: ID embeddings, other matrices, and vectors and scalars, which do not decay."""
+    """AdamW with four groups: ID embeddings, other matrices, and, without decay, vectors and the graph's scalars."""
     ids = [*model.content.parameters(), *model.collaborative.parameters()]
-    scalars = [*model.scalars.parameters(), *(p for p in model.parameters() if p.dim() < 2)]
+    scalars = [model.gates, *model.scalars.parameters()]
     listed = {id(p) for p in [*ids, *scalars]}
-    matrices = [p for p in model.parameters() if id(p) not in listed]
+    others = [p for p in model.parameters() if id(p) not in listed]
+    matrices, vectors = [p for p in others if p.dim() >= 2], [p for p in others if p.dim() < 2]
     groups = [
         {"params": ids, "peak": schedule.id_learning_rate, "weight_decay": schedule.weight_decay},
         {"params": matrices, "peak": schedule.learning_rate, "weight_decay": schedule.weight_decay},
-        {"params": scalars, "peak": schedule.learning_rate, "weight_decay": 0.0},
+        {"params": vectors, "peak": schedule.learning_rate, "weight_decay": 0.0},
+        {"params": scalars, "peak": _SCALAR_RATE * schedule.learning_rate, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
 

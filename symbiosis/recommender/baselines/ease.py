@@ -42,21 +42,33 @@ class EASE(Baseline):
 
     def fit(self, l2: float) -> None:
         """Solve for the weights."""
-        regular = self.gram.copy().T  # symmetric, so the transpose is the same matrix in LAPACK's order
-        regular[np.diag_indices_from(regular)] += np.float32(l2)
-        factorise, invert = get_lapack_funcs(("potrf", "potri"), (regular,))
-        upper, fault = factorise(regular, overwrite_a=True, clean=True)
-        if fault:
-            raise InputError(f"params.yaml: `baselines.ease.l2`: {l2:g} is too small for this data: take a larger one")
-        inverse, _ = invert(upper, overwrite_c=True)
-        _mirror_upper(inverse)
-        self.weights = inverse.T  # symmetric still; rows contiguous
-        self.weights /= -self.weights.diagonal().copy()
-        np.fill_diagonal(self.weights, 0)
+        self.weights = item_weights(self.gram, l2)
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """``X B`` of the users, float32 (B, I)."""
         return self.train[users] @ self.weights
+
+
+def item_weights(gram: np.ndarray, l2: float) -> np.ndarray:
+    """Solve for B, float32 (I, I), given ``XᵀX``.
+
+    Raises
+    ------
+    InputError
+        The penalty is too small for the matrix to be inverted.
+    """
+    regular = gram.copy().T  # symmetric, so the transpose is the same matrix in LAPACK's order
+    regular[np.diag_indices_from(regular)] += np.float32(l2)
+    factorise, invert = get_lapack_funcs(("potrf", "potri"), (regular,))
+    upper, fault = factorise(regular, overwrite_a=True, clean=True)
+    if fault:
+        raise InputError(f"params.yaml: the penalty `l2` {l2:g} of EASE is too small for this data: take a larger one")
+    inverse, _ = invert(upper, overwrite_c=True)
+    _mirror_upper(inverse)
+    weights: np.ndarray = inverse.T  # symmetric still; rows contiguous
+    weights /= -weights.diagonal().copy()
+    np.fill_diagonal(weights, 0)
+    return weights
 
 
 def _mirror_upper(matrix: np.ndarray, step: int = 1024) -> None:
