@@ -172,7 +172,7 @@ def test_ease_with_more_items_than_one_block_mirrors() -> None:
 
 def test_ease_refuses_a_penalty_that_is_too_small() -> None:
     twins = csr_array(np.ones((4, 2), np.float32))  # their Gram matrix has exact square roots
-    with pytest.raises(InputError, match=r"baselines\.ease\.l2`: 1e-12 is too small"):
+    with pytest.raises(InputError, match="`l2` 1e-12 of EASE is too small"):
         EASE(TrainingData(twins), seed=0).fit(l2=1e-12)
     with pytest.raises(ValueError, match="greater than 0"):
         ease.EASEParams(seed=0, l2=[0])

@@ -36,6 +36,10 @@ def test_texts_without_a_common_word_give_zeros(texts: list[str]) -> None:
     assert np.isfinite(vectors).all()
 
 
+def test_a_single_common_word_is_told() -> None:
+    assert embed_items(["lamp 1", "lamp 2", "kite", "cup", "pot"], PARAMS)[:, 0].tolist() == [1, 1, 0, 0, 0]
+
+
 def test_texts_are_in_the_order_of_the_items() -> None:
     items = pl.DataFrame(
         {

@@ -245,7 +245,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def give_model(monkeypatch: pytest.MonkeyPatch, model: StandIn) -> None:
     StandIn.asked = 0
-    monkeypatch.setattr(stage.Recommender, "load", lambda folder, distances: model)
+    monkeypatch.setattr(stage.Recommender, "load", lambda *folders: model)
 
 
 def outputs(workspace: Path) -> tuple[dict[str, Any], str]:

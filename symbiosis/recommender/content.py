@@ -71,6 +71,9 @@ def embed_items(texts: list[str], params: EmbedItemsParams) -> np.ndarray:
         weighted = vectorizer.fit_transform(texts)
     except ValueError:  # no word is in so many items: nothing relates them
         return vectors
+    if weighted.shape[1] < 2:  # a single word tells no more than whether it is there
+        vectors[:, 0] = weighted.toarray()[:, 0] > 0
+        return vectors
     dimensions = min(params.dimensions, *weighted.shape)
     vectors[:, :dimensions] = TruncatedSVD(dimensions, random_state=params.seed).fit_transform(weighted)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
