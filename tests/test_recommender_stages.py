@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 import yaml
 
+from symbiosis.recommender.report import read_curve
+
 ROOT = Path(__file__).resolve().parent.parent
 USERS, ITEMS = 40, 24
 
@@ -43,7 +45,10 @@ def digest(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a tiny cleaned data set, run up to `pretrain`."""
+    """A workspace with a tiny cleaned data set, run up to `pretrain`.
+
+    The held-out files come into being after that: nothing that is trained on can depend on them.
+    """
     folder = tmp_path_factory.mktemp("workspace")
     for code in ("symbiosis", "stages"):
         shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
@@ -74,7 +79,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         schema_overrides={"description": pl.String},
     ).write_parquet(clean / "items.parquet")
     taken = [rng.permutation(ITEMS)[:7] for _ in range(USERS)]
-    for part, columns in {"train": slice(0, 5), "validation": slice(5, 6), "test": slice(6, 7)}.items():
+
+    def write(part: str, columns: slice) -> None:
         rows = [(user, int(item)) for user in range(USERS) for item in taken[user][columns]]
         frame = pl.DataFrame(rows, schema={"user": pl.UInt32, "item": pl.UInt32}, orient="row").with_columns(
             rating=pl.lit(5.0, pl.Float32), timestamp=pl.lit(1, pl.Int64)
@@ -82,8 +88,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if part == "train":
             frame = frame.with_columns(review=pl.lit("a good thing of that kind"))
         frame.sort("user", "item").write_parquet(clean / f"{part}.parquet")
+
+    write("train", slice(0, 5))
     for name in ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain"):
         finish(stage(name, folder))
+    write("validation", slice(5, 6))
+    write("test", slice(6, 7))
     return folder
 
 
@@ -143,3 +153,21 @@ def test_prompts_that_do_not_fit_are_refused_before_any_training(workspace: Path
     assert process.returncode == 1
     assert "error: params.yaml: `finetune.maximum_items` 500" in output
     assert "Traceback" not in output
+
+
+def test_without_pretraining_there_is_a_model_and_an_empty_curve(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["pretrain"] |= {"content_epochs": 0, "interaction_epochs": 0, "content": False, "bias": "none"}
+    path.write_text(yaml.safe_dump(params))
+    kept = workspace / "kept"
+    shutil.copytree(workspace / "models/pretrain", kept)
+    try:
+        finish(stage("pretrain", workspace))
+        assert (workspace / "models/pretrain/model.safetensors").is_file()
+        assert read_curve(workspace / "reports/curves/pretrain.csv").is_empty()
+    finally:
+        path.write_text(original)
+        shutil.rmtree(workspace / "models/pretrain")
+        kept.rename(workspace / "models/pretrain")

@@ -97,7 +97,7 @@ class PairFeatures:
         buckets : int64 array of shape (pairs, FEATURES)
         """
         is_user, is_item = (nodes >= 0) & (nodes < self.n_users), nodes >= self.n_users
-        named: np.ndarray = is_user.any(axis=1)
+        named = np.asarray(is_user.any(axis=1))
         user = np.where(named, nodes[np.arange(len(nodes)), is_user.argmax(axis=1)], -1)
         row, query, key = np.nonzero((nodes[:, :, None] >= 0) & (nodes[:, None, :] >= 0) & _not_after(nodes.shape[1]))
         first, second = nodes[row, query], nodes[row, key]
