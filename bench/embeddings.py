@@ -195,11 +195,11 @@ def report(parts: dict[str, list[Curve]], singles: list[Curve], seed: int, sampl
         cost = summary.cost_at[SHARE]
         line = f"{name:<18}{summary.aiq:>8.4f}"
         gain = sampled[name] - sampled["raw"]
-        low, high = interval(gain[:, 0])
+        low, high = interval(gain[:, 0]).values()
         line += f"{summary.aiq - found['raw'].aiq:>+13.4f}{f'{low:+.4f} .. {high:+.4f}':>22}"
         line += f"{'never' if cost is None else f'{100 * cost:.1f} %':>17}"
         reached = gain[np.isfinite(gain[:, 1]), 1]
-        low, high = interval(reached) if len(reached) else (np.nan, np.nan)
+        low, high = interval(reached).values() if len(reached) else (np.nan, np.nan)
         line += f"{f'{100 * low:+.1f} .. {100 * high:+.1f} %':>24}"
         if len(reached) < len(gain):
             line += f"  (reached by both in {100 * len(reached) / len(gain):.0f} % of samples)"
