@@ -11,7 +11,7 @@ from symbiosis.recommender import content
 from symbiosis.recommender.content import embed_items, item_texts
 from symbiosis.recommender.params import EmbedItemsParams
 
-PARAMS = EmbedItemsParams(seed=1, encoder="tfidf_svd", revision=None, dimensions=3, maximum_tokens=32, batch=4)
+PARAMS = EmbedItemsParams(seed=1, encoder="tfidf_svd", revision=None, dimensions=3, maximum_tokens=32)
 TEXTS = ["red desk lamp", "blue desk lamp", "desk lamp of brass", "toy kite", "paper toy kite", ""]
 
 

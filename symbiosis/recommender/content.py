@@ -59,7 +59,7 @@ def embed_items(texts: list[str], params: EmbedItemsParams) -> np.ndarray:
     """
     if params.encoder != TFIDF:
         model = load(params.encoder, params.maximum_tokens, params.revision, block="embed_items")
-        return embed(model, texts, params.batch)
+        return embed(model, texts)
 
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer

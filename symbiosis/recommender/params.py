@@ -26,7 +26,6 @@ class EmbedItemsParams(StageParams):
     revision: str | None
     dimensions: int = Field(ge=1)
     maximum_tokens: int = Field(ge=8)
-    batch: int = Field(ge=1)
 
 
 class PropagationParams(StageParams):
