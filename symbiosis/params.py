@@ -16,6 +16,7 @@ from symbiosis.recommender.params import (
 )
 from symbiosis.routing.params import (
     CleanRoutingParams,
+    CompareRoutersParams,
     DownloadRoutingParams,
     EmbedQueriesParams,
     OnlineReplayParams,
@@ -41,6 +42,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "train_encoder": TrainEncoderParams,
     "embed_queries": EmbedQueriesParams,
     "router_train": RouterTrainParams,
+    "compare_routers": CompareRoutersParams,
     "online_replay": OnlineReplayParams,
 }
 

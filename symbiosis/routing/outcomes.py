@@ -174,6 +174,12 @@ class Outcomes:
         values = (frame[c].to_numpy().astype(np.float64).reshape(shape) for c in columns[2:])
         return cls(frame["query"].to_numpy().astype(np.int64).reshape(shape)[:, 0], *values)
 
+    @classmethod
+    def join(cls, parts: "Sequence[Outcomes]") -> "Outcomes":
+        """Return all queries of several parts with the same LLMs, by query."""
+        order = np.argsort(np.concatenate([part.queries for part in parts]), kind="stable")
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts])[order] for field in fields(cls)))
+
     def __len__(self) -> int:
         return len(self.queries)
 

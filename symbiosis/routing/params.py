@@ -136,6 +136,32 @@ class RouterTrainParams(StageParams):
     calibration: Literal["none", "platt", "isotonic"]
 
 
+RouterForm = Literal[
+    "router", "router_forest", "router_without_tags", "router_clusters", "router_shuffled", "router_noise"
+]
+
+
+class CompareRoutersParams(StageParams):
+    """The comparison of routers on splits of its own; see `symbiosis.routing.comparison`."""
+
+    seed: int = Field(ge=0)
+    splits: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    test_share: float = Field(gt=0, lt=1)
+    development_fifths: int = Field(ge=0, le=4)
+    forms: tuple[RouterForm, ...] = Field(min_length=1)
+    baselines: tuple[str, ...]
+    quality_share: float = Field(gt=0, le=1)
+    leave_domains_out: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _known(self) -> "CompareRoutersParams":
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits: every seed once")
+        if "router" not in self.forms:
+            raise ValueError("forms: `router` must be among them")
+        return self
+
+
 class ScoreParams(StageParams):
     """Weights of the decision's score; see `symbiosis.routing.decision.Rule`."""
 

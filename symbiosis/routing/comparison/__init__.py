@@ -1,0 +1,1 @@
+"""Routers compared: the same queries, splits, vectors and tuning for all."""

@@ -1,0 +1,255 @@
+"""One split of the comparison: the router in several forms, and every baseline, on the same test queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from symbiosis.errors import InputError
+from symbiosis.routing.baselines.base import Sample, Training
+from symbiosis.routing.baselines.registry import BASELINES
+from symbiosis.routing.baselines.tuning import tune
+from symbiosis.routing.curves import TRADE_OFFS, Curve
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.features import draw_folds
+from symbiosis.routing.llms import fit_prices
+from symbiosis.routing.metrics import calibration_error
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.params import RouterForm, RouterTrainParams
+from symbiosis.routing.router import Router
+from symbiosis.routing.training import train
+
+
+@dataclass(frozen=True)
+class Part:
+    """Queries with their vectors, labels and outcomes.
+
+    Attributes
+    ----------
+    outcomes
+        Of N queries.
+    vectors
+        (N, d).
+    domains, subdomains
+        N labels each.
+    """
+
+    outcomes: Outcomes
+    vectors: np.ndarray
+    domains: list[str]
+    subdomains: list[str]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: np.ndarray) -> "Part":
+        """Return the given rows, in that order."""
+        return Part(
+            self.outcomes.take(rows),
+            self.vectors[rows],
+            [self.domains[row] for row in rows],
+            [self.subdomains[row] for row in rows],
+        )
+
+    def sample(self) -> Sample:
+        """Return what baselines may know of the queries before an LLM is asked."""
+        pairs = [f"{domain} / {subdomain}" for domain, subdomain in zip(self.domains, self.subdomains, strict=True)]
+        return Sample(self.vectors, self.outcomes.prompt_tokens, self.domains, pairs)
+
+
+def priced(llms: Llms, outcomes: Outcomes) -> Llms:
+    """Fit the LLMs' prices to training outcomes alone."""
+    prices = np.array(
+        [
+            fit_prices(
+                np.column_stack([outcomes.prompt_tokens[:, arm], outcomes.response_tokens[:, arm]]),
+                outcomes.cost_usd[:, arm],
+            )
+            for arm in range(len(llms))
+        ]
+    )
+    return Llms(llms.names, prices[:, 0], prices[:, 1], llms.startup_s, llms.tokens_per_s)
+
+
+def train_form(form: RouterForm, training: Part, llms: Llms, params: RouterTrainParams, seed: int) -> Router:
+    """Train the router in one of its forms.
+
+    Parameters
+    ----------
+    form
+        ``router``: as params say; ``router_forest``: a random forest per LLM, as MixLLM; ``router_without_tags``,
+        ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
+        ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
+    training
+        N queries.
+    llms
+        The LLMs.
+    params
+        Of the router.
+    seed
+        Of the controls.
+    """
+    changes: dict[str, dict[str, Any]] = {
+        "router_forest": {"predictor": "forest"},
+        "router_without_tags": {"tags": "none"},
+        "router_clusters": {"tags": "clusters"},
+        "router_noise": {"tags": "none"},
+    }
+    params = params.model_copy(update=changes.get(form, {}))
+    vectors, outcomes = training.vectors, training.outcomes
+    rng = np.random.default_rng(seed)
+    if form == "router_shuffled":
+        outcomes = outcomes.take(rng.permutation(len(outcomes)))
+    if form == "router_noise":
+        vectors = rng.standard_normal(vectors.shape) / np.sqrt(vectors.shape[1])
+    return train(vectors, outcomes, llms, training.domains, training.subdomains, params)[0]
+
+
+def predictions(router: Router, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Quality and dollars that the router expects, (N, L) each."""
+    predicted = router.predict(router.feature_map(part.vectors), part.outcomes.prompt_tokens)
+    return predicted.quality, predicted.cost_usd
+
+
+def choices(quality: np.ndarray, cost: np.ndarray, cost_scale: float) -> np.ndarray:
+    """Choose under every trade-off, (P, N)."""
+    scaled = scaled_cost(cost, cost_scale)
+    return np.stack([utility(quality, scaled, float(weight)).argmax(axis=1) for weight in TRADE_OFFS])
+
+
+def trade_off_for(share: float, training: Part, llms: Llms, params: RouterTrainParams, seed: int) -> int:
+    """Choose the operating point that keeps a share of the best single LLM's quality at the least cost.
+
+    Judged on training queries that were held out of the router's training, 5 folds.
+
+    Returns
+    -------
+    int
+        Position among `TRADE_OFFS`; the last one if none keeps that share.
+    """
+    folds = draw_folds(len(training), seed)
+    quality, cost = np.zeros(len(TRADE_OFFS)), np.zeros(len(TRADE_OFFS))
+    for fold in np.unique(folds):
+        rest, own = training.take(np.flatnonzero(folds != fold)), training.take(np.flatnonzero(folds == fold))
+        router = train_form("router", rest, llms, params, seed)
+        curve = Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes)
+        quality, cost = quality + curve.quality.sum(axis=1), cost + curve.cost.sum(axis=1)
+    wanted = share * training.outcomes.quality.mean(axis=0).max() * len(training)
+    good = np.flatnonzero(quality >= wanted)
+    return int(good[cost[good].argmin()]) if len(good) else len(TRADE_OFFS) - 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What became of one split.
+
+    Attributes
+    ----------
+    curves
+        By method.
+    report
+        Numbers for JSON: settings, calibration.
+    """
+
+    curves: dict[str, Curve]
+    report: dict[str, Any]
+
+
+def compare(
+    training: Part,
+    test: Part,
+    llms: Llms,
+    params: RouterTrainParams,
+    forms: Sequence[RouterForm],
+    baselines: Sequence[str],
+    share: float,
+    seed: int,
+) -> Compared:
+    """Train everything on the training queries and play the test queries once.
+
+    Parameters
+    ----------
+    training, test
+        The split.
+    llms
+        The LLMs; their prices are fitted anew, to training outcomes.
+    params
+        Of the router.
+    forms, baselines
+        What is compared.
+    share
+        Of the best single LLM's quality, for the operating point that is chosen on training queries.
+    seed
+        Of whatever is random.
+
+    Raises
+    ------
+    InputError
+        There is no such baseline.
+    """
+    unknown = sorted(set(baselines) - set(BASELINES))
+    if unknown:
+        raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
+    llms = priced(llms, training.outcomes)
+    curves: dict[str, Curve] = {}
+    report: dict[str, Any] = {
+        "queries_training": len(training),
+        "queries_test": len(test),
+        "settings": {},
+        "prediction": {},
+    }
+    for form in tqdm(forms, desc="routers", unit="form"):
+        router = train_form(form, training, llms, params, seed)
+        quality, cost = predictions(router, test)
+        curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
+        report["prediction"][form] = _judge(quality, cost, test.outcomes)
+    known = Training(training.sample(), training.outcomes, llms, seed)
+    for name in tqdm(baselines, desc="baselines", unit="baseline"):
+        tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
+        curves[name] = tuned.baseline.play(test.sample(), test.outcomes)
+        report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
+    point = trade_off_for(share, training, llms, params, seed)
+    report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
+    return Compared(curves, report)
+
+
+def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:
+    error = ((quality - outcomes.quality) ** 2).mean()
+    return {
+        "brier": round(float(error), 6),
+        "ece": round(calibration_error(quality.ravel(), outcomes.quality.ravel()), 6),
+        "cost_mae_share": round(float(np.abs(cost - outcomes.cost_usd).sum() / outcomes.cost_usd.sum()), 6),
+    }
+
+
+def leave_one_domain_out(
+    whole: Part, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
+) -> dict[str, Curve]:
+    """Answer every query with methods trained on the other domains alone; nothing is tuned on the domain left out.
+
+    Returns
+    -------
+    dict of Curve
+        By method, over all N queries in their order. Baselines keep the first of their settings.
+    """
+    domains = np.array(whole.domains, dtype=object)
+    parts: dict[str, list[Curve]] = {name: [] for name in ("router", *baselines)}
+    order = []
+    for domain in tqdm(sorted(set(whole.domains)), desc="leaving out", unit="domain"):
+        rest, own = whole.take(np.flatnonzero(domains != domain)), whole.take(np.flatnonzero(domains == domain))
+        order.append(np.flatnonzero(domains == domain))
+        fitted = priced(llms, rest.outcomes)
+        router = train_form("router", rest, fitted, params, seed)
+        parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
+        known = Training(rest.sample(), rest.outcomes, fitted, seed)
+        for name in baselines:
+            baseline = BASELINES[name](known)
+            baseline.fit(**next(BASELINES[name].Params().settings()))
+            parts[name].append(baseline.play(own.sample(), own.outcomes))
+    back = np.argsort(np.concatenate(order))
+    return {
+        name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))
+        for name, curves in parts.items()
+    }

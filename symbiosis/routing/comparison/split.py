@@ -1,0 +1,73 @@
+"""Random splits of all queries for the comparison of routers, apart from the pipeline's own split."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from symbiosis.errors import InputError
+from symbiosis.routing.split import assign, normalised
+
+FIFTHS = 5
+
+
+def development(query_ids: Sequence[str], fifths: int) -> np.ndarray:
+    """Mark the queries on which settings and forms of models may be chosen by hand, (N,); they are never tested.
+
+    Parameters
+    ----------
+    query_ids
+        N.
+    fifths
+        So many fifths of the queries, by the SHA-256 of their id.
+    """
+    digests = (hashlib.sha256(name.encode()).hexdigest() for name in query_ids)
+    return np.array([int(digest, 16) % FIFTHS < fifths for digest in digests])
+
+
+def draw(queries: pl.DataFrame, test_share: float, development_fifths: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw training and test queries, by domain; queries of equal text go together.
+
+    Parameters
+    ----------
+    queries
+        Columns query_id, query_text, domain.
+    test_share
+        Share of all queries that is tested.
+    development_fifths
+        See `development`.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Rows of the training queries, (N,), and of the test queries, (M,), both rising.
+
+    Raises
+    ------
+    InputError
+        Too few queries may be tested.
+    """
+    open_share = 1 - development_fifths / FIFTHS
+    if test_share >= open_share:
+        raise InputError(
+            f"params.yaml: `compare_routers.test_share` is {test_share}, but only {open_share:.0%} of the queries may "
+            "be tested: lower it or `development_fifths`"
+        )
+    marked = queries.select("query_text", "domain").with_columns(
+        pl.Series("closed", development(queries["query_id"].to_list(), development_fifths)),
+        pl.int_range(pl.len()).alias("row"),
+    )
+    # A query whose text was seen in development is known, too.
+    marked = marked.with_columns(pl.col("closed").any().over(normalised(pl.col("query_text"))))
+    candidates = marked.filter(~pl.col("closed"))
+    if candidates.is_empty():
+        raise InputError("there is no query left to be tested: give more queries, or lower `development_fifths`")
+    share = min(test_share * len(marked) / len(candidates), 1.0)
+    drawn = candidates.filter(assign(candidates, share, 0.0, seed) == "test")["row"].to_numpy()
+    train = np.setdiff1d(np.arange(len(marked)), drawn)
+    if not len(drawn) or not len(train):
+        raise InputError(f"{len(marked)} queries are too few for a comparison: give more")
+    return train, np.sort(drawn)
