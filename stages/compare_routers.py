@@ -4,34 +4,20 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from symbiosis.artifacts import staged
-from symbiosis.routing.comparison.methods import Part, compare, leave_one_domain_out
-from symbiosis.routing.comparison.results import SINGLES, Split
-from symbiosis.routing.comparison.split import draw
+from symbiosis.routing.comparison.methods import compare, leave_one_domain_out
+from symbiosis.routing.comparison.results import SINGLES, Played
+from symbiosis.routing.comparison.split import draw, read_whole
 from symbiosis.routing.curves import Reference
-from symbiosis.routing.outcomes import Llms, Outcomes, load_embeddings
 from symbiosis.routing.params import CompareRoutersParams, RouterTrainParams
 from symbiosis.stage import read_document, run, validate_block
-
-ROUTING = Path("data/routing")
 
 
 def work(seed: int, params: CompareRoutersParams) -> None:
     """Put the pipeline's parts together, split them anew, and write what every method did with the test queries."""
     router = validate_block(read_document(), "router_train", RouterTrainParams)
-    llms = Llms.load(ROUTING / "llms.parquet")
-    queries = pl.read_parquet(ROUTING / "queries.parquet")
-    parts = [name for name in ("offline", "online", "test") if (queries["split"] == name).any()]
-    outcomes = Outcomes.join([Outcomes.load(ROUTING / f"{name}.parquet", llms) for name in parts])
-    labels = queries.with_columns(pl.col("subdomain").fill_null(""))
-    whole = Part(
-        outcomes,
-        load_embeddings("data/embeddings", outcomes.queries),
-        labels["domain"].to_list(),
-        labels["subdomain"].to_list(),
-    )
+    whole, llms, queries = read_whole(Path("data/routing"), Path("data/embeddings"))
     train, test = draw(queries, params.test_share, params.development_fifths, seed)
     training, tested = whole.take(train), whole.take(test)
     compared = compare(
@@ -47,11 +33,11 @@ def work(seed: int, params: CompareRoutersParams) -> None:
     reference = Reference.choose(training.outcomes)
     curves = {**compared.curves, SINGLES: reference.curve(tested.outcomes)}
     with staged(f"data/comparison/{seed}") as (folder,):
-        Split(test, curves, compared.report).save(folder)
+        Played(test, curves, compared.report).save(folder)
         if params.leave_domains_out and seed == params.splits[0]:
             left_out = leave_one_domain_out(whole, llms, router, params.leave_domains_out, params.seed)
             left_out[SINGLES] = Reference.choose(whole.outcomes).curve(whole.outcomes)
-            Split(np.arange(len(whole)), left_out, {}).save(folder / "domains")
+            Played(np.arange(len(whole)), left_out, {}).save(folder / "domains")
 
 
 if __name__ == "__main__":

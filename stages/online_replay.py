@@ -5,8 +5,8 @@ import polars as pl
 from symbiosis.artifacts import staged, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing import report
-from symbiosis.routing.evaluation import Split, evaluate
-from symbiosis.routing.outcomes import Llms, Outcomes, load_embeddings
+from symbiosis.routing.evaluation import evaluate
+from symbiosis.routing.outcomes import Llms, Outcomes, Split, load_embeddings
 from symbiosis.routing.params import OnlineReplayParams
 from symbiosis.routing.router import Router
 from symbiosis.stage import run

@@ -20,7 +20,9 @@ from symbiosis.routing.params import (
     DownloadRoutingParams,
     EmbedQueriesParams,
     OnlineReplayParams,
+    ReportRoutersParams,
     RouterTrainParams,
+    StudyFeedbackParams,
     TrainEncoderParams,
 )
 from symbiosis.stage import PARAMS_FILE, StageParams, read_document, validate_block
@@ -43,6 +45,8 @@ BLOCKS: dict[str, type[StageParams]] = {
     "embed_queries": EmbedQueriesParams,
     "router_train": RouterTrainParams,
     "compare_routers": CompareRoutersParams,
+    "study_feedback": StudyFeedbackParams,
+    "report_routers": ReportRoutersParams,
     "online_replay": OnlineReplayParams,
 }
 

@@ -8,11 +8,11 @@ from routing_world import DOMAINS, LLMS, draw, replay_params, train_params
 
 from symbiosis.errors import InputError
 from symbiosis.routing import adaptability
-from symbiosis.routing.continual import KINDS, Learned, columns, continual, divide, gains, part, pooled, stratified
+from symbiosis.routing.continual import KINDS, Learned, columns, continual, divide, gains, pooled, stratified
 from symbiosis.routing.curves import resample
-from symbiosis.routing.evaluation import Split
 from symbiosis.routing.feedback import Noise
 from symbiosis.routing.onboarding import onboard
+from symbiosis.routing.outcomes import Split
 from symbiosis.routing.params import RouterTrainParams
 from symbiosis.routing.router import Router
 from symbiosis.routing.training import train
@@ -82,7 +82,7 @@ def test_rounds_are_pooled_by_query() -> None:
     params = replay_params(stream=IDLE)
     whole = world(90, seed=7)
     one, two = (
-        continual(part(whole, np.arange(60)), part(whole, rows), LLMS, 0.8, SMALL, params, 0, ["none"])["none"]
+        continual(whole.take(np.arange(60)), whole.take(rows), LLMS, 0.8, SMALL, params, 0, ["none"])["none"]
         for rows in (np.arange(60, 80), np.arange(70, 90))
     )
     both = pooled([one, two])

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from routing_world import DOMAINS, LLMS, draw, replay_params, train_params
 
 from symbiosis.errors import InputError
-from symbiosis.routing.continual import part
 from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.evaluation import Split, rule_of
+from symbiosis.routing.evaluation import rule_of
 from symbiosis.routing.exploration import Kind
 from symbiosis.routing.feedback import Noise
 from symbiosis.routing.off_policy import ESTIMATORS, Estimator, Logged, evaluate_policy, table, true_value
 from symbiosis.routing.off_policy_study import certain, check_estimates
+from symbiosis.routing.outcomes import Split
 from symbiosis.routing.training import train
 
 N_LLMS = 4
@@ -156,7 +156,7 @@ def test_estimates_on_a_logged_stream_meet_the_truth(kind: Kind, amount: float) 
     outcomes, vectors, domain = draw(1200, seed=0)
     labels = [DOMAINS[d] for d in domain]
     whole = Split(outcomes, vectors, labels, labels)
-    known, stream = part(whole, np.arange(200)), part(whole, np.arange(200, 1200))
+    known, stream = whole.take(np.arange(200)), whole.take(np.arange(200, 1200))
     params = train_params(tag_penalties=[3], component_penalties=[30], dimension=4)
     router = train(known.embeddings, known.outcomes, LLMS, known.domains, known.subdomains, params)[0]
     targets = {"uniform": np.full((1000, 4), 0.25), "dear": certain(np.full(1000, 2), 4)}

@@ -10,10 +10,10 @@ import numpy as np
 
 from symbiosis.routing.continual import columns, divide, stratified
 from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.evaluation import Split, rule_of
+from symbiosis.routing.evaluation import rule_of
 from symbiosis.routing.metrics import interval
 from symbiosis.routing.onboarding import onboard
-from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
 from symbiosis.routing.replay import Experience, Feedback, OnlineRouter, run
 from symbiosis.routing.router import Router

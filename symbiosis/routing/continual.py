@@ -13,9 +13,9 @@ import numpy as np
 
 from symbiosis.routing.curves import TRADE_OFFS, Curve, Reference, summarise
 from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.evaluation import Split, rule_of
+from symbiosis.routing.evaluation import rule_of
 from symbiosis.routing.metrics import cumulative_regret, interval
-from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
 from symbiosis.routing.replay import Experience, Feedback, OnlineRouter, run
 from symbiosis.routing.router import Router
@@ -61,21 +61,11 @@ class Learned:
     stream_regret: np.ndarray
 
 
-def part(split: Split, rows: np.ndarray) -> Split:
-    """Return some queries of a split, in the given order."""
-    return Split(
-        split.outcomes.take(rows),
-        split.embeddings[rows],
-        [split.domains[row] for row in rows],
-        [split.subdomains[row] for row in rows],
-    )
-
-
 def divide(training: Split, offline_share: float, seed: int) -> tuple[Split, Split]:
     """Divide training queries at random into offline ones and a stream."""
     order = np.random.default_rng(seed).permutation(len(training.outcomes))
     n = round(offline_share * len(order))
-    return part(training, order[:n]), part(training, order[n:])
+    return training.take(order[:n]), training.take(order[n:])
 
 
 def continual(

@@ -15,38 +15,13 @@ from symbiosis.routing.baselines.neighbours import NearestNeighbours
 from symbiosis.routing.curves import TRADE_OFFS, Curve, Reference, Summary, resample, summarise
 from symbiosis.routing.decision import Rule, scaled_cost, utility
 from symbiosis.routing.metrics import cumulative_regret
-from symbiosis.routing.outcomes import Outcomes
+from symbiosis.routing.outcomes import Outcomes, Split
 from symbiosis.routing.params import OnlineReplayParams
 from symbiosis.routing.replay import Experience, Feedback, Log, OnlineRouter, Policy, fixed_choice, run
 from symbiosis.routing.router import Router
 
 FEEDBACK: tuple[Feedback, ...] = ("none", "refined", "binary")
 SHOWN = (*(f"router_{feedback}" for feedback in FEEDBACK), "domain_mean", "nearest_neighbours", "oracle")
-
-
-@dataclass(frozen=True)
-class Split:
-    """The queries of one split.
-
-    Attributes
-    ----------
-    outcomes
-        Of N queries.
-    embeddings
-        (N, d).
-    domains, subdomains
-        N labels each.
-    """
-
-    outcomes: Outcomes
-    embeddings: np.ndarray
-    domains: list[str]
-    subdomains: list[str]
-
-    @property
-    def sample(self) -> Sample:
-        """What may be known of the queries before an LLM is asked."""
-        return Sample(self.embeddings, self.outcomes.prompt_tokens, self.domains, self.subdomains)
 
 
 @dataclass(frozen=True)
@@ -106,7 +81,7 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
         logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms), seed=params.seed)
     regret = _regret(logs, stream.outcomes, rule, router.cost_scale)
 
-    lines = _lines(Training(offline.sample, offline.outcomes, router.llms, params.seed), test.sample, params)
+    lines = _lines(Training(Sample.of(offline), offline.outcomes, router.llms, params.seed), Sample.of(test), params)
     choices = {
         **{name: policy.scores(still).argmax(axis=1) for name, policy in policies.items()},
         **{

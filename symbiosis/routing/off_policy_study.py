@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from symbiosis.routing.decision import Rule, scaled_cost, score, utility
-from symbiosis.routing.evaluation import Split
 from symbiosis.routing.exploration import Kind, probabilities
 from symbiosis.routing.feedback import Noise
 from symbiosis.routing.off_policy import Logged, Report, evaluate_policy, true_value
+from symbiosis.routing.outcomes import Split
 from symbiosis.routing.router import Router
 
 

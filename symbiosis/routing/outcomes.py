@@ -194,6 +194,38 @@ class Outcomes:
         )
 
 
+@dataclass(frozen=True)
+class Split:
+    """The queries of one split.
+
+    Attributes
+    ----------
+    outcomes
+        Of N queries.
+    embeddings
+        (N, d).
+    domains, subdomains
+        N labels each.
+    """
+
+    outcomes: Outcomes
+    embeddings: np.ndarray
+    domains: list[str]
+    subdomains: list[str]
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Return the given rows, in that order."""
+        return Split(
+            self.outcomes.take(rows),
+            self.embeddings[rows],
+            [self.domains[row] for row in rows],
+            [self.subdomains[row] for row in rows],
+        )
+
+
 def _read(path: Path | str, columns: list[str], optional: Sequence[str] = ()) -> pl.DataFrame:
     path = Path(path)
     if not path.is_file():

@@ -141,13 +141,24 @@ RouterForm = Literal[
 ]
 
 
-class CompareRoutersParams(StageParams):
-    """The comparison of routers on splits of its own; see `symbiosis.routing.comparison`."""
+class SplitsParams(StageParams):
+    """Random splits of all queries; see `symbiosis.routing.comparison.split`."""
 
     seed: int = Field(ge=0)
     splits: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     test_share: float = Field(gt=0, lt=1)
     development_fifths: int = Field(ge=0, le=4)
+
+    @model_validator(mode="after")
+    def _once(self) -> "SplitsParams":
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits: every seed once")
+        return self
+
+
+class CompareRoutersParams(SplitsParams):
+    """The comparison of routers on splits of its own; see `symbiosis.routing.comparison`."""
+
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
     quality_share: float = Field(gt=0, le=1)
@@ -155,8 +166,6 @@ class CompareRoutersParams(StageParams):
 
     @model_validator(mode="after")
     def _known(self) -> "CompareRoutersParams":
-        if len(set(self.splits)) < len(self.splits):
-            raise ValueError("splits: every seed once")
         if "router" not in self.forms:
             raise ValueError("forms: `router` must be among them")
         return self
@@ -259,4 +268,29 @@ class OnlineReplayParams(StageParams):
     learning: LearningParams
     binary: BinaryParams
     lines: LinesParams
+    bootstrap_samples: int = Field(ge=100)
+
+
+class AdaptabilityParams(StageParams):
+    """LLMs that join mid-stream; see `symbiosis.routing.adaptability`."""
+
+    offline_share: float = Field(gt=0, lt=1)
+    withheld: tuple[str, ...]
+    probes: int = Field(ge=1)
+    queries: int = Field(ge=1)
+    every: int = Field(ge=1)
+
+
+class StudyFeedbackParams(SplitsParams):
+    """What feedback teaches, how LLMs join, and what logs tell of other policies."""
+
+    offline_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
+    adaptability: AdaptabilityParams
+    logging: SamplingParams
+
+
+class ReportRoutersParams(StageParams):
+    """The report of the comparison and of the study of feedback."""
+
+    seed: int = Field(ge=0)
     bootstrap_samples: int = Field(ge=100)

@@ -19,7 +19,7 @@ from symbiosis.routing.baselines.projection import Projection
 from symbiosis.routing.curves import Curve, Reference, sweep
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import draw_folds
-from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.training import cost_scale_of
 from symbiosis.stage import StageParams
 
@@ -44,6 +44,11 @@ class Sample:
     prompt_tokens: np.ndarray
     domains: list[str]
     subdomains: list[str]
+
+    @classmethod
+    def of(cls, split: Split) -> "Sample":
+        """Leave out the outcomes."""
+        return cls(split.embeddings, split.outcomes.prompt_tokens, split.domains, split.subdomains)
 
     def __len__(self) -> int:
         return len(self.embeddings)

@@ -1,7 +1,7 @@
 """One split of the comparison: the router in several forms, and every baseline, on the same test queries."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,47 +16,10 @@ from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import draw_folds
 from symbiosis.routing.llms import fit_prices
 from symbiosis.routing.metrics import calibration_error
-from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.params import RouterForm, RouterTrainParams
 from symbiosis.routing.router import Router
 from symbiosis.routing.training import train
-
-
-@dataclass(frozen=True)
-class Part:
-    """Queries with their vectors, labels and outcomes.
-
-    Attributes
-    ----------
-    outcomes
-        Of N queries.
-    vectors
-        (N, d).
-    domains, subdomains
-        N labels each.
-    """
-
-    outcomes: Outcomes
-    vectors: np.ndarray
-    domains: list[str]
-    subdomains: list[str]
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def take(self, rows: np.ndarray) -> "Part":
-        """Return the given rows, in that order."""
-        return Part(
-            self.outcomes.take(rows),
-            self.vectors[rows],
-            [self.domains[row] for row in rows],
-            [self.subdomains[row] for row in rows],
-        )
-
-    def sample(self) -> Sample:
-        """Return what baselines may know of the queries before an LLM is asked."""
-        pairs = [f"{domain} / {subdomain}" for domain, subdomain in zip(self.domains, self.subdomains, strict=True)]
-        return Sample(self.vectors, self.outcomes.prompt_tokens, self.domains, pairs)
 
 
 def priced(llms: Llms, outcomes: Outcomes) -> Llms:
@@ -70,10 +33,10 @@ def priced(llms: Llms, outcomes: Outcomes) -> Llms:
             for arm in range(len(llms))
         ]
     )
-    return Llms(llms.names, prices[:, 0], prices[:, 1], llms.startup_s, llms.tokens_per_s)
+    return replace(llms, price_prompt=prices[:, 0], price_response=prices[:, 1])
 
 
-def train_form(form: RouterForm, training: Part, llms: Llms, params: RouterTrainParams, seed: int) -> Router:
+def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Router:
     """Train the router in one of its forms.
 
     Parameters
@@ -98,7 +61,7 @@ def train_form(form: RouterForm, training: Part, llms: Llms, params: RouterTrain
         "router_noise": {"tags": "none"},
     }
     params = params.model_copy(update=changes.get(form, {}))
-    vectors, outcomes = training.vectors, training.outcomes
+    vectors, outcomes = training.embeddings, training.outcomes
     rng = np.random.default_rng(seed)
     if form == "router_shuffled":
         outcomes = outcomes.take(rng.permutation(len(outcomes)))
@@ -107,9 +70,9 @@ def train_form(form: RouterForm, training: Part, llms: Llms, params: RouterTrain
     return train(vectors, outcomes, llms, training.domains, training.subdomains, params)[0]
 
 
-def predictions(router: Router, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def predictions(router: Router, part: Split) -> tuple[np.ndarray, np.ndarray]:
     """Quality and dollars that the router expects, (N, L) each."""
-    predicted = router.predict(router.feature_map(part.vectors), part.outcomes.prompt_tokens)
+    predicted = router.predict(router.feature_map(part.embeddings), part.outcomes.prompt_tokens)
     return predicted.quality, predicted.cost_usd
 
 
@@ -119,7 +82,7 @@ def choices(quality: np.ndarray, cost: np.ndarray, cost_scale: float) -> np.ndar
     return np.stack([utility(quality, scaled, float(weight)).argmax(axis=1) for weight in TRADE_OFFS])
 
 
-def trade_off_for(share: float, training: Part, llms: Llms, params: RouterTrainParams, seed: int) -> int:
+def trade_off_for(share: float, training: Split, llms: Llms, params: RouterTrainParams, seed: int) -> int:
     """Choose the operating point that keeps a share of the best single LLM's quality at the least cost.
 
     Judged on training queries that were held out of the router's training, 5 folds.
@@ -158,8 +121,8 @@ class Compared:
 
 
 def compare(
-    training: Part,
-    test: Part,
+    training: Split,
+    test: Split,
     llms: Llms,
     params: RouterTrainParams,
     forms: Sequence[RouterForm],
@@ -205,10 +168,10 @@ def compare(
         quality, cost = predictions(router, test)
         curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
         report["prediction"][form] = _judge(quality, cost, test.outcomes)
-    known = Training(training.sample(), training.outcomes, llms, seed)
+    known = Training(Sample.of(training), training.outcomes, llms, seed)
     for name in tqdm(baselines, desc="baselines", unit="baseline"):
         tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
-        curves[name] = tuned.baseline.play(test.sample(), test.outcomes)
+        curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     point = trade_off_for(share, training, llms, params, seed)
     report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
@@ -225,7 +188,7 @@ def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[st
 
 
 def leave_one_domain_out(
-    whole: Part, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
+    whole: Split, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
 ) -> dict[str, Curve]:
     """Answer every query with methods trained on the other domains alone; nothing is tuned on the domain left out.
 
@@ -243,11 +206,11 @@ def leave_one_domain_out(
         fitted = priced(llms, rest.outcomes)
         router = train_form("router", rest, fitted, params, seed)
         parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
-        known = Training(rest.sample(), rest.outcomes, fitted, seed)
+        known = Training(Sample.of(rest), rest.outcomes, fitted, seed)
         for name in baselines:
             baseline = BASELINES[name](known)
             baseline.fit(**next(BASELINES[name].Params().settings()))
-            parts[name].append(baseline.play(own.sample(), own.outcomes))
+            parts[name].append(baseline.play(Sample.of(own), own.outcomes))
     back = np.argsort(np.concatenate(order))
     return {
         name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))

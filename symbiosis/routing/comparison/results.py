@@ -18,7 +18,7 @@ ROUTER = "router"
 
 
 @dataclass(frozen=True)
-class Split:
+class Played:
     """One split as it was played.
 
     Attributes
@@ -52,7 +52,7 @@ class Split:
         write_json(folder / "report.json", {"methods": list(self.curves), **self.report})
 
     @classmethod
-    def load(cls, folder: Path) -> "Split":
+    def load(cls, folder: Path) -> "Played":
         """Read what `save` wrote."""
         from safetensors.numpy import load_file
 
@@ -66,7 +66,7 @@ class Split:
         return cls(read_array(folder / "rows.npy"), curves, report)
 
 
-def query_weights(splits: Sequence[Split], samples: int, seed: int) -> list[np.ndarray]:
+def query_weights(splits: Sequence[Played], samples: int, seed: int) -> list[np.ndarray]:
     """Bootstrap weights of each split's test queries, (samples, N) each, rows with sum 1.
 
     Queries are drawn, not tests: one that several splits tested counts in all of them or in none, so its luck is not
@@ -81,7 +81,7 @@ def query_weights(splits: Sequence[Split], samples: int, seed: int) -> list[np.n
     return weights
 
 
-def summary(splits: Sequence[Split], samples: int, seed: int) -> dict[str, Any]:
+def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
     """Summarise every method over the splits.
 
     Returns
@@ -158,7 +158,7 @@ def _mean_curve(curves: Sequence[Curve], singles: Sequence[Curve]) -> dict[str, 
     return found
 
 
-def operating_point(splits: Sequence[Split], samples: int, seed: int) -> dict[str, Any]:
+def operating_point(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
     """Shares of quality and cost at the trade-off that each split chose on its training queries."""
     weights = query_weights(splits, samples, seed)
     whole, drawn = [], []

@@ -1,15 +1,43 @@
-"""Random splits of all queries for the comparison of routers, apart from the pipeline's own split."""
+"""All queries of the pipeline, and random splits of them for the comparison of routers."""
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from symbiosis.errors import InputError
-from symbiosis.routing.split import assign, normalised
+from symbiosis.routing.outcomes import Llms, Outcomes, Split, load_embeddings
+from symbiosis.routing.split import SPLITS, assign, normalised
 
 FIFTHS = 5
+
+
+def read_whole(routing: Path, embeddings: Path) -> tuple[Split, Llms, pl.DataFrame]:
+    """Put the parts of the pipeline's own split together again.
+
+    Parameters
+    ----------
+    routing, embeddings
+        ``data/routing`` and ``data/embeddings``.
+
+    Returns
+    -------
+    Split
+        All queries.
+    Llms
+        The LLMs.
+    polars.DataFrame
+        ``queries.parquet``, a row per query.
+    """
+    llms = Llms.load(routing / "llms.parquet")
+    queries = pl.read_parquet(routing / "queries.parquet")
+    parts = [name for name in SPLITS if (queries["split"] == name).any()]
+    outcomes = Outcomes.join([Outcomes.load(routing / f"{name}.parquet", llms) for name in parts])
+    subdomains = [f"{domain} / {subdomain or ''}" for domain, subdomain in queries["domain", "subdomain"].iter_rows()]
+    vectors = load_embeddings(embeddings, outcomes.queries)
+    return Split(outcomes, vectors, queries["domain"].to_list(), subdomains), llms, queries
 
 
 def development(query_ids: Sequence[str], fifths: int) -> np.ndarray:

@@ -1,0 +1,40 @@
+"""Summarise the comparison of routers and the study of feedback.  Run it:  python -m stages.report_routers"""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from symbiosis.artifacts import staged, write_json
+from symbiosis.routing.comparison import feedback, report, results
+from symbiosis.routing.params import ReportRoutersParams
+from symbiosis.stage import run
+
+
+def work(params: ReportRoutersParams) -> None:
+    """Write the numbers and the page of all splits."""
+    folders = sorted(Path("data/comparison").iterdir(), key=lambda folder: int(folder.name))
+    splits = [results.Played.load(folder) for folder in folders]
+    studies = [feedback.Studied.load(folder) for folder in sorted(Path("data/feedback").iterdir())]
+    llms = pl.read_parquet("data/routing/llms.parquet", columns=["llm"]).height
+    queries = pl.read_parquet("data/routing/queries.parquet", columns=["query"]).height
+    samples, seed = params.bootstrap_samples, params.seed
+    numbers: dict[str, Any] = {
+        "data": {"queries": queries, "llms": llms, "splits": [int(folder.name) for folder in folders]},
+        "operating_point": results.operating_point(splits, samples, seed),
+        "methods": results.summary(splits, samples, seed),
+        "prediction": [split.report["prediction"] for split in splits],
+        "settings": [split.report["settings"] for split in splits],
+        "feedback": feedback.summary(studies, samples, seed),
+    }
+    left_out = [results.Played.load(folder / "domains") for folder in folders if (folder / "domains").is_dir()]
+    if left_out:
+        curves = dict(left_out[0].curves)
+        numbers["domains"] = results.by_domain(curves, curves.pop(results.SINGLES), samples, seed)
+    with staged("reports/router_study.json", "reports/router_study.html") as (json_file, html_file):
+        write_json(json_file, numbers)
+        html_file.write_text(report.html(splits, numbers), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run("report_routers", ReportRoutersParams, work)
