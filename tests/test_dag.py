@@ -31,7 +31,10 @@ BASELINES = [*(f"baseline@{name}" for name in SIMPLE), *LONG_BASELINES]
 RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "embed-items", "propagation",
                "pretrain", "finetune", *(f"baseline@{name}" for name in SIMPLE), "evaluate"]  # fmt: skip
 WHOLE_RECOMMENDER = [*RECOMMENDER, *LONG_BASELINES]
-ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries", "router-train", "online-replay"]
+COMPARISON = ["compare-routers@1", "compare-routers@2"]
+STUDY = ["study-feedback@1"]
+ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries", "router-train", "online-replay",
+          *COMPARISON, *STUDY, "report-routers"]  # fmt: skip
 
 WOULD_RUN = {
     "download": WHOLE_RECOMMENDER,
@@ -47,10 +50,13 @@ WOULD_RUN = {
     "evaluate": ["evaluate"],
     "download_routing": ROUTER,
     "clean_routing": ROUTER[1:],
-    "train_encoder": ["train-encoder", "embed-queries", "router-train", "online-replay"],
-    "embed_queries": ["embed-queries", "router-train", "online-replay"],
-    "router_train": ["router-train", "online-replay"],
-    "online_replay": ["online-replay"],
+    "train_encoder": ROUTER[2:],
+    "embed_queries": ROUTER[3:],
+    "router_train": ROUTER[4:],
+    "compare_routers": [*COMPARISON, "report-routers"],
+    "study_feedback": [*STUDY, "report-routers"],
+    "report_routers": ["report-routers"],
+    "online_replay": ["online-replay", *STUDY, "report-routers"],
 }
 """By block of params.yaml: every stage that runs if one of its keys changes, and no other."""
 
@@ -155,7 +161,7 @@ def test_code_dependencies_are_exact(stages: dict[str, PipelineStage]) -> None:
         module = re.fullmatch(r"exec python -m stages\.(\w+)(?: (\w+))?", stage.cmd)
         assert module, f"{name}: {stage.cmd}"
         expected = set(imported_files(ROOT / f"stages/{module[1]}.py", ROOT))
-        if module[2]:  # the baseline that is loaded by name
+        if module[1] == "baseline":  # which is loaded by name
             expected |= set(imported_files(ROOT / f"symbiosis/recommender/baselines/{module[2]}.py", ROOT))
         assert {path for path in paths(stage.deps) if path.endswith(".py")} == {str(path) for path in expected}, name
 
@@ -183,12 +189,12 @@ def test_nothing_is_imported_in_the_dark() -> None:
 
 
 def test_every_block_has_a_model_and_a_stage(stages: dict[str, PipelineStage]) -> None:
-    """params.yaml holds the blocks of the models, in their order, each read by exactly the stages that it names."""
+    """params.yaml holds the blocks of the models, in their order, and stages read all of them and nothing else."""
     document = read_document(ROOT / "params.yaml")
     assert list(document) == list(BLOCKS)
     validate(document)
     read = [param for stage in stages.values() for dep in stage.deps for param in getattr(dep, "params", [])]
-    assert sorted(read) == sorted(WOULD_RUN)
+    assert set(read) == set(WOULD_RUN)
 
 
 def test_up_to_date(pipeline: Path) -> None:
@@ -242,7 +248,8 @@ def test_branches_share_no_data(stages: dict[str, PipelineStage], graph: nx.DiGr
     [
         ("data/clean/test.parquet", {"evaluate"}),
         ("data/clean/validation.parquet", {"finetune", "evaluate", *BASELINES}),
-        ("data/routing/test.parquet", {"online-replay"}),
+        # The comparisons put all queries together and split them anew; nothing that trains reads what they write.
+        ("data/routing/test.parquet", {"online-replay", *COMPARISON, *STUDY}),
     ],
 )
 def test_held_out_data(file: str, readers: set[str], stages: dict[str, PipelineStage]) -> None:

@@ -58,23 +58,29 @@ class Adapted:
         -------
         list of dict
             ``step``, ``without``, ``added``, ``known``: mean utility; ``recovered`` and its 95 % bounds ``low`` and
-            ``high``.
+            ``high``, absent where knowing the LLMs gains nothing.
         """
         rows = []
         for place, step in enumerate(self.steps.tolist()):
             without, added, known = (self.utility[name][place] for name in ROUTERS)
-            drawn = interval((weights @ (added - without)) / (weights @ (known - without)))
             rows.append(
                 {
                     "step": step,
                     "without": float(without.mean()),
                     "added": float(added.mean()),
                     "known": float(known.mean()),
-                    "recovered": float((added - without).mean() / (known - without).mean()),
-                    **drawn,
+                    **_share(added - without, known - without, weights),
                 }
             )
         return rows
+
+
+def _share(recovered: np.ndarray, whole: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """Share of a gain, (M,) per query each, with its interval; samples without a gain are left out."""
+    drawn, of = weights @ recovered, weights @ whole
+    if whole.mean() == 0 or not of.any():
+        return {}
+    return {"recovered": float(recovered.mean() / whole.mean()), **interval(drawn[of != 0] / of[of != 0])}
 
 
 def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int) -> list[int]:

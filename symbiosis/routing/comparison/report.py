@@ -56,8 +56,8 @@ def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
         _compared(numbers["methods"]),
         page.note(
             "AIQ: mean quality along the concave hull between the costs of the cheapest and of the best single LLM, "
-            "mean over the splits. Cost needed: share of the best single LLM's cost at which the hull reaches a share of "
-            "its quality, mean over the splits (never: some split does not reach it). Lead: AIQ of the router minus "
+            "mean over the splits. Cost needed: share of the best single LLM's cost at which the hull reaches a share "
+            "of its quality, mean over the splits (never: some split does not reach it). Lead: AIQ of the router minus "
             "the method's. In brackets 95 % intervals by bootstrap over queries, paired; a query that several splits "
             "tested counts in all of them or in none. Means over true labels are told the label of each test query. "
             "`+`: the lead's interval lies above zero."
@@ -78,8 +78,8 @@ def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
     body += [
         page.note(
             "Offline share of the training queries; the rest is a stream with waits. Quality of the test queries "
-            "afterwards at the headline trade-off; gains over no feedback with paired 95 % intervals. Shuffled: rewards of other "
-            "queries, a control that should gain nothing. Published by MixLLM, on other data: none, refined, binary:"
+            "afterwards at the headline trade-off; gains over no feedback with paired 95 % intervals. Shuffled: "
+            "rewards of other queries, a control that should gain nothing. Published by MixLLM, measured on other data:"
         ),
         page.table(["offline : online", "none", "refined", "binary"], PUBLISHED_FEEDBACK),
         page.section("LLMs that join mid-stream"),
@@ -250,7 +250,7 @@ def _joining(adaptability: Mapping[str, Any]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 3.4))
-    rows = adaptability["recovered"]
+    rows = [row for row in adaptability["recovered"] if "recovered" in row]
     steps = [row["step"] for row in rows]
     axes.fill_between(steps, [row["low"] for row in rows], [row["high"] for row in rows], alpha=0.25, color="C3")
     axes.plot(steps, [row["recovered"] for row in rows], "o-", color="C3", markersize=3)
