@@ -13,9 +13,9 @@ from symbiosis.stage import run
 
 def work(params: ReportRoutersParams) -> None:
     """Write the numbers and the page of all splits."""
-    folders = sorted(Path("data/comparison").iterdir(), key=lambda folder: int(folder.name))
+    folders = _split_folders(Path("data/comparison"))
     splits = [results.Played.load(folder) for folder in folders]
-    studies = [feedback.Studied.load(folder) for folder in sorted(Path("data/feedback").iterdir())]
+    studies = [feedback.Studied.load(folder) for folder in _split_folders(Path("data/feedback"))]
     llms = pl.read_parquet("data/routing/llms.parquet", columns=["llm"]).height
     queries = pl.read_parquet("data/routing/queries.parquet", columns=["query"]).height
     samples, seed = params.bootstrap_samples, params.seed
@@ -34,6 +34,11 @@ def work(params: ReportRoutersParams) -> None:
     with staged("reports/router_study.json", "reports/router_study.html") as (json_file, html_file):
         write_json(json_file, numbers)
         html_file.write_text(report.html(splits, numbers), encoding="utf-8")
+
+
+def _split_folders(parent: Path) -> list[Path]:
+    """Return the folders of the splits, by seed."""
+    return sorted((folder for folder in parent.iterdir() if folder.is_dir()), key=lambda folder: int(folder.name))
 
 
 if __name__ == "__main__":
