@@ -166,6 +166,16 @@ def test_rare_subdomains_count_as_their_domain_and_rare_domains_as_the_rest() ->
     assert [names[t] for t in tags] == ["a / x"] * 4 + ["a"] * 4 + ["other"] * 3
 
 
+def test_a_tag_with_a_single_query_is_never_read_off() -> None:
+    vectors = np.random.default_rng(0).standard_normal((9, 4))
+    weights, bias = features._classifier(vectors, np.array([0, 0, 0, 0, 1, 2, 2, 2, 2]), 3)
+    assert bias[1] == -np.inf
+    assert np.isfinite(bias[[0, 2]]).all()
+    assert np.isfinite(weights).all()
+    alone = features._classifier(vectors[:1], np.array([1]), 3)[1]
+    np.testing.assert_array_equal(alone, [-np.inf, 0, -np.inf])
+
+
 def test_a_tag_belongs_to_the_label_of_most_of_its_queries() -> None:
     groups = features.groups_of(np.array([0, 0, 0, 1, 2]), ["b", "b", "a", "b", "c"])
     np.testing.assert_array_equal(groups, [[1, 0], [1, 0], [0, 1]])
