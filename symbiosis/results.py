@@ -45,7 +45,7 @@ def tables(reports: Path = REPORTS) -> list[Table]:
     InputError
         There is no report yet, or one is damaged.
     """
-    makers = {"recommender": _recommender, "router": _router}
+    makers = {"recommender": _recommender, "router": _router, "router_study": _comparison}
     found = []
     for name, make in makers.items():
         if (reports / f"{name}.json").is_file():
@@ -87,6 +87,30 @@ def _router(report: dict[str, Any], page: Path) -> Table:
         f"{reference['queries_test']:,} test queries after a stream of {reference['queries_online']:,}, trade-off "
         f"{headline['trade_off']:g}; mean per query [95 % interval]; AIQ: mean quality over all trade-offs",
         ["policy", "quality", "USD per query", "AIQ"],
+        rows,
+        page,
+    )
+
+
+def _comparison(report: dict[str, Any], page: Path) -> Table:
+    rows = []
+    for name, values in sorted(report["methods"].items(), key=lambda pair: -pair[1]["aiq"]):
+        low, high = values["aiq_95"]["low"], values["aiq_95"]["high"]
+        cost = values.get("cost_at_97_25")
+        lead = values.get("router_lead_95")
+        rows.append(
+            [
+                name,
+                f"{values['aiq']:.4f} [{low:.4f}, {high:.4f}]",
+                "never" if cost is None else f"{100 * cost:.1f} %",
+                f"{values['router_lead']:+.4f} [{lead['low']:+.4f}, {lead['high']:+.4f}]" if lead else "",
+            ]
+        )
+    return Table(
+        "Routers compared",
+        f"mean of {len(report['data']['splits'])} random splits [95 % interval]; AIQ: mean quality over all "
+        "trade-offs; cost for 97.25 % of the best single LLM's quality, as a share of its cost; lead of the router's AIQ",
+        ["method", "AIQ", "cost for 97.25 %", "router's lead"],
         rows,
         page,
     )

@@ -128,6 +128,6 @@ def test_committed_configurations(name: str, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text((ROOT / "params.yaml").read_text())
     override(file, overlay(configuration.params, yaml.safe_load(file.read_text())))
-    assert set(configuration.targets) <= {"evaluate", "online-replay"}
+    assert set(configuration.targets) <= {"evaluate", "online-replay", "report-routers"}
     sources = [block.get("folder", block.get("path")) for block in configuration.params.values()]
     assert set(configuration.data) <= set(sources)
