@@ -214,6 +214,8 @@ def test_reach_of_every_param(block: str, pipeline: Path, graph: nx.DiGraph) -> 
     try:
         for key in keys:
             (pipeline / "params.yaml").write_text(yaml.safe_dump(changed(before, key)))
+            if key.endswith(".splits"):  # which stages there are, not only which of them run
+                continue
             with Repo(str(pipeline)) as repo, repo.lock:
                 direct = {stage.name for stage in stages_of(repo) if stage.changed_stage() or stage.changed_deps()}
             reached = direct.union(*(nx.descendants(graph, stage) for stage in direct))
