@@ -113,7 +113,7 @@ def test_second_run_runs_nothing(pipeline: Path) -> None:
     ("key", "value", "expected"),
     [
         ("finetune.learning_rate", 0.02, ["finetune", "evaluate"]),
-        ("online_replay.seed", 5, ["online-replay"]),
+        ("online_replay.seed", 5, ["online-replay", "study-feedback@1"]),  # both read the block
     ],
 )
 def test_one_changed_param(key: str, value: float, expected: list[str], pipeline: Path) -> None:
