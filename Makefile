@@ -39,7 +39,7 @@ lint: .venv/.installed ## format, style, types and layering
 	lint-imports
 
 test: .venv/.installed ## install and run the tests
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 clean: ## remove what the pipeline made; the DVC cache stays
 	git clean -fdXq data models reports
