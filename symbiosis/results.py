@@ -109,7 +109,8 @@ def _comparison(report: dict[str, Any], page: Path) -> Table:
     return Table(
         "Routers compared",
         f"mean of {len(report['data']['splits'])} random splits [95 % interval]; AIQ: mean quality over all "
-        "trade-offs; cost for 97.25 % of the best single LLM's quality, as a share of its cost; lead of the router's AIQ",
+        "trade-offs; cost for 97.25 % of the best single LLM's quality, as a share of its cost; lead of the router's "
+        "AIQ",
         ["method", "AIQ", "cost for 97.25 %", "router's lead"],
         rows,
         page,

@@ -43,7 +43,7 @@ tables = st.tuples(st.integers(1, 12), st.integers(2, 6)).flatmap(
 @given(table=tables)
 def test_the_published_score_is_the_published_score(table: tuple[np.ndarray, ...]) -> None:
     quality, cost, variance = table
-    seen = replace(outlook(quality, cost, wait=20 * table[0]), uncertainty=np.sqrt(variance))
+    seen = outlook(quality, cost, wait=20 * table[0])._replace(uncertainty=np.sqrt(variance))
     for rule in (RULE, replace(RULE, root=False)):
         paper = score(predictions(quality, cost, variance), 20 * table[0], rule, 1.0)
         np.testing.assert_allclose(decide(Paper(rule), seen).total, paper.total, rtol=1e-12, atol=1e-12)

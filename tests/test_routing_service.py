@@ -17,12 +17,14 @@ from test_routing_decision import RULE
 
 from symbiosis.errors import InputError
 from symbiosis.routing import service_state
+from symbiosis.routing.binary_head import BinaryHead
 from symbiosis.routing.decision import score
 from symbiosis.routing.feedback import Noise, Satisfaction
-from symbiosis.routing.objectives import Budget, Deadline, Paper, QualityFloor, TradeOff
+from symbiosis.routing.objectives import Budget, Deadline, Outlook, Paper, QualityFloor, TradeOff, decide
 from symbiosis.routing.params import RouterTrainParams
 from symbiosis.routing.router import Router
-from symbiosis.routing.service import RoutingService, ServiceSettings
+from symbiosis.routing.service import RoutingService
+from symbiosis.routing.service_settings import ServiceSettings
 from symbiosis.routing.single_query import SingleQuery
 from symbiosis.routing.training import train
 from symbiosis.routing.versions import Versions
@@ -63,11 +65,12 @@ def test_one_query_is_predicted_as_in_a_batch(calibration: str) -> None:
     router = router.with_llm("new", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
     features = router.feature_map(VECTORS)
     single = SingleQuery(router)
+    np.testing.assert_allclose([single.features(vector) for vector in VECTORS], features, rtol=1e-9, atol=1e-12)
     router.learn(4, features[0], 1.0, 100.0)
     single.refresh(4)
     whole = router.predict(features, np.full((60, 5), 80.0))
     for row, x in enumerate(features):
-        quality, tokens, variance = single(x)
+        (quality, tokens), variance = single.means(x), single.variance(x)
         np.testing.assert_allclose(quality, whole.quality[row], rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(tokens, whole.response_tokens[row], rtol=1e-9)
         np.testing.assert_allclose(variance, whole.variance[row], rtol=1e-3, atol=1e-6)
@@ -195,7 +198,7 @@ def test_unknown_old_and_too_many_decisions(router: Router) -> None:
     with pytest.raises(InputError, match="'nobody' is unknown, or too old"):
         service.feedback("nobody", quality=1.0)
     ids = [service.route(VECTORS[row], 80).id for row in range(5)]
-    assert list(service.contexts) == ids[2:]
+    assert list(service.memory.contexts) == ids[2:]
     with pytest.raises(InputError, match="unknown, or too old"):
         service.feedback(ids[0], quality=1.0)
     for key in ids[2:]:
@@ -204,7 +207,7 @@ def test_unknown_old_and_too_many_decisions(router: Router) -> None:
     clock.now += 61
     with pytest.raises(InputError, match="too old"):
         service.feedback(late, quality=1.0)
-    assert len(service.rewarded) == 3
+    assert len(service.memory.rewarded) == 3
 
 
 def test_llms_come_and_go_without_touching_the_others(router: Router) -> None:
@@ -289,7 +292,7 @@ def test_texts_of_any_length_and_bad_queries(router: Router) -> None:
     ):
         with pytest.raises(InputError, match=message):
             dumb.route(query, tokens, waits)  # type: ignore[arg-type]
-    assert not dumb.contexts
+    assert not dumb.memory.contexts
     with pytest.raises(InputError, match="leave the deadline out"):
         service_of(router, Paper(RULE), Deadline(10.0))
 
@@ -385,7 +388,7 @@ def test_a_service_that_is_killed_while_it_saves_loses_no_version(router: Router
         service = service_state.load(Versions(state), TradeOff(1.4))
         saved = Versions(state).numbers()
         assert saved[-1] >= told[-1]
-        assert len(service.contexts) == len(service.rewarded) == service.decisions / 2 > 0
+        assert len(service.memory.contexts) == len(service.memory.rewarded) == service.decisions / 2 > 0
         assert service.router.heads.updates.sum() == service.decisions / 2
         service_state.save(service, Versions(state))
         assert not [path.name for path in state.iterdir() if path.name.startswith(".")]
@@ -396,3 +399,88 @@ def test_objectives_may_be_changed_on_load(router: Router, tmp_path: Path) -> No
     service_state.save(service_of(router), versions)
     loaded = service_state.load(versions, replace(TradeOff(1.0), trade_off=0.0))
     assert loaded.route(VECTORS[0], 80).llm == "poor-cheap"
+
+
+@pytest.mark.parametrize(
+    ("objective", "deadline"),
+    [
+        (TradeOff(1.4), None),
+        (TradeOff(5.0, "linear"), Deadline(4.0, 0.5)),
+        (Budget(2e-4, price=0.3), None),
+        (QualityFloor(0.6), Deadline(6.0, 0.2, risk=0.3)),
+        (Paper(RULE), None),
+    ],
+)
+@pytest.mark.parametrize("predictor", ["linear", "forest"])
+def test_one_query_is_decided_as_in_a_batch(objective: Any, deadline: Deadline | None, predictor: str) -> None:
+    router = trained(train_params(predictor=predictor))
+    waits = np.array([0.0, 2.0, 3.0, 1.0])
+    told = router.predict(router.feature_map(VECTORS), np.full((60, 4), 80.0))
+    uncertainty = np.sqrt(told.variance)
+    half = 1.645 * 0.5 * uncertainty  # of the largest noise
+    outlook = Outlook(
+        told.quality,
+        np.maximum(told.quality - half, 0),
+        np.minimum(told.quality + half, 1),
+        uncertainty,
+        told.cost_usd,
+        np.tile(waits, (60, 1)),
+        LLMS.service_s(told.response_tokens),
+        LLMS.startup_s,
+        router.cost_scale,
+    )
+    assert router.ranges is not None
+    verdict = decide(objective, outlook, deadline, router.ranges.lengths.sigma)
+    for row, vector in enumerate(VECTORS):
+        decision = service_of(router, replace(objective), deadline).route(vector, 80, waits)
+        assert decision.arm == verdict.choice()[row]
+        np.testing.assert_array_equal(decision.admissible, verdict.admissible[row])
+        np.testing.assert_allclose(decision.score, verdict.total[row], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(decision.lower, outlook.lower[row], rtol=1e-4, atol=1e-4)
+        answer = router.ranges.quality(told.quality)
+        np.testing.assert_allclose(decision.bounds.answer_lower, answer[0][row], atol=1e-9)  # type: ignore[arg-type]
+        np.testing.assert_allclose(decision.bounds.answer_upper, answer[1][row], atol=1e-9)  # type: ignore[arg-type]
+    assert verdict.choice().min() < verdict.choice().max()
+
+
+@pytest.mark.parametrize("kind", ["supervised", "policy_gradient"])
+def test_a_head_of_its_own_learns_from_binary_feedback_alone(router: Router, kind: Any, tmp_path: Path) -> None:
+    # Satisfied with one LLM only, whatever the query.
+    head = BinaryHead.blank(router, kind, warm_up=20, rate=0.2, sampled_share=0.5, maximum_kappa=2.0)
+    settings = ServiceSettings(exploration="epsilon", amount=0.5, tried=4, seed=3)
+    service = service_of(router, TradeOff(1.4), binary=head, settings=settings)
+    _, vectors, _ = draw(400, seed=11)
+    for vector in vectors:
+        decision = service.route(vector, 80, np.zeros(4))
+        assert decision.probability.sum() == pytest.approx(1)
+        assert service.feedback(decision.id, satisfied=decision.llm == "bio-mid")
+        assert not service.feedback(decision.id, satisfied=decision.llm == "bio-mid")
+    np.testing.assert_array_equal(service.router.heads.weights, router.heads.weights)
+    plain = service_of(router, TradeOff(1.4))
+    last = [service.route(vector, 80, np.zeros(4)) for vector in VECTORS]
+    before = [plain.route(vector, 80, np.zeros(4)) for vector in VECTORS]
+    gain = np.mean([one.score - other.score for one, other in zip(last, before, strict=True)], axis=0)
+    assert gain.argmax() == 1
+    assert gain[1] > 0.1 + np.delete(gain, 1).max()
+    # It is kept on disk, and goes with LLMs that come and go.
+    versions = Versions(tmp_path / "state")
+    service_state.save(service, versions)
+    twin = service_state.load(versions, TradeOff(1.4), settings=settings, clock=Clock(), session="t")
+    for one in (service, twin):
+        one.add_llm("new", **NEW)
+        one.remove_llm("alge-mid")
+    decisions = [one.route(VECTORS[0], 80, np.zeros(4)) for one in (service, twin)]
+    np.testing.assert_allclose(decisions[0].score, decisions[1].score, rtol=1e-9)
+    assert decisions[0].llms == ("bio-mid", "dear-all", "poor-cheap", "new")
+
+
+def test_intervals_are_worked_out_when_they_are_read(router: Router) -> None:
+    service = service_of(router)
+    decision, twin = (service.route(VECTORS[0], 80, np.zeros(4)) for _ in range(2))
+    told = twin.to_json()
+    width = decision.upper - decision.lower
+    for _ in range(40):
+        service.feedback(service.route(VECTORS[0], 80, np.zeros(4)).id, quality=1.0)
+    late = service.route(VECTORS[0], 80, np.zeros(4))
+    assert (late.upper - late.lower)[late.arm] < width[late.arm]
+    assert twin.to_json() == told

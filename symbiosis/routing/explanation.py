@@ -1,15 +1,38 @@
 """A decision, and why it was taken."""
 
 import json
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
+class Bounds(NamedTuple):
+    """Intervals, (L,) each.
+
+    Attributes
+    ----------
+    lower, upper
+        Of expected quality: how sure the router is.
+    answer_lower, answer_upper
+        90 % interval of an answer's quality (conformal, fitted offline); None if the router has none. Of qualities
+        that are 0 or 1 it says little, because single answers are.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    answer_lower: np.ndarray | None = None
+    answer_upper: np.ndarray | None = None
+
+
+@dataclass
 class Decision:
     """Which LLM answers a query, and what was expected of each.
+
+    What only an explanation needs is worked out when it is first read: the intervals then are those of that moment,
+    everything else is as it was decided.
 
     Attributes
     ----------
@@ -23,20 +46,22 @@ class Decision:
         What was decided for.
     llms
         L names.
-    quality, lower, upper
-        (L,), expected quality and its interval.
+    quality
+        (L,), expected quality.
     response_tokens, cost_usd
         (L,), expected.
-    wait_s, completion_s
-        (L,), seconds until a worker is free, and until the last token.
+    wait_s, service_s
+        (L,), seconds until a worker is free, and from there to the last token.
     parts
         The weighted parts of the score by name, (L,) each.
     score
         (L,), their sum.
     admissible
         (L,), whether the LLM was allowed.
-    probability
-        (L,), with which each LLM would have been chosen.
+    chances
+        (L,), with which each LLM would have been chosen; None: the chosen one was certain.
+    interval
+        Gives the intervals of quality.
     """
 
     id: str
@@ -46,24 +71,52 @@ class Decision:
     objective: str
     llms: tuple[str, ...]
     quality: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
     response_tokens: np.ndarray
     cost_usd: np.ndarray
     wait_s: np.ndarray
-    completion_s: np.ndarray
+    service_s: np.ndarray
     parts: dict[str, np.ndarray]
     score: np.ndarray
     admissible: np.ndarray
-    probability: np.ndarray
+    chances: np.ndarray | None
+    interval: Callable[[], Bounds]
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Intervals of quality."""
+        return self.interval()
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Lower end of the interval of expected quality, (L,)."""
+        return self.bounds.lower
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Upper end of the interval of expected quality, (L,)."""
+        return self.bounds.upper
+
+    @property
+    def completion_s(self) -> np.ndarray:
+        """Seconds until the last token, (L,)."""
+        return self.wait_s + self.service_s
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Probability with which each LLM would have been chosen, (L,)."""
+        return np.eye(len(self.llms))[self.arm] if self.chances is None else self.chances
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: the choice, and one row per LLM."""
-        columns = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
+        columns = {
+            "quality": self.quality,
+            **{name: values for name, values in self.bounds._asdict().items() if values is not None},
+            **{name: getattr(self, name) for name in _COLUMNS},
+        }
         rows = [
             {
                 "llm": name,
-                **{column: getattr(self, column)[arm].item() for column in columns},
+                **{column: values[arm].item() for column, values in columns.items()},
                 "parts": {part: float(values[arm]) for part, values in self.parts.items()},
             }
             for arm, name in enumerate(self.llms)
@@ -103,3 +156,14 @@ class Decision:
             f"{self.score[arm]:+.4f}",
             f"{self.probability[arm]:.3f}",
         ]
+
+
+_COLUMNS = (
+    "response_tokens",
+    "cost_usd",
+    "wait_s",
+    "completion_s",
+    "score",
+    "admissible",
+    "probability",
+)

@@ -84,3 +84,41 @@ def _best_of_normals(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     below[own, :, own] = 1.0
     chance: np.ndarray = (density * below.prod(axis=2)).sum(axis=1)
     return chance / chance.sum()
+
+
+def prefer_idle(scores: np.ndarray, admissible: np.ndarray, wait_s: np.ndarray, near_tie: float) -> np.ndarray:
+    """Give the best score to the LLM with the shortest wait among those within `near_tie` of it, against herding.
+
+    Parameters
+    ----------
+    scores, admissible, wait_s
+        (L,).
+    near_tie
+        In units of the score, above 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        (L,), the scores with two of them exchanged, or as they were.
+    """
+    best = np.where(admissible, scores, -np.inf)
+    near = np.flatnonzero(best >= best.max() - near_tie)
+    first, shortest = int(best.argmax()), int(near[wait_s[near].argmin()])
+    if wait_s[shortest] >= wait_s[first]:
+        return scores
+    exchanged = scores.copy()
+    exchanged[[first, shortest]] = scores[[shortest, first]]
+    return exchanged
+
+
+def with_burn_in(chances: np.ndarray, new: np.ndarray, share: float) -> np.ndarray:
+    """Mix chances (L,) with an even draw, in the given share of the queries, among the new LLMs, (L,) of bool."""
+    return (1 - share) * chances + share * new / new.sum() if new.any() else chances
+
+
+def drawn(chances: np.ndarray, rng: np.random.Generator) -> int:
+    """Draw an LLM by the chances (L,); no draw is used up where one is certain."""
+    arm = int(chances.argmax())
+    if chances[arm] < 1:
+        arm = min(int(np.searchsorted(chances.cumsum(), rng.random(), side="right")), len(chances) - 1)
+    return arm

@@ -4,16 +4,17 @@ They stand beside MixLLM's score (`symbiosis.routing.decision`), which weighs th
 work on batches, and no query's decision depends on its batch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from symbiosis.routing.decision import Rule, Weighting, scaled_cost, utility, waiting_penalty
 
 
-@dataclass(frozen=True)
-class Outlook:
-    """What is expected of each LLM for each query; arrays of shape (N, L).
+class Outlook(NamedTuple):
+    """What is expected of each LLM for each query; arrays of shape (N, L), or (L,) for one query.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class Verdict:
 
     def choice(self) -> np.ndarray:
         """Return the admissible arm of each query with the highest score, (N,)."""
-        return np.where(self.admissible, self.total, -np.inf).argmax(axis=1)
+        return np.where(self.admissible, self.total, -np.inf).argmax(axis=-1)
 
 
 Parts = tuple[dict[str, np.ndarray], np.ndarray]
@@ -86,6 +87,11 @@ class Paper:
     """MixLLM's score as published (arXiv 2502.18482, Eq. 7 to 10): the wait alone is penalised."""
 
     rule: Rule
+
+    @property
+    def needs_uncertainty(self) -> bool:
+        """Whether decisions depend on the outlook's uncertainty or interval."""
+        return self.rule.exploration != 0
 
     def judge(self, outlook: Outlook) -> Parts:
         """Return the parts of the score, (N, L) each, and which LLMs are admissible, (N, L)."""
@@ -104,6 +110,7 @@ class TradeOff:
 
     trade_off: float
     weighting: Weighting = "convex"
+    needs_uncertainty: ClassVar[bool] = False
 
     def judge(self, outlook: Outlook) -> Parts:
         """Return the parts of the score, (N, L) each, and which LLMs are admissible, (N, L)."""
@@ -122,11 +129,12 @@ class QualityFloor:
     """
 
     floor: float
+    needs_uncertainty: ClassVar[bool] = True
 
     def judge(self, outlook: Outlook) -> Parts:
         """Return the parts of the score, (N, L) each, and which LLMs are admissible, (N, L)."""
         enough = outlook.lower >= self.floor
-        met = enough.any(axis=1, keepdims=True)
+        met = enough.any(axis=-1, keepdims=True)
         # Not the cut cost: two dear LLMs would cost the same.
         cost = np.where(met, -outlook.cost_usd / outlook.cost_scale, 0.0)
         return {"cost": cost, "lower bound": np.where(met, 0.0, outlook.lower)}, enough | ~met
@@ -156,6 +164,7 @@ class Budget:
     cap: float = 5.0
     price: float = 0.0
     spent: float = 1.0
+    needs_uncertainty: ClassVar[bool] = False
 
     def judge(self, outlook: Outlook) -> Parts:
         """Return the parts of the score, (N, L) each, and which LLMs are admissible, (N, L)."""
@@ -233,7 +242,7 @@ def decide(
     objective
         What counts.
     outlook
-        Of N queries and L LLMs.
+        Of N queries and L LLMs, or of one query.
     deadline
         Whether and how the time to the answer counts.
     log_deviation
@@ -244,22 +253,28 @@ def decide(
         late = deadline.late(outlook, log_deviation)
         in_time = late < deadline.risk
         # Where all are late, those that are least likely to be.
-        refused = ~np.where(in_time.any(axis=1, keepdims=True), in_time, late <= late.min(axis=1, keepdims=True))
+        refused = ~np.where(in_time.any(axis=-1, keepdims=True), in_time, late <= late.min(axis=-1, keepdims=True))
         if isinstance(objective, QualityFloor):  # the floor is looked for among those in time
-            outlook = replace(outlook, lower=np.where(refused, -1.0, outlook.lower))
+            outlook = outlook._replace(lower=np.where(refused, -1.0, outlook.lower))
     parts, admissible = objective.judge(outlook)
     if deadline is not None:
         parts["lateness"] = -deadline.penalty(outlook)
     if refused is not None:
         admissible = admissible & ~refused
-    total = np.zeros(outlook.quality.shape)
-    for part in parts.values():
-        total = total + part
+    total: np.ndarray = reduce(np.add, parts.values())
     return Verdict(parts, total, admissible)
 
 
 def _all(outlook: Outlook) -> np.ndarray:
-    return np.ones(outlook.quality.shape, dtype=bool)
+    shape = outlook.quality.shape
+    return _everyone(shape[0]) if len(shape) == 1 else np.ones(shape, dtype=bool)
+
+
+@lru_cache(maxsize=8)
+def _everyone(n_llms: int) -> np.ndarray:
+    everyone = np.ones(n_llms, dtype=bool)
+    everyone.flags.writeable = False
+    return everyone
 
 
 def trade_off_for_budget(
@@ -289,7 +304,7 @@ def trade_off_for_budget(
     cost, rows = scaled_cost(cost_usd, cost_scale), np.arange(len(quality))
 
     def spent(log_trade_off: float) -> float:
-        arms = utility(quality, cost, 10.0**log_trade_off, "linear").argmax(axis=1)
+        arms = utility(quality, cost, 10.0**log_trade_off, "linear").argmax(axis=-1)
         return float(cost_usd[rows, arms].mean())
 
     low, high = -6.0, 6.0

@@ -3,79 +3,29 @@
 `symbiosis.routing.service_state` keeps on disk what was learned.
 """
 
-import math
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from symbiosis.errors import InputError
-from symbiosis.routing.decision import utility
+from symbiosis.routing.binary_head import BinaryHead
+from symbiosis.routing.decider import Decider
 from symbiosis.routing.explanation import Decision
-from symbiosis.routing.exploration import Kind, among_best
 from symbiosis.routing.feedback import Noise, Satisfaction
-from symbiosis.routing.objectives import Budget, Deadline, Objective, Outlook, Paper, TradeOff, decide
+from symbiosis.routing.memory import Context, Memory, Told, checked
+from symbiosis.routing.objectives import Budget, Deadline, Objective, Paper
 from symbiosis.routing.router import Router
-from symbiosis.routing.single_query import SingleQuery
+from symbiosis.routing.service_inputs import described, embedding, per_llm, probes
+from symbiosis.routing.service_settings import DEFAULTS, ServiceSettings
 
 CHARACTERS_PER_TOKEN = 4.0  # of English text, where the prompt's tokens were not counted
 
 # Popoviciu: no quality in 0..1 has a larger variance.
 WORST = Noise(own=0.25, common=0.0)
 LITERAL = Satisfaction(1.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class ServiceSettings:
-    """How a service explores and what it remembers.
-
-    Attributes
-    ----------
-    exploration, amount, tried
-        See `symbiosis.routing.exploration.among_best`.
-    interval
-        Half width of the interval of quality in standard deviations: 1.645 for 90 %.
-    near_tie
-        LLMs whose score is within so much of the best go to the shortest wait.
-    burn_in, burn_in_share
-        The first so many queries of an added LLM are drawn: each query goes with this probability to one of the
-        LLMs that are still new.
-    contexts, lifetime_s
-        Decisions that are remembered for feedback, at most so many and for so long; as many rewarded ones.
-    seed
-        Of the draws.
-    """
-
-    exploration: Kind = "none"
-    amount: float = 0.0
-    tried: int = 3
-    interval: float = 1.645
-    near_tie: float = 0.0
-    burn_in: int = 0
-    burn_in_share: float = 0.1
-    contexts: int = 100_000
-    lifetime_s: float = 86_400.0
-    seed: int = 0
-
-
-DEFAULTS = ServiceSettings()
-
-
-@dataclass(frozen=True)
-class Context:
-    """What is remembered of a decision until its feedback."""
-
-    llm: str
-    x: np.ndarray
-    at: float
-    prompt_tokens: float
-    cost_usd: float
-    propensity: float
 
 
 class RoutingService:
@@ -94,8 +44,11 @@ class RoutingService:
     noise, satisfaction
         Offline experience with quality (`symbiosis.routing.replay.Experience`). Without noise the largest possible;
         without satisfaction, satisfied counts as quality 1 and dissatisfied as 0.
+    binary
+        Learns from satisfied or not in the place of the router, which then learns from refined feedback alone.
     log_deviation
-        (L,), standard deviation of the log of the response tokens; see `symbiosis.routing.objectives.Deadline.late`.
+        (L,), standard deviation of the log of the response tokens, see `symbiosis.routing.objectives.Deadline.late`;
+        if not given, the router's, or 0 where it knows none.
     workers
         (L,), queries that each LLM serves at once.
     settings
@@ -115,6 +68,7 @@ class RoutingService:
         encode: Callable[[str], np.ndarray] | None = None,
         noise: Noise = WORST,
         satisfaction: Satisfaction = LITERAL,
+        binary: BinaryHead | None = None,
         log_deviation: np.ndarray | None = None,
         workers: np.ndarray | None = None,
         settings: ServiceSettings = DEFAULTS,
@@ -126,24 +80,20 @@ class RoutingService:
         n_llms = len(router.llms)
         self.router = router.copy()
         self.objective, self.deadline, self.settings = objective, deadline, settings
-        self.noise, self.satisfaction = noise, satisfaction
+        self.noise, self.satisfaction, self.binary = noise, satisfaction, binary
         self._encode, self._clock = encode, clock
-        self.log_deviation = np.zeros(n_llms) if log_deviation is None else np.array(log_deviation, dtype=np.float64)
+        if log_deviation is None:
+            log_deviation = np.zeros(n_llms) if router.ranges is None else router.ranges.lengths.sigma
+        self.log_deviation = np.array(log_deviation, dtype=np.float64)
         self.workers = np.ones(n_llms) if workers is None else np.array(workers, dtype=np.float64)
         self._backlog, self._seen_at = np.zeros(n_llms), clock()
         self.burn_in = np.zeros(n_llms, dtype=np.int64)
-        self.contexts: OrderedDict[str, Context] = OrderedDict()
-        self.rewarded: OrderedDict[str, list[float | bool | None]] = OrderedDict()
+        self.memory = Memory(settings.contexts, settings.lifetime_s)
         self._session = session or uuid.uuid4().hex[:8]
         self.decisions = 0
         self.rng = np.random.default_rng(settings.seed)
         self.lock = threading.RLock()
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Lay out what depends on which LLMs there are."""
-        self._single = SingleQuery(self.router)
-        self._deviation = math.sqrt(self.noise.own + self.noise.common)
+        self._serve(self.router)
 
     def route(
         self,
@@ -168,130 +118,40 @@ class RoutingService:
         InputError
             A text and no encoder, or an embedding, token count or wait of the wrong shape or not finite.
         """
-        vector = self._vector(query)
-        if prompt_tokens is None:
-            if not isinstance(query, str):
-                raise InputError("an embedding does not tell the prompt's length: give prompt_tokens")
-            prompt_tokens = max(len(query) / CHARACTERS_PER_TOKEN, 1.0)
-        with self.lock:
-            return self._route(vector, prompt_tokens, waits_s)
-
-    def _vector(self, query: str | np.ndarray) -> np.ndarray:
         if isinstance(query, str):
             if self._encode is None:
                 raise InputError("a text was given to a service without an encoder: give `encode`, or an embedding")
+            if prompt_tokens is None:
+                prompt_tokens = max(len(query) / CHARACTERS_PER_TOKEN, 1.0)
             query = self._encode(query)
-        vector = np.asarray(query, dtype=np.float64)
-        expected = self.router.feature_map.mean.shape
-        if vector.shape != expected or not np.isfinite(vector).all():
-            raise InputError(
-                f"the query's embedding has shape {vector.shape}: {expected[0]} finite numbers are needed, from the "
-                "encoder that the router was trained with"
-            )
-        return vector
-
-    def _numbers(self, values: Any, what: str) -> np.ndarray:
-        numbers = np.asarray(values, dtype=np.float64)
-        n_llms = len(self.router.llms)
-        if numbers.shape not in ((), (n_llms,)) or not np.isfinite(numbers).all() or (numbers < 0).any():
-            raise InputError(
-                f"{what}: {values!r} must be finite, not negative, and one number or one per LLM ({n_llms})"
-            )
-        return numbers if numbers.shape else np.broadcast_to(numbers, n_llms)
+        elif prompt_tokens is None:
+            raise InputError("an embedding does not tell the prompt's length: give prompt_tokens")
+        vector = embedding(query, len(self.router.feature_map.mean))
+        with self.lock:
+            return self._route(vector, prompt_tokens, waits_s)
 
     def _route(self, vector: np.ndarray, prompt_tokens: float | np.ndarray, waits_s: np.ndarray | None) -> Decision:
-        llms, settings, now = self.router.llms, self.settings, self._clock()
-        prompts = self._numbers(prompt_tokens, "prompt_tokens")
-        if waits_s is not None:
-            self._backlog = np.array(self._numbers(waits_s, "waits_s"))
+        now, n_llms = self._clock(), len(self.router.llms)
+        prompts = per_llm(prompt_tokens, "prompt_tokens", n_llms)
+        if waits_s is None:
+            waits = np.maximum(self._backlog - max(now - self._seen_at, 0.0), 0.0)
         else:
-            self._backlog = np.maximum(self._backlog - max(now - self._seen_at, 0.0), 0.0)
-        self._seen_at = now
-        x = self.router.feature_map(vector[None])[0]
-        quality, tokens, variance = self._single(x)
-        uncertainty = np.sqrt(variance)
-        half = settings.interval * self._deviation * uncertainty
-        cost, service = llms.cost_usd(prompts, tokens), llms.service_s(tokens)
-        lower, upper = np.maximum(quality - half, 0.0), np.minimum(quality + half, 1.0)
-        outlook = Outlook(
-            quality[None],
-            lower[None],
-            upper[None],
-            uncertainty[None],
-            cost[None],
-            self._backlog[None],
-            service[None],
-            llms.startup_s,
-            self.router.cost_scale,
-        )
-        verdict = decide(self.objective, outlook, self.deadline, self.log_deviation)
-        score, admissible = verdict.total[0], verdict.admissible[0]
-        chances = self._chances(score, admissible, uncertainty)
-        arm = int(chances.argmax())
-        if chances[arm] < 1:
-            arm = min(int(np.searchsorted(chances.cumsum(), self.rng.random(), side="right")), len(chances) - 1)
-        decision = Decision(
-            f"{self._session}-{self.decisions}",
-            llms.names[arm],
-            arm,
-            float(chances[arm]),
-            type(self.objective).__name__,
-            llms.names,
-            quality,
-            lower,
-            upper,
-            tokens,
-            cost,
-            self._backlog.copy(),
-            self._backlog + service,
-            {name: part[0] for name, part in verdict.parts.items()},
-            score,
-            admissible,
-            chances,
-        )
-        self._dispatched(decision, x, now, float(prompts[arm]), float(service[arm]))
+            waits = np.broadcast_to(per_llm(waits_s, "waits_s", n_llms), n_llms)
+        key = f"{self._session}-{self.decisions}"
+        decision, context = self._decide(key, vector, prompts, waits, now, self.burn_in)
+        self._dispatched(decision, context)
         return decision
 
-    def _chances(self, score: np.ndarray, admissible: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
-        """Probability of each LLM, (L,)."""
-        settings = self.settings
-        if settings.near_tie > 0:
-            best = np.where(admissible, score, -np.inf)
-            near = np.flatnonzero(best >= best.max() - settings.near_tie)
-            first, shortest = int(best.argmax()), int(near[self._backlog[near].argmin()])
-            if self._backlog[shortest] < self._backlog[first]:
-                score = score.copy()
-                score[[first, shortest]] = score[[shortest, first]]
-        unit = 1.0
-        if isinstance(self.objective, TradeOff):
-            unit = float(utility(np.array(1.0), np.array(0.0), self.objective.trade_off, self.objective.weighting))
-        chances = among_best(
-            score,
-            unit * self._deviation * uncertainty,
-            admissible,
-            settings.tried,
-            settings.exploration,
-            settings.amount,
-        )
-        new = (self.burn_in > 0) & admissible
-        if new.any():
-            chances = (1 - settings.burn_in_share) * chances + settings.burn_in_share * new / new.sum()
-        return chances
-
-    def _dispatched(self, decision: Decision, x: np.ndarray, now: float, prompt: float, service_s: float) -> None:
+    def _dispatched(self, decision: Decision, context: Context) -> None:
         arm = decision.arm
-        self._backlog[arm] += service_s / self.workers[arm]
-        self.burn_in[arm] = max(self.burn_in[arm] - 1, 0)
-        cost = float(decision.cost_usd[arm])
+        self._seen_at, self._backlog = context.at, decision.wait_s.copy()
+        self._backlog[arm] += decision.service_s[arm] / self.workers[arm]
+        if self.burn_in[arm]:
+            self.burn_in[arm] -= 1
         if isinstance(self.objective, Budget):
-            self.objective.charge(cost)
+            self.objective.charge(context.cost_usd)
         self.decisions += 1
-        self.contexts[decision.id] = Context(decision.llm, x, now, prompt, cost, decision.propensity)
-        while self.contexts:
-            oldest, context = next(iter(self.contexts.items()))
-            if len(self.contexts) <= self.settings.contexts and now - context.at <= self.settings.lifetime_s:
-                break
-            del self.contexts[oldest]
+        self.memory.remember(decision.id, context)
 
     def feedback(
         self,
@@ -323,55 +183,35 @@ class RoutingService:
             Unknown, expired or otherwise rewarded decision; its LLM was removed; or a value that is not one. Nothing
             is changed, and right feedback may still follow.
         """
-        if (quality is None) == (satisfied is None):
-            raise InputError(f"feedback for decision {decision_id!r}: give either `quality` or `satisfied`")
-        if quality is not None and not 0 <= quality <= 1:  # NaN too
-            raise InputError(f"feedback for decision {decision_id!r}: quality {quality} must lie in 0..1")
-        if satisfied is not None and satisfied not in (True, False):
-            raise InputError(f"feedback for decision {decision_id!r}: satisfied {satisfied} must be true or false")
-        if response_tokens is not None and not 0 <= response_tokens < math.inf:
-            raise InputError(
-                f"feedback for decision {decision_id!r}: response_tokens {response_tokens} must be a number not below 0"
-            )
-        told: list[float | bool | None] = [
-            None if quality is None else float(quality),
-            None if response_tokens is None else float(response_tokens),
-            None if satisfied is None else bool(satisfied),
-        ]
+        told = checked(decision_id, quality, response_tokens, satisfied)
         with self.lock:
-            return self._feedback(decision_id, told)
-
-    def _feedback(self, decision_id: str, told: list[float | bool | None]) -> bool:
-        if (before := self.rewarded.get(decision_id)) is not None:
-            if before == told:
+            context = self.memory.recall(decision_id, told, self._clock())
+            if context is None:
                 return False
-            raise InputError(f"decision {decision_id!r} has other feedback already: feedback cannot be changed")
-        context = self.contexts.get(decision_id)
-        if context is None or self._clock() - context.at > self.settings.lifetime_s:
-            raise InputError(
-                f"decision {decision_id!r} is unknown, or too old for feedback (kept: {self.settings.lifetime_s:g} s, "
-                f"{self.settings.contexts} decisions): use the id of a recent decision"
-            )
-        llms = self.router.llms
-        if context.llm not in llms.names:
-            raise InputError(f"decision {decision_id!r}: its LLM {context.llm!r} was removed; nothing can be learned")
-        arm = llms.names.index(context.llm)
+            names = self.router.llms.names
+            if context.llm not in names:
+                raise InputError(
+                    f"decision {decision_id!r}: its LLM {context.llm!r} was removed; nothing can be learned"
+                )
+            self._learn(names.index(context.llm), context, told)
+            self.memory.reward(decision_id, told)
+            return True
+
+    def _learn(self, arm: int, context: Context, told: Told) -> None:
         quality, tokens, satisfied = told
-        variance = 0.0
-        if quality is None:
-            quality, variance = float(self.satisfaction.quality(np.array(satisfied))), self.satisfaction.variance
-        # One answer: how hard the query was and how well the LLM did cannot be told apart (`Noise.attribute`).
-        weight = self.noise.own / (self.noise.own + self.noise.common + variance)
-        self.router.learn(arm, context.x, float(quality), None if tokens is None else float(tokens), weight=weight)
-        self._single.refresh(arm)
+        if quality is None and self.binary is not None:
+            self.binary.learn(arm, context.x, bool(satisfied), context.quality, context.propensity)
+        else:
+            variance = 0.0
+            if quality is None:
+                quality, variance = float(self.satisfaction.quality(np.array(satisfied))), self.satisfaction.variance
+            # One answer: how hard the query was and how well the LLM did cannot be told apart (`Noise.attribute`).
+            weight = self.noise.own / (self.noise.own + self.noise.common + variance)
+            self.router.learn(arm, context.x, float(quality), None if tokens is None else float(tokens), weight=weight)
+            self._decide.refresh(arm)
         if tokens is not None and isinstance(self.objective, Budget):
-            spent = llms.cost_usd(np.array(context.prompt_tokens), np.array(float(tokens)))[arm]
+            spent = self.router.llms.cost_usd(np.array(context.prompt_tokens), np.array(float(tokens)))[arm]
             self.objective.correct(context.cost_usd, float(spent))
-        del self.contexts[decision_id]
-        self.rewarded[decision_id] = told
-        while len(self.rewarded) > self.settings.contexts:
-            self.rewarded.popitem(last=False)
-        return True
 
     def add_llm(
         self,
@@ -404,39 +244,22 @@ class RoutingService:
         InputError
             The name is taken, a price or speed is missing, or the probe outcomes do not fit; nothing is added.
         """
-        prompt, response = _given(name, "price_prompt", price_prompt), _given(name, "price_response", price_response)
-        startup, rate = _given(name, "startup_s", startup_s), _given(name, "tokens_per_s", tokens_per_s)
-        if rate == 0:
-            raise InputError(f"LLM {name!r} has tokens_per_s 0: give a rate above 0")
-        probe = self._probe(name, vectors, quality, response_tokens)
+        known = described(name, price_prompt, price_response, startup_s, tokens_per_s)
+        dimension = len(self.router.feature_map.mean)
+        vectors, quality, response_tokens = probes(name, vectors, quality, response_tokens, dimension)
         with self.lock:
             heads = self.router.heads
             penalty = heads.penalty[0] if heads.penalty[0].all() else np.ones(heads.dimension)
-            added = self.router.with_llm(name, prompt, response, startup, rate, penalty)
+            added = self.router.with_llm(name, *known, penalty)
             arm = len(added.llms) - 1
-            for x, good, tokens in probe:
-                added.learn(arm, x, good, tokens)
-            self.router = added
+            for x, good, tokens in zip(added.feature_map(vectors), quality, response_tokens, strict=True):
+                added.learn(arm, x, float(good), float(tokens))
             self.log_deviation = np.append(self.log_deviation, self.log_deviation.mean())
             self.workers = np.append(self.workers, workers)
             self._backlog = np.append(self._backlog, 0.0)
             self.burn_in = np.append(self.burn_in, self.settings.burn_in)
-            self._prepare()
-
-    def _probe(
-        self, name: str, vectors: np.ndarray | None, quality: np.ndarray | None, tokens: np.ndarray | None
-    ) -> list[tuple[np.ndarray, float, float]]:
-        if vectors is None and quality is None and tokens is None:
-            return []
-        if vectors is None or quality is None or tokens is None or not len(vectors) == len(quality) == len(tokens):
-            raise InputError(f"LLM {name!r}: give one vector, quality and response_tokens for each probe query")
-        for row, (good, length) in enumerate(zip(quality, tokens, strict=True)):
-            if not 0 <= good <= 1 or not 0 <= length < math.inf:
-                raise InputError(
-                    f"LLM {name!r}, probe query {row}: quality {good} and response_tokens {length} are bad"
-                )
-        features = self.router.feature_map(np.stack([self._vector(vector) for vector in vectors]))
-        return [(x, float(q), float(n)) for x, q, n in zip(features, quality, tokens, strict=True)]
+            self.binary = None if self.binary is None else self.binary.with_llm()
+            self._serve(added)
 
     def remove_llm(self, name: str) -> None:
         """Remove an LLM while running; the others stay as they are, to the last bit.
@@ -453,13 +276,22 @@ class RoutingService:
             if len(names) == 1:
                 raise InputError(f"{name!r} is the last LLM: add another before it is removed")
             kept = [arm for arm, other in enumerate(names) if other != name]
-            self.router = self.router.take(kept)
             for part in ("log_deviation", "workers", "_backlog", "burn_in"):
                 setattr(self, part, getattr(self, part)[kept])
-            self._prepare()
+            self.binary = None if self.binary is None else self.binary.take(kept)
+            self._serve(self.router.take(kept))
 
-
-def _given(name: str, what: str, value: float | None) -> float:
-    if value is None or not 0 <= value < math.inf:
-        raise InputError(f"LLM {name!r} has {what} {value}: give a number not below 0 (prices in USD per token)")
-    return float(value)
+    def _serve(self, router: Router) -> None:
+        """Decide with another router from now on."""
+        self.router = router
+        self._decide = Decider(
+            router,
+            self.objective,
+            self.deadline,
+            self.settings,
+            self.noise,
+            self.log_deviation,
+            self.binary,
+            self.rng,
+            self.lock,
+        )

@@ -10,13 +10,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from symbiosis.artifacts import read_json, write_json
 from symbiosis.errors import InputError
+from symbiosis.routing.binary_head import BinaryHead
 from symbiosis.routing.feedback import Noise, Satisfaction
+from symbiosis.routing.memory import Context
 from symbiosis.routing.objectives import Budget, Deadline, Objective
 from symbiosis.routing.router import Router
-from symbiosis.routing.service import DEFAULTS, Context, RoutingService, ServiceSettings
+from symbiosis.routing.service import RoutingService
+from symbiosis.routing.service_settings import DEFAULTS, ServiceSettings
 from symbiosis.routing.versions import Versions
 
-STATE, CONTEXTS = "service.json", "contexts.safetensors"
+STATE, CONTEXTS, BINARY = "service.json", "contexts.safetensors", "binary.safetensors"
 
 
 class State(BaseModel):
@@ -34,7 +37,8 @@ class State(BaseModel):
     price: float | None
     spent: float | None
     rng: dict[str, Any]
-    contexts: list[tuple[str, str, float, float, float, float]]
+    binary: bool
+    contexts: list[tuple[str, str, float, float, float, float, float]]
     rewarded: list[tuple[str, list[float | bool | None]]]
 
 
@@ -43,9 +47,10 @@ def save(service: RoutingService, versions: Versions) -> int:
     from safetensors.numpy import save_file
 
     with service.lock:  # copies only: no query waits for the disk
-        router, contexts = service.router.copy(), list(service.contexts.items())
+        router, contexts = service.router.copy(), list(service.memory.contexts.items())
         budget = service.objective if isinstance(service.objective, Budget) else None
         satisfaction = service.satisfaction
+        binary = None if service.binary is None else service.binary.tensors()
         state = State(
             decisions=service.decisions,
             forgetting=router.heads.forgetting,
@@ -57,14 +62,17 @@ def save(service: RoutingService, versions: Versions) -> int:
             price=None if budget is None else budget.price,
             spent=None if budget is None else budget.spent,
             rng=dict(service.rng.bit_generator.state),
-            contexts=[(key, c.llm, c.at, c.prompt_tokens, c.cost_usd, c.propensity) for key, c in contexts],
-            rewarded=list(service.rewarded.items()),
+            contexts=[(key, c.llm, c.at, c.prompt_tokens, c.cost_usd, c.propensity, c.quality) for key, c in contexts],
+            binary=service.binary is not None,
+            rewarded=list(service.memory.rewarded.items()),
         )
 
     def write(folder: Path) -> None:
         router.save(folder / "router")
         x = np.array([context.x for _, context in contexts]).reshape(len(contexts), router.heads.dimension)
         save_file({"x": x}, folder / CONTEXTS)
+        if binary is not None:
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in binary.items()}, folder / BINARY)
         write_json(folder / STATE, state.model_dump())
 
     return versions.save(write)
@@ -106,6 +114,7 @@ def load(
         satisfaction=Satisfaction(*state.satisfaction),
         log_deviation=np.array(state.log_deviation),
         workers=np.array(state.workers),
+        binary=BinaryHead.of(load_file(folder / BINARY)) if state.binary else None,
         settings=settings,
         clock=clock,
         session=session,
@@ -117,6 +126,6 @@ def load(
         objective.price, objective.spent = state.price, state.spent
     x = load_file(folder / CONTEXTS)["x"]
     for row, (key, llm, *rest) in zip(x, state.contexts, strict=True):
-        service.contexts[key] = Context(llm, row, *rest)
-    service.rewarded.update(state.rewarded)
+        service.memory.contexts[key] = Context(llm, row, *rest)
+    service.memory.rewarded.update(state.rewarded)
     return service

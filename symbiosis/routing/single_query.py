@@ -3,14 +3,17 @@
 import numpy as np
 
 from symbiosis.routing.calibration import Calibration
-from symbiosis.routing.predictors import LENGTH, QUALITY
+from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, TagPrior
 from symbiosis.routing.router import Router
 
 
 class SingleQuery:
     """The same predictions as `symbiosis.routing.router.Router.predict`, from arrays laid out for one query.
 
-    The inverses are kept in float32: reading them is what a decision costs. Means are computed in float64.
+    Everything that does not depend on the query is folded into as few products as there can be: the classifier of tags
+    and the principal components into one matrix, the prior into the heads' weights. All products run per LLM inside,
+    so an LLM's numbers do not depend on which others there are, to the last bit. The inverses are kept in float32:
+    reading them is what the variance costs. Means are computed in float64.
 
     Parameters
     ----------
@@ -20,38 +23,57 @@ class SingleQuery:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        heads = router.heads
+        features, heads = router.feature_map, router.heads
+        self._mixing = np.ascontiguousarray(np.hstack([features.tag_weights, features.components]).T)
+        self._offset = np.concatenate([features.tag_bias, -(features.mean @ features.components)])
+        self._sums = np.hstack([features.groups, np.ones((features.n_tags, 1))])
+        self._tags, self._constant = features.n_tags, features.n_tags + features.groups.shape[1]
+        self._known = np.zeros((len(router.llms), N_TARGETS, heads.dimension))
+        self._forests = None if isinstance(router.prior, TagPrior) else router.prior
+        if isinstance(router.prior, TagPrior):
+            self._known += router.prior.common.T
+            self._known[:, :, : self._tags] += router.prior.means.swapaxes(1, 2)
+        self._weights = self._known + heads.weights[:, :, heads.dimension :].swapaxes(1, 2)
         self._inverse = heads.weights[:, :, : heads.dimension].astype(np.float32)
-        self._weights = np.ascontiguousarray(heads.weights[:, :, heads.dimension :])
         self._curve = _Curves(router.calibration, len(router.llms))
+        self._smear, self._longest = router.lengths.smear, router.lengths.longest
+        self._ceiling = np.log(self._longest)
 
     def refresh(self, arm: int) -> None:
         """Take over what an LLM's heads have learned."""
         heads = self._router.heads
         self._inverse[arm] = heads.weights[arm, :, : heads.dimension]
-        self._weights[arm] = heads.weights[arm, :, heads.dimension :]
+        self._weights[arm] = self._known[arm] + heads.weights[arm, :, heads.dimension :].T
 
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Predict all LLMs for features (D,).
+    def features(self, vector: np.ndarray) -> np.ndarray:
+        """Return the features (D,) of an embedding (d,), as `symbiosis.routing.features.FeatureMap` does."""
+        mixed = np.dot(self._mixing, vector)
+        mixed += self._offset
+        tags, constant = self._tags, self._constant
+        x = np.empty(constant + 1 + len(mixed) - tags)
+        logits, odds = mixed[:tags], x[:tags]
+        logits -= logits[logits.argmax()]
+        np.exp(logits, out=odds)
+        # The last of these sums is over all tags; what it is divided by gives the constant 1.
+        x[tags : constant + 1] = np.dot(odds, self._sums)
+        x[: constant + 1] /= x[constant]
+        x[constant + 1 :] = mixed[tags:]
+        return x
 
-        Returns
-        -------
-        numpy.ndarray
-            (L,), quality.
-        numpy.ndarray
-            (L,), response tokens.
-        numpy.ndarray
-            (L,), x A_l^-1 x^T.
-        """
-        router = self._router
-        mean = np.matmul(x, self._weights) + router.prior(x[None])[0]
+    def means(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict quality (L,) and response tokens (L,) of all LLMs for features (D,)."""
+        mean = np.matmul(self._weights, x)
+        if self._forests is not None:
+            mean += self._forests(x[None])[0]
+        tokens = np.exp(np.minimum(mean[:, LENGTH], self._ceiling))
+        tokens *= self._smear
+        return self._curve(mean[:, QUALITY]), np.minimum(tokens, self._longest)
+
+    def variance(self, x: np.ndarray) -> np.ndarray:
+        """Return x A_l^-1 x^T of all LLMs, (L,), for features (D,); it takes most of a prediction's time."""
         single = x.astype(np.float32)
-        variance = np.maximum((np.matmul(single, self._inverse) * single).sum(axis=1), 0.0).astype(np.float64)
-        return (
-            self._curve(mean[:, QUALITY]),
-            router.lengths(mean[:, LENGTH]),
-            router.heads.aged(variance),
-        )
+        variance = np.maximum(np.matmul(np.matmul(self._inverse, single), single), 0.0).astype(np.float64)
+        return self._router.heads.aged(variance)
 
 
 class _Curves:
@@ -66,13 +88,18 @@ class _Curves:
             self._slope, self._intercept = np.array(lines).T
         elif self._kind == "isotonic":
             curves = [np.array([[0.0, 1.0], [0.0, 1.0]]) if table is None else table for table in tables]
-            self._count = np.array([curve.shape[1] for curve in curves])
-            most = int(self._count.max())
-            self._x = np.full((n_llms, most), np.inf)
-            self._y = np.zeros((n_llms, most))
-            for arm, curve in enumerate(curves):
-                self._x[arm, : curve.shape[1]], self._y[arm, : curve.shape[1]] = curve
-            self._arms = np.arange(n_llms)
+            # One column more than knots: the end of the last piece lies beyond every prediction.
+            columns = max(curve.shape[1] for curve in curves) + 1
+            self._ends = np.full((n_llms, columns), np.inf)
+            self._starts, self._bases, self._slopes = np.zeros((3, n_llms, columns))
+            for arm, (x, y) in enumerate(curves):
+                knots = len(x)
+                self._ends[arm, :knots] = x
+                self._starts[arm, 1 : knots + 1], self._bases[arm, 1 : knots + 1] = x, y
+                self._starts[arm, 0], self._bases[arm, 0] = x[0], y[0]
+                width = np.diff(x)
+                self._slopes[arm, 1:knots] = np.divide(np.diff(y), width, out=np.zeros_like(width), where=width > 0)
+            self._rows = np.arange(n_llms) * columns
 
     def __call__(self, quality: np.ndarray) -> np.ndarray:
         """Calibrate (L,)."""
@@ -80,12 +107,10 @@ class _Curves:
             curve = 1 / (1 + np.exp(-(self._slope * quality + self._intercept)))
             return np.where(self._plain, np.clip(quality, 0.0, 1.0), curve)
         if self._kind == "none":
-            return np.clip(quality, 0.0, 1.0)
-        right = (self._x <= quality[:, None]).sum(axis=1)
-        left = np.maximum(right - 1, 0)
-        right = np.minimum(right, self._count - 1)
-        x, y, arms = self._x, self._y, self._arms
-        width = x[arms, right] - x[arms, left]
-        share = np.where(width > 0, (quality - x[arms, left]) / np.where(width > 0, width, 1.0), 0.0)
-        result: np.ndarray = y[arms, left] + share * (y[arms, right] - y[arms, left])
+            return np.minimum(np.maximum(quality, 0.0), 1.0)
+        place = (self._ends > quality[:, None]).argmax(axis=1)
+        place += self._rows
+        result: np.ndarray = quality - self._starts.take(place)
+        result *= self._slopes.take(place)
+        result += self._bases.take(place)
         return result
