@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.artifacts import read_json, staged, write_json
+from symbiosis.artifacts import read_array, read_json, staged, write_json
+from symbiosis.recommender.attention import learned_bias
+from symbiosis.recommender.cold_items import cold_items, content_scores
 from symbiosis.recommender.evaluation import MODEL, evaluate
 from symbiosis.recommender.interactions import read_matrix, read_sizes
 from symbiosis.recommender.metrics import DEPTH, ranking_depth
@@ -12,6 +14,7 @@ from symbiosis.recommender.params import EvaluateParams
 from symbiosis.recommender.predict import Recommender
 from symbiosis.recommender.ranking import rank_all, read_ranking, without
 from symbiosis.recommender.report import read_curve, render, verdict
+from symbiosis.recommender.user_metrics import user_metrics
 from symbiosis.stage import run
 
 CLEAN, RANKINGS = Path("data/clean"), Path("data/rankings")
@@ -29,6 +32,7 @@ def work(params: EvaluateParams) -> None:
     baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines.all()}
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
+    texts = read_array("data/item_embeddings/vectors.npy")
     recommender = Recommender.load("models/finetune", "data/graph", "data/distances", "data/propagation")
 
     def scores(users: np.ndarray) -> np.ndarray:
@@ -38,13 +42,21 @@ def work(params: EvaluateParams) -> None:
     if params.mask_validation:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
     report = evaluate(rankings, train, test, params.bootstrap_samples, params.seed)
+    by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
+    if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
+        report["cold items"] = cold
+    if bias := learned_bias(recommender.bias):
+        report["bias"] = bias
     masked = "training and validation items" if params.mask_validation else "training items"
     how = (
         f"All items are ranked for every user, {masked} left out, ties broken at random. Intervals: paired bootstrap "
         f"over users, {params.bootstrap_samples:,} samples."
     )
-    with staged("reports/recommender.json", "reports/recommender.html") as (numbers, document):
+    targets = ("reports/recommender.json", "reports/recommender.html", "data/evaluation")
+    with staged(*targets) as (numbers, document, by_user):
         write_json(numbers, report)
+        by_user.mkdir()
+        user_metrics(rankings, train, test).write_parquet(by_user / "per_user.parquet")
         document.write_text(render(report, tuning, curves, how), encoding="utf-8")
     print(verdict(report))
 

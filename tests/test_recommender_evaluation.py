@@ -18,6 +18,7 @@ from symbiosis.amazon.records import read_reviews
 from symbiosis.artifacts import write_json
 from symbiosis.errors import InputError
 from symbiosis.recommender import evaluation
+from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.baselines.ease import EASE
 from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.popularity import Popularity
@@ -207,6 +208,7 @@ class StandIn:
     """Scores as `symbiosis.recommender.predict.Recommender` gives them."""
 
     asked = 0
+    bias = AttentionBias("none", 0, USERS, None)
 
     def __init__(self, test: csr_array, noise: float) -> None:
         self.table = noisy(test, noise, 9)
@@ -235,6 +237,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         np.save(folder / "ranking.npy", ranked)
         tried = {"setting": {"depth": 3}, "validation": means(ranked, parts["validation"])}
         write_json(folder / "tuning.json", tried | {"tried": [tried]})
+    (tmp_path / "data/item_embeddings").mkdir()
+    np.save(tmp_path / "data/item_embeddings/vectors.npy", np.eye(ITEMS, dtype=np.float32))
     curves = tmp_path / "reports/curves"
     curves.mkdir(parents=True)
     (curves / "pretrain.csv").write_text("epoch,step,content,interactions\n1,5,3.5,\n2,10,,2.5\n")
@@ -263,6 +267,10 @@ def test_the_stage_writes_numbers_and_a_page(workspace: Path, capsys: pytest.Cap
     assert "Recall@20" in document
     assert f"{numbers['baselines']['strong']['recall@40']['mean']:.4f}" in document
     assert capsys.readouterr().out.strip() == verdict(numbers)
+    by_user = pl.read_parquet(workspace / "data/evaluation/per_user.parquet")
+    for method, mean in by_user.group_by("method").agg(pl.col("ndcg@100").mean()).iter_rows():
+        told = numbers[MODEL] if method == MODEL else numbers["baselines"][method]
+        assert mean == pytest.approx(told["ndcg@100"]["mean"], abs=1e-5)
 
 
 def test_the_stage_writes_the_same_bytes_twice(workspace: Path) -> None:

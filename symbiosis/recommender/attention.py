@@ -6,7 +6,7 @@ released code, specification section 2.4). R is a fixed score by hop distance as
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 
 from symbiosis.graph.build import Graph
 from symbiosis.graph.distances import HopDistances
-from symbiosis.graph.pairs import PairFeatures
+from symbiosis.graph.pairs import PairFeatures, bucket_names
 from symbiosis.recommender.model import GraphGPT2
 
 BiasMode = Literal["none", "ones", "paper", "learned"]
@@ -117,3 +117,14 @@ class AttentionBias:
         items = lower >= self.n_users
         hops[items] = self.distances.item_item[lower[items] - self.n_users, upper[items] - self.n_users]
         return np.asarray(self.distances.connectivity[hops], dtype=np.float32)
+
+
+def learned_bias(bias: AttentionBias) -> dict[str, Any] | None:
+    """Return the learned R, ``buckets`` and ``heads`` (one list of scalars a head); None in the other modes."""
+    if bias.scalars is None:
+        return None
+    heads = bias.scalars.weight.detach().T.tolist()
+    return {
+        "buckets": bucket_names()[1:],  # the first fills up
+        "heads": [[round(value, 5) for value in head[1:]] for head in heads],
+    }

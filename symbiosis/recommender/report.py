@@ -79,6 +79,7 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         ),
         page.section("Slices: Recall@20"),
         *(_slice_table(kind, parts) for kind, parts in report["slices"].items()),
+        *_cold(report.get("cold items")),
         page.section("Baselines' settings"),
         _tuning(tuning),
         page.note("Chosen on validation by Recall@20 + Recall@40 + NDCG@100, whose values there are shown."),
@@ -186,6 +187,25 @@ def _slice_table(kind: str, parts: dict[str, dict[str, Any]]) -> str:
         rows.append([name, *(f"{part[method]:.4f}" for method in methods), f"{part['users']:,}"])
         classes |= _ranks(r, [part[method] for method in methods])
     return page.table([f"By {kind}", *map(_label, methods), "Users"], rows, classes)
+
+
+def _cold(cold: dict[str, Any] | None) -> list[str]:
+    """What is known of items without any training interaction, if the test has some."""
+    if not cold:
+        return []
+    rows: list[list[object]] = [["Random order", *(f"{value:.4f}" for value in cold["chance"].values())]]
+    for method, values in cold["methods"].items():
+        cells = (f"{value['mean']:.4f} ({value['low']:.4f} to {value['high']:.4f})" for value in values.values())
+        rows.append([_label(method), *cells])
+    told = (
+        f"{cold['users']:,} users took one of {cold['items']:,} items that nobody took in training; candidates among "
+        f"cold items: {cold['candidates']:,}. AUC: how often an item that was taken stands above one that was not."
+    )
+    return [
+        page.section("Cold items"),
+        page.table(["", *(_metric(name).replace("auc", "AUC") for name in cold["chance"])], rows),
+        page.note(told),
+    ]
 
 
 def _tuning(tuning: dict[str, dict[str, Any]]) -> str:
