@@ -81,7 +81,7 @@ class RoutingService:
         self.router = router.copy()
         self.objective, self.deadline, self.settings = objective, deadline, settings
         self.noise, self.satisfaction, self.binary = noise, satisfaction, binary
-        self._encode, self._clock = encode, clock
+        self.encode, self._clock = encode, clock
         if log_deviation is None:
             log_deviation = np.zeros(n_llms) if router.ranges is None else router.ranges.lengths.sigma
         self.log_deviation = np.array(log_deviation, dtype=np.float64)
@@ -119,11 +119,11 @@ class RoutingService:
             A text and no encoder, or an embedding, token count or wait of the wrong shape or not finite.
         """
         if isinstance(query, str):
-            if self._encode is None:
+            if self.encode is None:
                 raise InputError("a text was given to a service without an encoder: give `encode`, or an embedding")
             if prompt_tokens is None:
                 prompt_tokens = max(len(query) / CHARACTERS_PER_TOKEN, 1.0)
-            query = self._encode(query)
+            query = self.encode(query)
         elif prompt_tokens is None:
             raise InputError("an embedding does not tell the prompt's length: give prompt_tokens")
         vector = embedding(query, len(self.router.feature_map.mean))

