@@ -31,9 +31,9 @@ from symbiosis.routing.objectives import TradeOff
 from symbiosis.routing.outcomes import Llms, Outcomes
 from symbiosis.routing.params import CleanRoutingParams, RouterTrainParams
 from symbiosis.routing.predictors import Lengths, TagPrior
+from symbiosis.routing.query_encoder import encoder_of
 from symbiosis.routing.router import Router
 from symbiosis.routing.service import RoutingService
-from symbiosis.routing.shape import query_vectors, shape
 from symbiosis.routing.single_query import SingleQuery
 from symbiosis.routing.training import train
 from symbiosis.stage import read_document, validate_block
@@ -246,12 +246,7 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
         world = real(data, options.train + options.queries)
     else:
         world = synthetic(options.train + options.queries)
-    model = encoder.load(ENCODER, 256)
-
-    def encode(text: str) -> np.ndarray:
-        embedded = model.encode([text], batch_size=1, show_progress_bar=False, convert_to_numpy=True)
-        return query_vectors(embedded, shape([text], np.array([np.nan])), 0.1)[0]
-
+    encode = encoder_of(encoder.load(ENCODER, 256), shape_weight=0.1)
     world.vectors = np.stack([encode(text) for text in world.texts])
     train_rows, n = options.train, len(world.texts) - options.train
     rows = np.arange(train_rows)
@@ -335,15 +330,21 @@ def end_to_end(
     rounds: int,
 ) -> None:
     """From text to decision."""
-    whole, part = Times(), Times()
+    afresh: Callable[[str], np.ndarray] = encode.__wrapped__  # type: ignore[attr-defined]
+    times = {
+        "encoder and form of the text alone": lambda query: afresh(texts[query]),
+        "with the decision": lambda query: service.route(afresh(texts[query]), 200.0),
+        "with the decision, texts that came before": lambda query: service.route(encode(texts[query]), 200.0),
+    }
+    found = {name: Times() for name in times}
     for _ in range(rounds):
-        part.add(*one_round(lambda query: encode(texts[query]), len(texts)))
-        whole.add(*one_round(lambda query: service.route(encode(texts[query]), 200.0), len(texts)))
+        for name, decide in times.items():
+            found[name].add(*one_round(decide, len(texts)))
     say("## End to end\n")
     say(f"| from text, {ENCODER}, at most 256 tokens | p50 ms | p99 ms | CPU: p50 ms | p99 ms |")
     say("| --- " * 5 + "|")
-    for name, times in (("encoder and form of the text alone", part), ("with the decision", whole)):
-        say(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in times.cells()) + " |")
+    for name, one in found.items():
+        say(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in one.cells()) + " |")
     words = np.median([len(text.split()) for text in texts])
     say(f"\n{len(texts)} texts of {words:.0f} words in the median.\n")
 

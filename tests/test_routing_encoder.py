@@ -12,6 +12,8 @@ from symbiosis.artifacts import read_array, read_json, sha256_of, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing import encoder, synthetic
 from symbiosis.routing.params import EmbedQueriesParams, TrainEncoderParams
+from symbiosis.routing.query_encoder import query_encoder
+from symbiosis.routing.shape import query_vectors, shape
 from symbiosis.stage import read_document
 
 if TYPE_CHECKING:
@@ -179,6 +181,17 @@ def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.
     assert len(manifest["weights_sha256"]) == 64
     embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
+    # One text at a time, as a router that serves does: the same vectors, and none twice.
+    encode = query_encoder("models/encoder", "data/embeddings")
+    served = np.stack([encode(text) for text in TEXTS])
+    embedded = encoder.embed(encoder.load_chosen("models/encoder")[0], TEXTS)
+    expected = query_vectors(embedded, shape(TEXTS, np.full(len(TEXTS), np.nan)), manifest["shape_weight"])
+    np.testing.assert_allclose(served, expected, atol=1e-6)
+    assert encode(TEXTS[0]) is encode(TEXTS[0])
+    Path("other").mkdir()
+    write_json(Path("other/manifest.json"), manifest | {"weights_sha256": "0" * 64})
+    with pytest.raises(InputError, match="is not the encoder of other"):
+        query_encoder("models/encoder", "other")
     train_encoder.work(encoder_params(objective="none", encoder="./nowhere"))
     with pytest.raises(InputError):
         embed_queries.work(params())

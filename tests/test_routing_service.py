@@ -484,3 +484,28 @@ def test_intervals_are_worked_out_when_they_are_read(router: Router) -> None:
     late = service.route(VECTORS[0], 80, np.zeros(4))
     assert (late.upper - late.lower)[late.arm] < width[late.arm]
     assert twin.to_json() == told
+
+
+@pytest.mark.parametrize("objective", [TradeOff(1.4), QualityFloor(0.5)])
+def test_a_decision_takes_no_more_steps_for_more_llms(router: Router, objective: Any) -> None:
+    # Steps in Python and calls of numpy, not time: whoever goes through the LLMs one by one is found out.
+    def steps(many: Router) -> int:
+        service, counted = service_of(many, objective), 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal counted
+            counted += event in ("call", "c_call")
+
+        service.route(VECTORS[0], 80)
+        sys.setprofile(count)
+        try:
+            service.route(VECTORS[0], 80)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    few, many = steps(router), router
+    for number in range(40):
+        many = many.with_llm(f"llm{number}", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
+    assert steps(many) == few
+    assert few < 150
