@@ -362,7 +362,7 @@ def updates(say: Callable[[str], None], router: Router, vectors: np.ndarray, pee
     wall, tail, cpu, _ = times.cells()
     say("## Learning from one answer\n")
     say(
-        f"Ours p50 {wall:.3f} ms (CPU {cpu:.3f}), p99 {tail:.3f} ms; the inverse and weights of its LLM computed afresh "
+        f"Ours p50 {wall:.3f} ms (CPU {cpu:.3f}), p99 {tail:.3f} ms; its LLM's inverse and weights computed afresh "
         f"in their place {np.median(spent):.3f} ms, {np.median(spent) / wall:.1f} times."
         + (f" ParetoBandit p50 {np.median(peer):.3f} ms.\n" if peer else "\n")
     )
