@@ -185,7 +185,8 @@ def test_curves_and_regret_are_plain_tables(finished: Path) -> None:
     assert curves.columns == ["cost", "quality", "method"]
     assert set(curves["method"]) == {
         "router_none", "router_refined", "router_binary", "router_with_time_limit", "domain_mean", "subdomain_mean",
-        "nearest_neighbours", "k_means", "global_mean", "oracle", "singles",
+        "nearest_neighbours", "k_means", "global_mean", "oracle", "singles", "router_without_penalty_with_time_limit",
+        *(f"{name}_with_time_limit" for name in ("domain_mean", "nearest_neighbours", "k_means", "oracle")),
     }  # fmt: skip
     assert curves.filter(pl.col("method") == "singles").height == len(LLMS)
     regret = pl.read_csv(finished / "reports/curves/regret.csv")
@@ -203,10 +204,16 @@ def test_curves_and_regret_are_plain_tables(finished: Path) -> None:
 
 def test_the_page_is_one_file(finished: Path) -> None:
     page = (finished / "reports/router.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     for outside in ("src=", "<link", "@import", "url(http"):
         assert outside not in page
-    for text in ("router, refined feedback", "best single LLM dear-all", "nearest neighbours", "cost for 97.25 %"):
+    for text in (
+        "router, refined feedback",
+        "best single LLM dear-all",
+        "nearest neighbours",
+        "cost for 97.25 %",
+        "failed",
+    ):
         assert text in page
 
 
@@ -226,6 +233,11 @@ def test_a_crowded_stream_drops_queries_unless_the_waits_are_minded(work: Path) 
     assert limited["best_single"]["dropped"] > 0.3
     assert limited["router_refined"]["dropped"] < limited["router_without_penalty"]["dropped"]
     assert limited["router_refined"]["quality"] > limited["router_without_penalty"]["quality"]
+    curves = pl.read_csv(work / "reports/curves/quality_cost.csv")
+    best = {name: own["quality"].max() for (name,), own in curves.group_by("method")}
+    for name in ("domain_mean", "nearest_neighbours", "k_means"):  # they send too much to one LLM at any trade-off
+        assert best[f"{name}_with_time_limit"] < best[name] - 0.02
+        assert best[f"{name}_with_time_limit"] < best["router_with_time_limit"]
     charged = replay_params(stream=crowded | {"charge_dropped": True})
     online_replay.work(charged)
     paid = read_json(work / "reports/router.json")["test_with_time_limit"]

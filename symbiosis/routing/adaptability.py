@@ -230,5 +230,5 @@ def _followed(
             look()
 
     look()
-    run(outcomes, router.llms, params.stream, learner.choose, answered)
+    run(outcomes, router.llms, params.stream, learner.choose, answered, seed=seed)
     return np.stack(seen)

@@ -135,7 +135,7 @@ def _learn(
         params.user,
         rng,
     )
-    log = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered)
+    log = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered, seed=seed)
     log = replace(log, cost_usd=log.cost_usd + learner.extra_usd)
     gained = log.utility(rule, router.cost_scale)
     worth = utility(

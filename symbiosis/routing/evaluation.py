@@ -21,6 +21,7 @@ from symbiosis.routing.replay import Experience, Feedback, Log, OnlineRouter, Po
 from symbiosis.routing.router import Router
 
 FEEDBACK: tuple[Feedback, ...] = ("none", "refined", "binary")
+LIMITED = ("domain_mean", "nearest_neighbours", "k_means", "oracle")
 SHOWN = (*(f"router_{feedback}" for feedback in FEEDBACK), "domain_mean", "nearest_neighbours", "oracle")
 
 
@@ -35,7 +36,8 @@ class Evaluation:
     curves
         By method: (cost, quality) of its operating points, (P, 2), and its summary.
     limited
-        The headline router's (cost, quality) under the time limit, (P, 2).
+        By method: (cost, quality) of its operating points under the time limit, (P, 2): of the headline router, as it
+        is and blind to waits, and of `LIMITED`.
     regret
         By policy: cumulative regret against the best LLM of each query and against the best fixed LLM, (N,) each.
     shares
@@ -44,7 +46,7 @@ class Evaluation:
 
     numbers: dict[str, Any]
     curves: dict[str, tuple[np.ndarray, Summary]]
-    limited: np.ndarray
+    limited: dict[str, np.ndarray]
     regret: dict[str, tuple[np.ndarray, np.ndarray]]
     shares: dict[str, np.ndarray]
 
@@ -90,6 +92,7 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
         **_fixed(test.outcomes, reference, rng),
         "oracle": cheapest_of_best(test.outcomes),
     }
+    lines["oracle"] = test.outcomes.quality, test.outcomes.cost_usd
     curves = _curves(policies, lines, test.outcomes, still, router.cost_scale)
     singles = reference.curve(test.outcomes).points()
     summarised = {name: (curve.points(), summarise(curve.points(), singles)) for name, curve in curves.items()}
@@ -120,8 +123,8 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
         "online": {name: summaries.streamed(log, *regret[name]) for name, log in logs.items()},
         "share_by_llm": {name: summaries.rounded(share) for name, share in zip(names, shares[headline], strict=True)},
     }
-    limited_curve = _limited_curve(policies[headline], test.outcomes, router, still, params)
-    return Evaluation(numbers, summarised, limited_curve, regret, shares)
+    limited_curves = _limited_curves(policies[headline], lines, test.outcomes, router, still, params)
+    return Evaluation(numbers, summarised, limited_curves, regret, shares)
 
 
 def _learn(
@@ -203,7 +206,7 @@ def _curves(
     for name, policy in policies.items():
         choices = [policy.scores(replace(rule, trade_off=float(weight))).argmax(axis=1) for weight in TRADE_OFFS]
         curves[name] = Curve.of(np.stack(choices), outcomes)
-    for name, line in {**lines, "oracle": (outcomes.quality, outcomes.cost_usd)}.items():
+    for name, line in lines.items():
         choices = [_worth(line, float(weight), rule, cost_scale).argmax(axis=1) for weight in TRADE_OFFS]
         curves[name] = Curve.of(np.stack(choices), outcomes)
     # A random mix of single LLMs: RouterBench's zero router is the hull of these points.
@@ -229,13 +232,23 @@ def _limited(
     }
 
 
-def _limited_curve(
-    policy: Policy, outcomes: Outcomes, router: Router, rule: Rule, params: OnlineReplayParams
-) -> np.ndarray:
-    """Mean cost and quality under the time limit over the trade-offs, (P, 2)."""
-    points = []
+def _limited_curves(
+    policy: Policy,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    outcomes: Outcomes,
+    router: Router,
+    rule: Rule,
+    params: OnlineReplayParams,
+) -> dict[str, np.ndarray]:
+    """Mean cost and quality under the time limit over the trade-offs, (P, 2) each; the lines do not know of waits."""
+    points: dict[str, list[tuple[float, float]]] = {}
     for weight in TRADE_OFFS:
-        choose = policy.choose(replace(rule, trade_off=float(weight)))
-        log = run(outcomes, router.llms, params.stream, choose, seed=params.seed)
-        points.append((log.cost_usd.mean(), log.quality.mean()))
-    return np.array(points)
+        now = replace(rule, trade_off=float(weight))
+        decisions = {"router": policy.choose(now), "router_without_penalty": policy.choose(replace(now, waiting=0.0))}
+        for name in LIMITED:
+            worth = _worth(lines[name], now.trade_off, now, router.cost_scale)
+            decisions[name] = fixed_choice(worth.argmax(axis=1))
+        for name, choose in decisions.items():
+            log = run(outcomes, router.llms, params.stream, choose, seed=params.seed)
+            points.setdefault(name, []).append((float(log.cost_usd.mean()), float(log.quality.mean())))
+    return {name: np.array(pairs) for name, pairs in points.items()}

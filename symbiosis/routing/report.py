@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROUNDS_SHOWN = 200
+PUBLISHED = {"MixLLM": (24.18, 97.25), "OptLLM": (32.94, 96.39)}  # % of GPT-4: cost, quality; on RouterBench
 NAMES = {
     "router_none": "router, no feedback",
     "router_refined": "router, refined feedback",
@@ -36,7 +37,7 @@ NAMES = {
 def quality_cost(evaluation: Evaluation) -> pl.DataFrame:
     """Return cost (USD per query), quality and method of every operating point, for ``quality_cost.csv``."""
     parts = {name: points for name, (points, _) in evaluation.curves.items()}
-    parts["router_with_time_limit"] = evaluation.limited
+    parts |= {f"{name}_with_time_limit": points for name, points in evaluation.limited.items()}
     frames = [
         pl.DataFrame(
             {"cost": np.round(points[:, 0], 9), "quality": np.round(points[:, 1], 6), "method": [name] * len(points)}
@@ -93,8 +94,15 @@ def html(evaluation: Evaluation, llms: Sequence[str]) -> str:
                 f"({router}) minus the line's, with paired 95 % interval."
             ),
             page.section("With waiting times and the time limit"),
+            page.figure(_budget_figure(evaluation, router), "Performance under budgets"),
+            page.note(
+                "Left: every LLM is idle. Right: the queries arrive as a stream, an LLM that is asked too much makes "
+                "them wait, and who would wait beyond the limit is dropped and scores 0; the lines do not look at the "
+                "waits. Shares of the best single LLM's quality and cost without a limit. Stars: published by MixLLM "
+                "(arXiv 2502.18482) with its time limit, measured on other data (RouterBench, 11 LLMs)."
+            ),
             _timed(numbers["test_with_time_limit"]),
-            page.note("Shares of the best single LLM's quality and cost without a limit. A dropped query scores 0."),
+            page.note("One operating point. Failed: no LLM answered, in every attempt."),
             page.section("The online stream"),
             page.figure(_regret_figure(evaluation), "Cumulative regret"),
             _streamed(numbers["online"]),
@@ -151,13 +159,14 @@ def _timed(timed: dict[str, Any]) -> str:
             _percent(row["quality_share"]),
             _percent(row["cost_share"]),
             _percent(row["dropped"]),
+            _percent(row["failed"]),
             _percent(row["late"]),
             f"{row['p50_s']:.1f}",
             f"{row['p99_s']:.1f}",
         ]
         for name, row in timed.items()
     ]
-    return page.table(["policy", "quality", "cost", "dropped", "late", "p50 s", "p99 s"], rows)
+    return page.table(["policy", "quality", "cost", "dropped", "failed", "late", "p50 s", "p99 s"], rows)
 
 
 def _streamed(online: dict[str, Any]) -> str:
@@ -167,6 +176,7 @@ def _streamed(online: dict[str, Any]) -> str:
             f"{row['quality']:.4f}",
             f"{row['cost_usd']:.3g}",
             _percent(row["dropped"]),
+            _percent(row["failed"]),
             f"{row['p50_s']:.1f}",
             f"{row['p99_s']:.1f}",
             f"{row['regret_per_query_best']:.1f}",
@@ -174,7 +184,8 @@ def _streamed(online: dict[str, Any]) -> str:
         ]
         for name, row in online.items()
     ]
-    header = ["policy", "quality", "USD per query", "dropped", "p50 s", "p99 s", "regret", "against best fixed LLM"]
+    times = ["dropped", "failed", "p50 s", "p99 s"]
+    header = ["policy", "quality", "USD per query", *times, "regret", "against best fixed LLM"]
     return page.table(header, rows)
 
 
@@ -191,9 +202,10 @@ def _quality_cost_figure(evaluation: Evaluation, router: str) -> "Figure":
         axes.plot(corners[:, 0], corners[:, 1], "--", linewidth=1, label=NAMES[name])
     corners = evaluation.curves[headline][1].corners
     axes.plot(corners[:, 0], corners[:, 1], color="C3", linewidth=2, label=router)
+    limited = evaluation.limited["router"]
     axes.scatter(
-        evaluation.limited[:, 0],
-        evaluation.limited[:, 1],
+        limited[:, 0],
+        limited[:, 1],
         s=8,
         color="C3",
         alpha=0.5,
@@ -201,6 +213,31 @@ def _quality_cost_figure(evaluation: Evaluation, router: str) -> "Figure":
     )
     axes.set(xlabel="USD per query", ylabel="quality", xscale="log")
     axes.legend(fontsize=8)
+    return drawing
+
+
+def _budget_figure(evaluation: Evaluation, router: str) -> "Figure":
+    """Quality over cost, both as shares of the best single LLM's, without and with the time limit."""
+    from matplotlib import pyplot as plt
+
+    drawing, pair = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
+    best = evaluation.numbers["test"]["best_single"]
+    scale = 100 / np.array([best["cost_usd"], best["quality"]])
+    headline = f"router_{evaluation.numbers['headline']['feedback']}"
+    for name, points in evaluation.limited.items():
+        strong = name == "router"
+        label = router if strong else NAMES[name]
+        style = {"color": "C3", "linewidth": 2.0} if strong else {"linewidth": 1.1, "linestyle": "--"}
+        idle = headline if name.startswith("router") else name
+        if name != "router_without_penalty":  # at idle LLMs it decides as the router does
+            pair[0].plot(*(evaluation.curves[idle][0] * scale).T, label=label, **style)
+        pair[1].plot(*(points * scale).T, label=label, **style)
+    for axes, title in zip(pair, ("without time limit", "with time limit"), strict=True):
+        axes.set(xlabel="% of the best single LLM's cost", title=title, xscale="log")
+    for name, (cost, quality) in PUBLISHED.items():
+        pair[1].plot([cost], [quality], "*", color="0.2" if name == "MixLLM" else "0.6", label=f"{name}, other data")
+    pair[0].set(ylabel="% of its quality")
+    pair[1].legend(fontsize=7)
     return drawing
 
 
