@@ -55,6 +55,7 @@ def work(params: FinetuneParams) -> None:
         read_matrix("data/clean/validation.parquet", shape),
         users_per_batch=params.users_per_batch,
         hidden_share=params.hidden_share,
+        personal_gates=params.personal_gates,
         regularisation=params.regularisation,
         seed=params.seed,
     )
@@ -83,6 +84,7 @@ def work(params: FinetuneParams) -> None:
                 "fingerprint": identity,
                 "bias": settings["bias"],
                 "graph_term": params.graph_term,
+                "personal_gates": params.personal_gates,
                 "maximum_items": params.maximum_items,
                 "seed": params.seed,
                 "best": best,

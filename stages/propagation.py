@@ -1,19 +1,25 @@
-"""Cross-fitted item-to-item weights: the graph term of the item logits.  Run it:  python -m stages.propagation"""
+"""Cross-fitted walks and what items have in common: the graph's terms in the item logits.
 
-from symbiosis.artifacts import staged
+Run it:  python -m stages.propagation
+"""
+
+from symbiosis.artifacts import read_array, staged
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.cross_fitting import fit_propagation
 from symbiosis.recommender.params import PropagationParams
+from symbiosis.recommender.relations import Relations
 from symbiosis.stage import run
 
 
 def work(params: PropagationParams) -> None:
-    """Read the train-only graph; write the weights of each fold and of all users."""
-    propagation = fit_propagation(Graph.load("data/graph").interactions(), params)
+    """Read the train-only graph and the item embeddings; write the walks of each fold and of all users."""
+    graph = Graph.load("data/graph")
+    relations = Relations.of(graph, read_array("data/item_embeddings/vectors.npy"))
+    propagation = fit_propagation(graph.interactions(), relations, params)
     with staged("data/propagation") as (folder,):
         folder.mkdir()
         propagation.save(folder)
-    print(f"{params.folds} folds of users, {propagation.whole.nnz} weights, unit {propagation.unit:.4g}")
+    print(f"{params.folds} folds of users, {propagation.whole.nnz} links between items")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ WOULD_RUN = {
     "build_graph": ["build-graph", "shortest-paths", "corpus", "propagation", "pretrain", "finetune", "evaluate"],
     "shortest_paths": ["shortest-paths", "pretrain", "finetune", "evaluate"],
     "corpus": ["corpus", "pretrain", "finetune", "evaluate"],
-    "embed_items": ["embed-items", "pretrain", "finetune", "evaluate"],
+    "embed_items": ["embed-items", "propagation", "pretrain", "finetune", "evaluate"],
     "propagation": ["propagation", "finetune", "evaluate"],
     "pretrain": ["pretrain", "finetune", "evaluate"],
     "finetune": ["finetune", "evaluate"],

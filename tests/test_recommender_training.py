@@ -25,6 +25,7 @@ from symbiosis.recommender.pretraining import LEAST_TEXT, Document, Pretraining,
 from symbiosis.recommender.prompts import Prompts
 from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.ranking import rank_all
+from symbiosis.recommender.relations import Relations
 from symbiosis.recommender.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.training import Row, Schedule, fit
 
@@ -62,6 +63,7 @@ def finetuning(vocabulary: Vocabulary, model: GraphGPT2, validation: csr_array |
         train,
         held if validation is None else validation,
         users_per_batch=8,
+        personal_gates=True,
         hidden_share=0.3,
         regularisation=0.01,
         seed=5,
@@ -209,7 +211,10 @@ def test_validation_items_never_reach_the_loss(vocabulary: Vocabulary) -> None:
 
 
 def graph_term(train: csr_array) -> Propagation:
-    return fit_propagation(train, PropagationParams(seed=2, folds=4, l2=1.0, neighbours=ITEMS))
+    texts = np.random.default_rng(5).normal(size=(ITEMS, 3)).astype(np.float32)
+    groups = csr_array(np.eye(ITEMS, dtype=np.float32))
+    params = PropagationParams(seed=2, folds=4, alpha=0.5, neighbours=ITEMS)
+    return fit_propagation(train, Relations(texts, groups, groups), params)
 
 
 def test_the_loss_never_sees_the_users_hidden_edge(vocabulary: Vocabulary) -> None:
@@ -225,7 +230,7 @@ def test_the_loss_never_sees_the_users_hidden_edge(vocabulary: Vocabulary) -> No
     without[3, hidden[0]] = 0
     full, poorer = graph_term(train), graph_term(csr_array(without))
     losses = []
-    for term in (full, dataclasses.replace(poorer, unit=full.unit)):
+    for term in (full, dataclasses.replace(poorer, units=full.units)):
         task.propagation = term
         losses.append(task.loss((users, 0))[1].item())
     assert losses[0] == losses[1]
@@ -240,13 +245,14 @@ def test_training_and_recommending_add_the_graph_term(vocabulary: Vocabulary) ->
     plain = Recommender(task.model, task.prompts, task.bias, None, seed=3).scores(users, train)
     task.propagation = graph_term(train)
     with torch.no_grad():
-        task.model.gates.copy_(torch.tensor([2.0, 0.5]))
+        task.model.gates[:2] = torch.tensor([2.0, 0.5])
     scores = Recommender(task.model, task.prompts, task.bias, task.propagation, seed=3).scores(users, train)
     terms = task.propagation.terms([items_of(train, user) for user in users])
     np.testing.assert_allclose(scores - plain, 2 * terms[0] + 0.5 * terms[1], atol=1e-4)
     task.loss((users, 0))[1].backward()
-    assert task.model.gates.grad is not None
-    assert task.model.gates.grad.all()
+    for gates in (task.model.gates, task.model.gating.weight):
+        assert gates.grad is not None
+        assert gates.grad[:3].all()
 
 
 def test_items_without_training_interactions_are_no_candidates_in_training(vocabulary: Vocabulary) -> None:
@@ -256,7 +262,7 @@ def test_items_without_training_interactions_are_no_candidates_in_training(vocab
     task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0))
     task = Finetuning(
         task.model, task.prompts, task.bias, None, csr_array(dense), held,
-        users_per_batch=8, hidden_share=0.3, regularisation=0.0, seed=5,
+        users_per_batch=8, hidden_share=0.3, personal_gates=True, regularisation=0.0, seed=5,
     )  # fmt: skip
     task.loss((np.arange(8), 0))[1].backward()
     gradient = task.model.collaborative.weight.grad

@@ -44,13 +44,14 @@ class Finetuning:
         *,
         users_per_batch: int,
         hidden_share: float,
+        personal_gates: bool,
         regularisation: float,
         seed: int,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation = model, prompts, bias, propagation
         self.train, self.validation = train, validation
         self.users_per_batch, self.hidden_share = users_per_batch, hidden_share
-        self.regularisation, self.seed = regularisation, seed
+        self.personal_gates, self.regularisation, self.seed = personal_gates, regularisation, seed
         self.cold = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1]) == 0)
 
     def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
@@ -82,7 +83,8 @@ class Finetuning:
         states, tokens = self._read_out(users, visible)
         logits = model.item_logits(states).float()
         if self.propagation:
-            logits = logits + model.graph_logits(torch.from_numpy(self.propagation.cross_fitted(users, visible)))
+            terms = torch.from_numpy(self.propagation.cross_fitted(users, visible))
+            logits = logits + model.graph_logits(terms, states if self.personal_gates else None).float()
         rows, shown = _flat(visible)
         logits = logits.index_put((rows, shown), torch.tensor(-torch.inf)).masked_fill(self.cold, -torch.inf)
         rows, wanted = _flat(hidden)
@@ -104,7 +106,9 @@ class Finetuning:
 
     def validate(self) -> Row:
         """Recall@20, Recall@40, NDCG@100 of the validation items and their sum, by which the epoch is chosen."""
-        recommender = Recommender(self.model, self.prompts, self.bias, self.propagation, self.seed)
+        recommender = Recommender(
+            self.model, self.prompts, self.bias, self.propagation, self.seed, personal_gates=self.personal_gates
+        )
         ranking = rank_all(
             lambda users: recommender.scores(users, self.train), self.train, DEPTH, self.seed, label="validation"
         )

@@ -42,7 +42,9 @@ class GraphGPT2(nn.Module):
     Attributes
     ----------
     gates
-        Weights of the graph's terms in the item logits, learnt from 0.
+        Weights of the graph's terms in the item logits, (len(TERMS),), learnt from 0.
+    gating
+        What a user's prompt adds to them, linear in the hidden state, learnt from 0.
     scalars
         Learned R, (buckets of pair features, heads), from 0, so that training starts as plain GPT-2.
     """
@@ -68,7 +70,9 @@ class GraphGPT2(nn.Module):
         self.collaborative = nn.Embedding(n_users + n_items, config.n_embd)
         for table in (self.content, self.collaborative):
             nn.init.normal_(table.weight, std=config.initializer_range)
-        self.gates = nn.Parameter(torch.zeros(TERMS))
+        self.gates = nn.Parameter(torch.zeros(len(TERMS)))
+        self.gating = nn.Linear(config.n_embd, len(TERMS), bias=False)
+        nn.init.zeros_(self.gating.weight)
         self.scalars = nn.Embedding(BUCKETS, config.n_head, padding_idx=0)
         nn.init.zeros_(self.scalars.weight)
         self.register_buffer("warm", torch.ones(n_items, dtype=torch.bool) if warm is None else warm)
@@ -136,9 +140,23 @@ class GraphGPT2(nn.Module):
         free = self.collaborative.weight[self.n_users :] * (self.item_scale * self.warm)[:, None]
         return hidden @ (free + self.projection(self.texts)).T
 
-    def graph_logits(self, terms: Tensor) -> Tensor:
-        """Part of the item logits that the graph gives, shape (..., I), of terms of shape (TERMS, ..., I)."""
-        return torch.tensordot(self.gates, terms, dims=1)
+    def graph_logits(self, terms: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Part of the item logits that the graph gives.
+
+        Parameters
+        ----------
+        terms
+            (len(TERMS), B, I), see `symbiosis.recommender.propagation`.
+        hidden
+            (B, width), the read-out states; without them the gates are the same for all users.
+
+        Returns
+        -------
+        Tensor of shape (B, I)
+        """
+        if hidden is None:
+            return torch.tensordot(self.gates, terms, dims=1)
+        return torch.einsum("bk,kbi->bi", self.gates + self.gating(hidden), terms)
 
     def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
         """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.

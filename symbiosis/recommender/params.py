@@ -29,11 +29,11 @@ class EmbedItemsParams(StageParams):
 
 
 class PropagationParams(StageParams):
-    """Item-to-item weights that carry strength from a user's items to the candidates."""
+    """Walks between items that carry strength from a user's items to the candidates."""
 
     seed: int = Field(ge=0)
     folds: int = Field(ge=2, le=255)
-    l2: float = Field(gt=0)
+    alpha: float = Field(ge=0)
     neighbours: int = Field(ge=1)
 
 
@@ -80,6 +80,7 @@ class FinetuneParams(StageParams):
     users_per_batch: int = Field(ge=1)
     hidden_share: float = Field(gt=0, lt=1)
     graph_term: bool
+    personal_gates: bool
     maximum_items: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     id_learning_rate: float = Field(gt=0)

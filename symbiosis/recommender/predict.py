@@ -23,15 +23,25 @@ class Recommender:
     model, prompts, bias
         The network and its inputs.
     propagation
-        The graph term of the item logits; None leaves it out.
+        The graph's terms of the item logits; None leaves them out.
     seed
         Of the order of the items in a prompt, which means nothing and is drawn once per user.
+    personal_gates
+        Whether the gates of the graph's terms depend on the prompt.
     """
 
     def __init__(
-        self, model: GraphGPT2, prompts: Prompts, bias: AttentionBias, propagation: Propagation | None, seed: int
+        self,
+        model: GraphGPT2,
+        prompts: Prompts,
+        bias: AttentionBias,
+        propagation: Propagation | None,
+        seed: int,
+        *,
+        personal_gates: bool = True,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation, self.seed = model, prompts, bias, propagation, seed
+        self.personal_gates = personal_gates
 
     @classmethod
     def load(
@@ -50,7 +60,9 @@ class Recommender:
         vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
         bias = AttentionBias.load(settings["bias"], model, graph, distances)
         strengths = Propagation.load(propagation) if settings["graph_term"] else None
-        return cls(model, Prompts(vocabulary, settings["maximum_items"]), bias, strengths, settings["seed"])
+        prompts = Prompts(vocabulary, settings["maximum_items"])
+        gates = settings["personal_gates"]
+        return cls(model, prompts, bias, strengths, settings["seed"], personal_gates=gates)
 
     @torch.no_grad()
     def scores(self, users: np.ndarray, train: csr_array, rows: int = 512) -> np.ndarray:
@@ -77,7 +89,9 @@ class Recommender:
             items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in block]
             ids, last = self.prompts(block.tolist(), items)
             hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
-            result[places] = self.model.item_logits(hidden[torch.arange(len(block)), torch.from_numpy(last)]).numpy()
+            states = hidden[torch.arange(len(block)), torch.from_numpy(last)]
+            result[places] = self.model.item_logits(states).numpy()
             if self.propagation:
-                result[places] += self.model.graph_logits(torch.from_numpy(self.propagation.terms(items))).numpy()
+                terms = torch.from_numpy(self.propagation.terms(items))
+                result[places] += self.model.graph_logits(terms, states if self.personal_gates else None).numpy()
         return result

@@ -1,12 +1,21 @@
 """Strength of the connection between a user and every item: what flows from the user's items to other items.
 
-The strength is ``log(1 + max(x B, 0) / unit)`` with the user's visible items ``x`` and item-to-item weights ``B``, and
-beside it stands ``log(1 + degree)`` of the item. Both are terms of the item logits, so that the graph reaches the
-candidates, which stand in no prompt (specification, F2 and section 9.5). Logarithms, because a softmax turns sums into
-products: the odds of an item then grow as a power of its strength, not exponentially. Weights and degrees
-fitted on a user's own row would know his hidden items. So in training a user's strengths come from weights that were
-fitted on users of other folds, see `symbiosis.recommender.cross_fitting`; when recommending, from weights fitted on
-all.
+One term for each kind of connection in the graph, all of them terms of the item logits, so that the graph reaches the
+candidates, which stand in no prompt (specification, F2 and section 9.5):
+
+==========  ======================================================================================
+walk        random walks from the user's items over other users, ``x W`` (three hops from the user)
+long walk   the same, twice, ``x W W`` (five hops)
+text        likeness of the texts, see `symbiosis.recommender.relations`
+brand       items of the same brand
+category    items of the same categories
+popularity  users of the item
+==========  ======================================================================================
+
+A term is ``log(1 + flow / unit)``, with the spread of the flow as its unit. Logarithms, because a softmax turns sums
+into products: the odds of an item then grow as a power of its strength, not exponentially. Walks and popularity of a
+user's own row would know his hidden items. So in training they come from users of other folds, see
+`symbiosis.recommender.cross_fitting`; when recommending, from all.
 """
 
 from collections.abc import Sequence
@@ -18,16 +27,17 @@ from scipy.sparse import csr_array
 
 from symbiosis.artifacts import read_array, read_json, write_json
 from symbiosis.errors import InputError
+from symbiosis.recommender.relations import Relations
 
-TERMS = 2
-"""Strength and log degree."""
+TERMS = ("walk", "long walk", "text", "brand", "category", "popularity")
+"""The connections, in the order of the gates."""
 
 _PARTS = ("data", "indices", "indptr")
 
 
 @dataclass(frozen=True)
 class Propagation:
-    """Item-to-item weights, one matrix for each fold of users and one for all.
+    """Walks between items, one matrix for each fold of users and one for all, and what items have in common.
 
     Attributes
     ----------
@@ -41,18 +51,21 @@ class Propagation:
     degrees
         float32 (F + 1, I), the number of users of each item, in row f without the users of fold f, scaled up to all
         users, in the last row of all.
-    unit
-        Standard deviation of cross-fitted flows ``x B``.
+    relations
+        Texts, brands and categories; no user had a part in them.
+    units
+        float32 (len(TERMS) - 1,), standard deviations of the cross-fitted flows.
     """
 
     folds: np.ndarray
     without: tuple[csr_array, ...]
     whole: csr_array
     degrees: np.ndarray
-    unit: float
+    relations: Relations
+    units: np.ndarray
 
     def cross_fitted(self, users: np.ndarray, items: Sequence[np.ndarray]) -> np.ndarray:
-        """Terms for training: a user's own row had no part in weights and degrees.
+        """Terms for training: a user's own row had no part in walks and popularity.
 
         Parameters
         ----------
@@ -63,31 +76,34 @@ class Propagation:
 
         Returns
         -------
-        float32 array of shape (TERMS, B, I)
-            Strength and log degree.
+        float32 array of shape (len(TERMS), B, I)
         """
-        terms = np.empty((TERMS, len(users), self.whole.shape[1]), dtype=np.float32)
+        terms = np.empty((len(TERMS), len(users), self.whole.shape[1]), dtype=np.float32)
         for fold in np.unique(self.folds[users]):
             rows = np.flatnonzero(self.folds[users] == fold)
             terms[:, rows] = self._terms([items[row] for row in rows.tolist()], self.without[fold], self.degrees[fold])
         return terms
 
     def terms(self, items: Sequence[np.ndarray]) -> np.ndarray:
-        """Terms for recommending, by all users: float32 (TERMS, B, I) for the items of each user."""
+        """Terms for recommending, by all users: float32 (len(TERMS), B, I) for the items of each user."""
         return self._terms(items, self.whole, self.degrees[-1])
 
-    def _terms(self, items: Sequence[np.ndarray], weights: csr_array, degrees: np.ndarray) -> np.ndarray:
-        strength = np.log1p(np.maximum(flow(items, weights), 0) / np.float32(self.unit))
-        return np.stack([strength, np.broadcast_to(np.log1p(degrees), strength.shape)])
+    def _terms(self, items: Sequence[np.ndarray], walks: csr_array, degrees: np.ndarray) -> np.ndarray:
+        strengths = flows(items, walks, self.relations)
+        strengths /= self.units[:, None, None]
+        popularity = np.broadcast_to(degrees, strengths.shape[1:])
+        return np.log1p(np.concatenate([strengths, popularity[None]]))
 
     def save(self, folder: Path) -> None:
         """Write the arrays of every matrix into an existing folder."""
         np.save(folder / "folds.npy", self.folds)
         np.save(folder / "degrees.npy", self.degrees)
+        np.save(folder / "texts.npy", self.relations.texts)
         for name, matrix in self._matrices().items():
             for part in _PARTS:
                 np.save(folder / f"{name}.{part}.npy", getattr(matrix, part))
-        write_json(folder / "propagation.json", {"unit": self.unit, "folds": len(self.without)})
+        units = dict(zip(TERMS, self.units.tolist(), strict=False))
+        write_json(folder / "propagation.json", {"units": units, "folds": len(self.without)})
 
     @classmethod
     def load(cls, folder: Path | str) -> "Propagation":
@@ -100,27 +116,39 @@ class Propagation:
         """
         folder = Path(folder)
         described = read_json(folder / "propagation.json")
+        folds, degrees, texts = (read_array(folder / f"{name}.npy") for name in ("folds", "degrees", "texts"))
 
         def matrix(name: str) -> csr_array:
             data, indices, indptr = (read_array(folder / f"{name}.{part}.npy") for part in _PARTS)
             n_items = len(indptr) - 1
+            n_columns = n_items if name not in ("brands", "categories") else max(1, int(indices.max(initial=0)) + 1)
             try:
-                return csr_array((data, indices, indptr), shape=(n_items, n_items))
+                return csr_array((data, indices, indptr), shape=(n_items, n_columns))
             except ValueError as error:
                 raise InputError(f"{folder}/{name} is damaged ({error}): delete {folder} and run `dvc repro`") from None
 
         without = tuple(matrix(f"without_{fold}") for fold in range(described["folds"]))
-        folds, degrees = read_array(folder / "folds.npy"), read_array(folder / "degrees.npy")
-        return cls(folds, without, matrix("whole"), degrees, described["unit"])
+        relations = Relations(texts, matrix("brands"), matrix("categories"))
+        units = np.array([described["units"][name] for name in TERMS[:-1]], dtype=np.float32)
+        return cls(folds, without, matrix("whole"), degrees, relations, units)
 
     def _matrices(self) -> dict[str, csr_array]:
-        return {f"without_{fold}": matrix for fold, matrix in enumerate(self.without)} | {"whole": self.whole}
+        relations = {"brands": self.relations.brands, "categories": self.relations.categories}
+        return (
+            {f"without_{fold}": matrix for fold, matrix in enumerate(self.without)} | {"whole": self.whole} | relations
+        )
 
 
-def flow(items: Sequence[np.ndarray], weights: csr_array) -> np.ndarray:
-    """``x B`` of each row of items."""
+def flows(items: Sequence[np.ndarray], walks: csr_array, relations: Relations) -> np.ndarray:
+    """What flows from each row of items to all items, by every connection but popularity.
+
+    Returns
+    -------
+    float32 array of shape (len(TERMS) - 1, B, I)
+        Not negative.
+    """
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in items])])
     columns = np.concatenate([*items, []]).astype(np.int64)
-    visible = csr_array((np.ones(len(columns), np.float32), columns, offsets), shape=(len(items), weights.shape[0]))
-    flows: np.ndarray = (visible @ weights).toarray()
-    return flows
+    visible = csr_array((np.ones(len(columns), np.float32), columns, offsets), shape=(len(items), walks.shape[0]))
+    once = visible @ walks
+    return np.stack([once.toarray(), (once @ walks).toarray(), *relations.flows(visible)])

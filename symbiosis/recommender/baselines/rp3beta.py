@@ -48,25 +48,44 @@ class RP3beta(Baseline):
     def __init__(self, data: TrainingData, seed: int) -> None:
         super().__init__(data, seed)
         self.interactions = self.train.astype(np.float64)
-        self.lengths = np.diff(self.train.indptr)
-        self.counts = np.maximum(1, np.bincount(self.train.indices, minlength=self.train.shape[1]))
         self.ties = tie_order(self.train.shape[1], seed)
 
     def fit(self, alpha: float, beta: float, neighbours: int) -> None:
         """Walk, and keep the strongest links of every item."""
-        from_user = self.interactions.copy()
-        from_user.data = np.repeat(self.lengths, self.lengths).astype(np.float64) ** -alpha
-        walk = (self.interactions.T @ from_user).tocoo()
-        apart = walk.row != walk.col
-        item, other = walk.row[apart], walk.col[apart]
-        strength = walk.data[apart] * self.counts[item] ** -float(alpha) * self.counts[other] ** -float(beta)
-        # Rounded, so that links that are equal stay equal in whatever order the users are summed.
-        strength = strength.astype(np.float32)
-        kept = strongest(item, strength, neighbours, self.ties[other])
-        self.links = csr_array(
-            (strength[kept].astype(np.float64), (item[kept], other[kept])), shape=(len(self.counts),) * 2
-        )
+        self.links = walk_links(self.interactions, alpha, beta, neighbours, self.ties)
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """``X W`` of the users, float32 (B, I)."""
         return (self.interactions[users] @ self.links).toarray().astype(np.float32)
+
+
+def walk_links(train: csr_array, alpha: float, beta: float, neighbours: int, ties: np.ndarray) -> csr_array:
+    """Strengths of the walks between items, see `RP3beta`.
+
+    Parameters
+    ----------
+    train
+        (U, I), 1 where the user took the item.
+    alpha, beta, neighbours
+        As in `RP3betaParams`.
+    ties
+        int (I,): of equal links of an item the one to the item with the larger number stays.
+
+    Returns
+    -------
+    float64 csr_array of shape (I, I)
+        Row: the item that the walk comes through, column: the item that it ends at; no diagonal.
+    """
+    n_items = train.shape[1]
+    interactions = train.astype(np.float64)
+    lengths, counts = np.diff(train.indptr), np.maximum(1, np.bincount(train.indices, minlength=n_items))
+    from_user = interactions.copy()
+    from_user.data = np.repeat(lengths, lengths).astype(np.float64) ** -alpha
+    walk = (interactions.T @ from_user).tocoo()
+    apart = walk.row != walk.col
+    item, other = walk.row[apart], walk.col[apart]
+    strength = walk.data[apart] * counts[item] ** -float(alpha) * counts[other] ** -float(beta)
+    # Rounded, so that links that are equal stay equal in whatever order the users are summed.
+    strength = strength.astype(np.float32)
+    kept = strongest(item, strength, neighbours, ties[other])
+    return csr_array((strength[kept].astype(np.float64), (item[kept], other[kept])), shape=(n_items, n_items))

@@ -1,0 +1,62 @@
+"""What two items have in common, whoever took them: texts, brands, categories."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array
+
+from symbiosis.graph.build import Graph
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Likeness of items in compact form; no item-by-item matrix is stored.
+
+    Attributes
+    ----------
+    texts
+        float32 (I, D), text embeddings, rows of length 1 or 0; their likeness is the squared cosine, negative ones 0.
+    brands, categories
+        float32 (I, groups), the groups of each item, rows of length 1 or 0, a group weighted by the root of the
+        logarithm of its rarity; their likeness is the inner product.
+    """
+
+    texts: np.ndarray
+    brands: csr_array
+    categories: csr_array
+
+    @classmethod
+    def of(cls, graph: Graph, texts: np.ndarray) -> "Relations":
+        """Relations of a graph's brands and categories and of text embeddings, float32 (I, D)."""
+        brands = _groups(graph.brand_items, graph.brand_offsets, graph.n_items)
+        categories = _groups(graph.category_items, graph.category_offsets, graph.n_items)
+        return cls(texts.astype(np.float32), brands, categories)
+
+    def flows(self, visible: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums of likeness to the visible items of each row.
+
+        Parameters
+        ----------
+        visible
+            float32 (B, I).
+
+        Returns
+        -------
+        texts, brands, categories : float32 arrays of shape (B, I)
+        """
+        named = np.unique(visible.indices)
+        likeness = np.square(np.maximum(self.texts[named] @ self.texts.T, 0))
+        by_group = [(visible @ groups @ groups.T).toarray() for groups in (self.brands, self.categories)]
+        return visible[:, named] @ likeness, by_group[0], by_group[1]
+
+
+def _groups(items: np.ndarray, offsets: np.ndarray, n_items: int) -> csr_array:
+    n_groups = len(offsets) - 1
+    if not n_groups:
+        return csr_array((n_items, 1), dtype=np.float32)
+    rarity = np.log(n_items / np.maximum(1, np.diff(offsets)))
+    members = csr_array((np.ones(len(items)), items, offsets), shape=(n_groups, n_items)).T.tocsr()
+    weighted = members @ diags_array(np.sqrt(rarity))
+    lengths = np.sqrt(np.asarray(weighted.power(2).sum(axis=1)).ravel())
+    scaled = diags_array(1 / np.where(lengths > 0, lengths, 1)) @ weighted
+    return csr_array(scaled).astype(np.float32)
