@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help repro flow serve test lint clean
+.PHONY: help repro table flow serve test lint clean
 help:
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
@@ -25,6 +25,9 @@ else
 	python -m symbiosis.results
 	-python -m symbiosis.tracking
 endif
+
+table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml)
+	python -m flows.table $(or $(TABLE),full) $(if $(DIRTY),--dirty)
 
 flow: .venv/.installed ## the same as a Prefect flow (ARGS="--help")
 	python -m flows.pipeline $(ARGS)

@@ -5,18 +5,18 @@ killed training goes on when the command is repeated. Tables, pages and params c
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flows.overrides import override
 from flows.repro import CHILD
+from flows.work_tree import environment, prepare
 from flows.workspace import top
 from symbiosis.artifacts import staged
 from symbiosis.errors import InputError
@@ -25,9 +25,6 @@ from symbiosis.stage import StageParams
 from symbiosis.telemetry import switch_telemetry_off
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.store import explain
-
-DATA = "SYMBIOSIS_DATA_DIR"
-_MADE_BY_RUNS = (":!dvc.lock", ":!reports", ":!README.md")
 
 
 class Configuration(StageParams):
@@ -99,65 +96,18 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
         The pipeline failed.
     """
     configuration = read(name, root)
-    sources = {place: _source(path) for place, path in configuration.data.items()}
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_MADE_BY_RUNS)
-    if changed and not dirty:
-        files = ", ".join(line.split()[-1] for line in changed.splitlines()[:5])
-        raise InputError(
-            f"tracked files differ from the last commit ({files}): commit them, so that the results can be traced, or "
-            "say DIRTY=1 to run them as they are"
-        )
-    head = _git(root, "rev-parse", "HEAD")
-    state = (_git(root, "stash", "create") if changed else "") or head
-    tree = _work_tree(root, name, state)
-    for place, source in sources.items():
-        link = tree / place
-        if link.is_symlink():
-            link.unlink()
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(source)
+    tree, state = prepare(name, configuration.data, root, dirty=dirty)
     document = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
     override(tree / "params.yaml", overlay(configuration.params, document))
 
-    environment = os.environ | {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": "",
-    }
     child = [sys.executable, str(CHILD)]
-    subprocess.run([*child, "dvc", "repro", *configuration.targets], cwd=tree, env=environment, check=True)
+    subprocess.run([*child, "dvc", "repro", *configuration.targets], cwd=tree, env=environment(), check=True)
     try:
         if done := publish(tree):
             print(f"MLflow run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         print(f"warning: nothing recorded in MLflow: {explain(error)}", file=sys.stderr)
-    commit = f"{head}{' with changes' if state != head else ''}"
-    return _collect(tree, configuration.targets, root / "reports" / "real" / name, commit)
-
-
-def _source(path: str) -> Path:
-    folder = os.environ.get(DATA)
-    if not folder:
-        raise InputError(f"{DATA} is not set: it must name the folder with the data ({path} below it)")
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise InputError(f"{path} must be a path below {DATA}")
-    source = Path(folder).resolve() / path
-    if not source.exists():
-        raise InputError(f"{source} is missing: {DATA} must name the folder with the data")
-    return source
-
-
-def _work_tree(root: Path, name: str, commit: str) -> Path:
-    """Bring the work tree to a commit; outputs and checkpoints in it stay, DVC tells whether they still hold."""
-    tree = root / ".runs" / name
-    if (tree / ".git").exists():
-        _git(tree, "checkout", "--quiet", "--force", "--detach", commit)
-    else:
-        shutil.rmtree(tree, ignore_errors=True)
-        _git(root, "worktree", "prune")
-        _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
-    cache = _dvc(root, "cache", "dir")
-    _dvc(tree, "cache", "dir", "--local", str((root / cache).resolve()))
-    return tree
+    return _collect(tree, configuration.targets, root / "reports" / "real" / name, state.told)
 
 
 def _collect(tree: Path, targets: list[str], folder: Path, commit: str) -> Path:
@@ -171,21 +121,6 @@ def _collect(tree: Path, targets: list[str], folder: Path, commit: str) -> Path:
         table = f"# {folder.name}\n\n{markdown(place)}\nCommit {commit}; params: [params.yaml](params.yaml).\n"
         (place / "README.md").write_text(table, encoding="utf-8")
     return folder
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    return _printed(folder, "git", *arguments)
-
-
-def _dvc(folder: Path, *arguments: str) -> str:
-    return _printed(folder, sys.executable, "-m", "dvc", *arguments)
-
-
-def _printed(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise InputError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 def main() -> None:

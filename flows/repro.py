@@ -110,7 +110,7 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
     )
     try:
         assert process.stdout is not None
-        for line in _lines(process.stdout):
+        for line in lines(process.stdout):
             outcome = outcome or signs.get(line)
             if not line.startswith(_HINTS):
                 last.append(line)
@@ -123,7 +123,7 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
     return Reproduced(outcome or "unchanged", round(time.monotonic() - begun, 1))
 
 
-def _lines(stream: IO[bytes]) -> Iterator[str]:
+def lines(stream: IO[bytes]) -> Iterator[str]:
     """Yield lines as they come; of a progress bar, which only returns the carriage, its state every few seconds."""
     pending, shown = b"", time.monotonic()
     while block := stream.read1(1 << 16):  # type: ignore[attr-defined]

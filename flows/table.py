@@ -1,0 +1,248 @@
+"""The recommender's full table: data sets, seeds and variants, each a run of the pipeline.  Run it:  make table
+
+The runs of a data set follow each other in one work tree, `.runs/table_DATASET`, with the DVC cache of the repository,
+so that a stage which a variant leaves alone is restored. What a run measured lies in
+`.runs/results/TABLE/DATASET/VARIANT/SEED`; a repeated command goes on where it was stopped.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from flows.configuration import overlay, read
+from flows.overrides import override
+from flows.repro import CHILD, end_group, lines
+from flows.work_tree import State, environment, prepare
+from flows.workspace import top
+from symbiosis.artifacts import read_json, staged, write_json
+from symbiosis.errors import InputError
+from symbiosis.stage import StageParams
+from symbiosis.telemetry import switch_telemetry_off
+
+FULL = "full"
+"""The variant that all others are compared with; it alone is run with the baselines."""
+
+TARGET = "evaluate"
+_KEPT = (
+    "data/evaluation/per_user.parquet",
+    "reports/recommender.json",
+    "reports/curves/pretrain.csv",
+    "reports/curves/finetune.csv",
+    "params.yaml",
+)
+_RUNNING = re.compile(r"Running stage '(.+)':")
+_NEXT = re.compile(r"Running stage '|Stage '|Updating lock file|Data and pipelines")
+
+
+class DataSet(StageParams):
+    """A data set of the table: the file of configs/ of its name, and the seeds."""
+
+    seeds: list[int] = Field(min_length=1)
+    params: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class TableConfiguration(StageParams):
+    """A file of configs/tables/.
+
+    Attributes
+    ----------
+    data_sets
+        By name of their configuration.
+    seeded
+        Params that take the seed, by dotted key.
+    baselines
+        As in `evaluate.baselines`, for the variant `full`.
+    variants
+        What differs from the data set's params; `full` must be there.
+    """
+
+    data_sets: dict[str, DataSet] = Field(min_length=1)
+    seeded: list[str]
+    baselines: dict[str, list[str]]
+    variants: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline."""
+
+    data_set: str
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Where its results lie."""
+        return f"{self.data_set}/{self.variant}/{self.seed}"
+
+
+def read_table(name: str, root: Path) -> TableConfiguration:
+    """Read a named table.
+
+    Raises
+    ------
+    InputError
+        There is none of that name, or it is malformed.
+    """
+    file = root / "configs/tables" / f"{name}.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise InputError(f"there is no configs/tables/{name}.yaml; the tables are {names}")
+    try:
+        table = TableConfiguration.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise InputError(f"{file.relative_to(root)}: {error}") from None
+    if FULL not in table.variants:
+        raise InputError(f"{file.relative_to(root)}: `variants` must hold `{FULL}`")
+    return table
+
+
+def runs(table: TableConfiguration) -> Iterator[Run]:
+    """All runs: `full` first, so that an unfinished table holds what matters most."""
+    variants = [FULL, *(name for name in table.variants if name != FULL)]
+    for variant in variants:
+        for name, data_set in table.data_sets.items():
+            yield from (Run(name, variant, seed) for seed in data_set.seeds)
+
+
+def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's params by dotted key, what differs from ``params.yaml``."""
+    baselines = table.baselines if run.variant == FULL else {"simple": ["chance"], "neural": [], "sequential": []}
+    changes = overlay(read(run.data_set, root).params, document)
+    for part in (table.data_sets[run.data_set].params, table.variants[run.variant]):
+        changes |= overlay(part, document)
+    changes |= {f"evaluate.baselines.{kind}": names for kind, names in baselines.items()}
+    return changes | dict.fromkeys(table.seeded, run.seed)
+
+
+def fill(name: str, root: Path, *, dirty: bool = False) -> Path:
+    """Do all runs of a table that are not done yet and return the folder of their results.
+
+    Raises
+    ------
+    InputError
+        Configuration or data are missing or malformed, or tracked files differ from the last commit.
+    CalledProcessError
+        The pipeline failed.
+    """
+    table = read_table(name, root)
+    results = root / ".runs/results" / name
+    todo = list(runs(table))
+    for number, run in enumerate(todo, start=1):
+        configuration = read(run.data_set, root)
+        tree, state = prepare(f"table_{run.data_set}", configuration.data, root, dirty=dirty)
+        document = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
+        override(tree / "params.yaml", params_of(run, table, root, document))
+        identity = hashlib.sha256((state.digest + (tree / "params.yaml").read_text(encoding="utf-8")).encode())
+        place = results / run.name
+        if _identity(place) == identity.hexdigest():
+            print(f"[{number}/{len(todo)}] {run.name}: done before", flush=True)
+            continue
+        print(f"[{number}/{len(todo)}] {run.name}", flush=True)
+        ran = _reproduce(tree)
+        _keep(tree, place, identity.hexdigest(), state, _seconds(tree, ran, root / ".runs/results/seconds.json"))
+    _prune(results, todo)
+    return results
+
+
+def _identity(place: Path) -> str | None:
+    file = place / "run.json"
+    return read_json(file)["identity"] if file.is_file() else None
+
+
+def _reproduce(tree: Path) -> dict[str, float]:
+    """Run the pipeline, print what it prints, and return the seconds of the stages that ran."""
+    command = [sys.executable, str(CHILD), "dvc", "repro", TARGET]
+    seconds: dict[str, float] = {}
+    stage, begun = None, time.monotonic()
+    process = subprocess.Popen(
+        command, cwd=tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in lines(process.stdout):
+            print(f"  {line}", flush=True)
+            if _NEXT.match(line):
+                if stage:
+                    seconds[stage] = round(time.monotonic() - begun, 1)
+                found = _RUNNING.match(line)
+                stage, begun = (found[1] if found else None), time.monotonic()
+        status = process.wait()
+    finally:
+        end_group(process)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    return seconds
+
+
+def _seconds(tree: Path, ran: dict[str, float], file: Path) -> dict[str, float]:
+    """Seconds of every stage, of one that was restored those of the run that made it, if they are known."""
+    known: dict[str, float] = read_json(file) if file.is_file() else {}
+    lock = yaml.safe_load((tree / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    found = {}
+    for stage, entry in lock.items():
+        made_of = json.dumps([stage, entry["cmd"], entry.get("deps"), entry.get("params")], sort_keys=True)
+        key = hashlib.sha256(made_of.encode()).hexdigest()
+        if stage in ran:
+            known[key] = ran[stage]
+        if key in known:
+            found[stage] = known[key]
+    with staged(file) as (temporary,):
+        write_json(temporary, known)
+    return found
+
+
+def _keep(tree: Path, place: Path, identity: str, state: State, seconds: dict[str, float]) -> None:
+    with staged(place) as (folder,):
+        folder.mkdir()
+        for kept in _KEPT:
+            if (tree / kept).is_file():
+                shutil.copy(tree / kept, folder)
+        write_json(folder / "run.json", {"identity": identity, "commit": state.told, "seconds": seconds})
+
+
+def _prune(results: Path, todo: list[Run]) -> None:
+    """Remove results of runs that the table no longer asks for."""
+    wanted = {run.name for run in todo}
+    for file in results.glob("*/*/*/run.json"):
+        if file.parent.relative_to(results).as_posix() not in wanted:
+            shutil.rmtree(file.parent)
+
+
+def main() -> None:
+    """Read the command line, run, and make the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", default="full", help="of a file in configs/tables/")
+    parser.add_argument("--dirty", action="store_true", help="run tracked files as they are, committed or not")
+    parser.add_argument("--report-only", action="store_true", help="make the page of the runs that are done")
+    chosen = parser.parse_args()
+    switch_telemetry_off()
+    try:
+        root = top()
+        results = root / ".runs/results" / chosen.name
+        if not chosen.report_only:
+            results = fill(chosen.name, root, dirty=chosen.dirty)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    page = [sys.executable, "-m", "symbiosis.recommender.table", str(results), "reports/recommender_table"]
+    sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
