@@ -2,10 +2,10 @@
 
 All three use the same network (untrained: its numbers do not matter here), the same prompts and, as bias, the learned
 one; ties aside they give the same first 100 items. Ours: prompts of like length in one forward pass of up to 512, one
-product with the item table, partial selection of the best 100. The loop: one user after another, the whole item table made for
-each, `argsort` of all scores. Full sort as recommender libraries evaluate: batches as they come, filled up, scores of
-training items set to minus infinity, `torch.topk`; this is RecBole's algorithm written plainly, not RecBole, on our
-network. Each way runs in a process of its own; memory is its peak resident size.
+product with the item table, partial selection of the best 100. The loop: one user after another, the whole item table
+made for each, `argsort` of all scores. Full sort as recommender libraries evaluate: batches as they come, filled up,
+scores of training items set to minus infinity, `torch.topk`; this is RecBole's algorithm written plainly,
+not RecBole, on our network. Each way runs in a process of its own; memory is its peak resident size.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """Training tokens per second beside the Hugging Face `Trainer`.  Run it:  python -m bench.training --data FOLDER ...
 
 Both train the same network, from the same weights, on the same interaction documents with the same paper bias R,
-float32, AdamW, one thread. Ours: length-bucketed batches of a token budget, R gathered from the compact hop table for the ID
-tokens of a batch, logits of the items alone and at the text's positions alone. The plain way: `Trainer` with rows in
-random order, as many a batch as ours has on average, filled up to the maximum length, R of a row read from a dense
-node-by-node matrix by the collator, logits of all words, users and items at every position. A token is a token of a
-document, never a filler. Each way runs in a process of its own; memory is its peak resident size.
+float32, AdamW, one thread. Ours: length-bucketed batches of a token budget, R gathered from the compact hop table for
+the ID tokens of a batch, logits of the items alone and at the text's positions alone. The plain way: `Trainer` with
+rows in random order, as many a batch as ours has on average, filled up to the maximum length, R of a row read from a
+dense node-by-node matrix by the collator, logits of all words, users and items at every position. A token is a token
+of a document, never a filler. Each way runs in a process of its own; memory is its peak resident size.
 """
 
 import argparse
@@ -209,8 +209,9 @@ def main() -> None:
             found[way] = json.loads(done.stdout.splitlines()[-1])
         a, b = found["ours"], found["plain"]
         graph = Graph.load(data / "graph")
+        ratio = a["rate"] / b["rate"]
         lines.append(
-            f"| {graph.n_users:,} | {graph.n_items:,} | {a['rate']:,.0f} | {b['rate']:,.0f} | {a['rate'] / b['rate']:.1f} "
+            f"| {graph.n_users:,} | {graph.n_items:,} | {a['rate']:,.0f} | {b['rate']:,.0f} | {ratio:.1f} "
             f"| {a['peak']:,.0f} | {b['peak']:,.0f} |"
         )
         print(lines[-1], flush=True)

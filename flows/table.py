@@ -140,10 +140,16 @@ def fill(name: str, root: Path, *, dirty: bool = False) -> Path:
     table = read_table(name, root)
     results = root / ".runs/results" / name
     todo = list(runs(table))
+    # Once for all runs, so that what is edited or committed meanwhile does not mix into them.
+    trees = {
+        data_set: prepare(f"table_{data_set}", read(data_set, root).data, root, dirty=dirty)
+        for data_set in table.data_sets
+    }
+    pristine = {name: (tree / "params.yaml").read_text(encoding="utf-8") for name, (tree, _) in trees.items()}
     for number, run in enumerate(todo, start=1):
-        configuration = read(run.data_set, root)
-        tree, state = prepare(f"table_{run.data_set}", configuration.data, root, dirty=dirty)
-        document = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
+        tree, state = trees[run.data_set]
+        (tree / "params.yaml").write_text(pristine[run.data_set], encoding="utf-8")
+        document = yaml.safe_load(pristine[run.data_set])
         override(tree / "params.yaml", params_of(run, table, root, document))
         identity = hashlib.sha256((state.digest + (tree / "params.yaml").read_text(encoding="utf-8")).encode())
         place = results / run.name

@@ -82,7 +82,7 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
         if not frame["user"].equals(tables[MODEL]["user"]):
             raise InputError(f"variant `{name}` was evaluated on other users than `{FULL}`: delete its results")
     baselines = [name for name in tables if name != MODEL]
-    values = {name: frame.select(METRICS).to_numpy() for name, frame in (tables | runs).items()}
+    values = {name: frame.select(*METRICS).to_numpy() for name, frame in (tables | runs).items()}
     best = {metric: max(baselines, key=lambda b, m=metric: tables[b][m].mean()) for metric in METRICS}  # type: ignore[misc]
     strongest = max(baselines, key=lambda name: values[name].mean(axis=0).sum())
     over_best = np.stack([values[best[metric]][:, i] for i, metric in enumerate(METRICS)], axis=1)
@@ -110,7 +110,7 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
         "variant seeds": {name: list(variants[name]) for name in runs},
         "invalid": [name for name in runs if _leaks(variants[name])],
         "spread": {
-            seed: pl.read_parquet(path / "per_user.parquet").filter(method=MODEL).select(pl.col(METRICS).mean()).row(0)
+            seed: pl.read_parquet(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*METRICS).mean()).row(0)
             for seed, path in variants[FULL].items()
         },
         "slices": _slices(tables),

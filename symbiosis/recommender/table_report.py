@@ -16,8 +16,8 @@ _SPLITS = {
         "The test items are a random tenth of each user's history, as in the paper. That mixes times: a method may see "
         "what a user took after the item that is asked for. It favours methods of item likeness (ItemKNN, RP3beta, "
         "EASE, SLIM, iALS, the autoencoders, and this model, whose prompts have no order) and hurts the sequential "
-        "ones (SASRec, GRU4Rec, BERT4Rec, FDSA, S3-Rec, UniSRec): they read what remains of the history in its order, with "
-        "holes, and are asked for an item from anywhere in it."
+        "ones (SASRec, GRU4Rec, BERT4Rec, FDSA, S3-Rec, UniSRec): they read what remains of the history in its order, "
+        "with holes, and are asked for an item from anywhere in it."
     ),
     "temporal": (
         "The last items of each user are the test. That serves the sequential methods (SASRec, GRU4Rec, BERT4Rec, "
@@ -191,7 +191,7 @@ def _cold(cold: dict[str, Any]) -> list[str]:
 def _heat(bias: dict[str, Any]) -> Figure:
     """Draw the learned scalars, a row per bucket and a column per head, zero in white."""
     heads, names = bias["heads"], bias["buckets"]
-    figure = Figure(figsize=(4 + 0.5 * len(heads), 0.24 * len(names) + 1))
+    figure = Figure(figsize=(4 + 0.5 * len(heads), 0.24 * len(names) + 1), layout="constrained")
     axis = figure.subplots()
     limit = max((abs(value) for head in heads for value in head), default=0) or 1
     columns = [list(row) for row in zip(*heads, strict=True)]
@@ -200,7 +200,6 @@ def _heat(bias: dict[str, Any]) -> Figure:
     axis.set_xticks([place + 0.5 for place in range(len(heads))], [f"head {place + 1}" for place in range(len(heads))])
     axis.invert_yaxis()
     figure.colorbar(drawn, ax=axis)
-    figure.set_layout_engine("constrained")
     return figure
 
 
