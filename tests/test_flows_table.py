@@ -37,6 +37,7 @@ def configured(stub_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     return stub_run
 
 
+@pytest.mark.slow
 def test_runs_are_done_once(configured: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every seed and variant is measured, a lost one alone is repeated, from the cache, with its first time."""
     results = fill("small", configured)
