@@ -11,7 +11,6 @@ not RecBole, on our network. Each way runs in a process of its own; memory is it
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import polars as pl
 import torch
 import yaml
 
+from bench.children import measure_in_child, write_report
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.interactions import items_of
@@ -111,17 +111,11 @@ def main() -> None:
         "| users | items | ours, users/s | loop | ratio | full sort | ratio | peak MB: ours, loop, full sort |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    sizes = ["--users", str(options.users), "--loop-users", str(options.loop_users), "--width", str(options.width)]
     for data in options.data:
         found = {}
         for way in WAYS:
-            command = [sys.executable, "-m", "bench.scoring", "--measure", way, "--data", str(data)]
-            command += ["--users", str(options.users), "--loop-users", str(options.loop_users)]
-            done = subprocess.run(
-                [*command, "--width", str(options.width)], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                sys.exit(f"error: {way} on {data.name} failed:\n{done.stderr[-2000:]}")
-            found[way] = json.loads(done.stdout.splitlines()[-1])
+            found[way] = measure_in_child("bench.scoring", way, data, *sizes)
         if found["ours"]["first"] != found["full_sort"]["first"]:
             sys.exit("error: ours and the full sort rank other items first")
         graph = Graph.load(data / "graph")
@@ -133,8 +127,7 @@ def main() -> None:
         )
         print(lines[-1], flush=True)
     if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        options.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_report(options.report, lines)
 
 
 if __name__ == "__main__":

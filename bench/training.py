@@ -11,8 +11,6 @@ of a document, never a filler. Each way runs in a process of its own; memory is 
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from bench.children import measure_in_child, write_report
 from symbiosis.graph.build import Graph
 from symbiosis.graph.distances import HopDistances
 from symbiosis.recommender.attention import AttentionBias
@@ -198,15 +197,11 @@ def main() -> None:
         "| users | items | ours, tokens/s | plain `Trainer`, tokens/s | ratio | ours, peak MB | plain, peak MB |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    sizes = ["--tokens", str(options.tokens), "--width", str(options.width)]
     for data in options.data:
         found = {}
         for way in ("ours", "plain"):
-            command = [sys.executable, "-m", "bench.training", "--measure", way, "--data", str(data)]
-            command += ["--tokens", str(options.tokens), "--width", str(options.width)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(f"error: {way} on {data.name} failed:\n{done.stderr[-2000:]}")
-            found[way] = json.loads(done.stdout.splitlines()[-1])
+            found[way] = measure_in_child("bench.training", way, data, *sizes)
         a, b = found["ours"], found["plain"]
         graph = Graph.load(data / "graph")
         ratio = a["rate"] / b["rate"]
@@ -216,8 +211,7 @@ def main() -> None:
         )
         print(lines[-1], flush=True)
     if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        options.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_report(options.report, lines)
 
 
 if __name__ == "__main__":

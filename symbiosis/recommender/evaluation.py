@@ -14,7 +14,7 @@ MODEL = "recommender"
 _CONFIDENCE = 0.95
 _RESAMPLED_AT_ONCE = 1 << 22
 """Draws of the bootstrap held at once: 32 MiB."""
-_SLICE_DEPTH = 20
+SLICE_DEPTH = 20
 _DIGITS = 5
 
 Rankings = dict[str, np.ndarray]
@@ -68,7 +68,7 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
     }
     n_items = test.shape[1]
     measured = {
-        name: table[name] | {f"coverage@{_SLICE_DEPTH}": coverage(rankings[name], n_items, _SLICE_DEPTH)}
+        name: table[name] | {f"coverage@{SLICE_DEPTH}": coverage(rankings[name], n_items, SLICE_DEPTH)}
         for name in methods
     }
     return {
@@ -154,17 +154,17 @@ def slices(rankings: Rankings, train: csr_array, test: csr_array) -> dict[str, d
         users = evaluated & (third == i)
         low, high = lengths[users].min(), lengths[users].max()
         name = f"{low} training items" if low == high else f"{low} to {high} training items"
-        parts["history"][name] = _restricted(test, users, None)
+        parts["history"][name] = restricted(test, users, None)
     counts = np.bincount(train.indices, minlength=train.shape[1])
     third = thirds(-counts, counts)
     for i, name in enumerate(["head items", "middle items", "tail items"]):
-        parts["popularity"][name] = _restricted(test, None, (third == i) & (counts > 0))
-    parts["popularity"]["cold items"] = _restricted(test, None, counts == 0)
+        parts["popularity"][name] = restricted(test, None, (third == i) & (counts > 0))
+    parts["popularity"]["cold items"] = restricted(test, None, counts == 0)
     return {
         kind: {
             name: {"users": int((np.diff(held_out.indptr) > 0).sum())}
             | {
-                method: round(float(np.nanmean(recall(ranking, held_out, _SLICE_DEPTH))), _DIGITS)
+                method: round(float(np.nanmean(recall(ranking, held_out, SLICE_DEPTH))), _DIGITS)
                 for method, ranking in rankings.items()
             }
             for name, held_out in by_name.items()
@@ -203,8 +203,16 @@ def thirds(level: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return np.minimum(2, 3 * below[place] / max(1, masses.sum())).astype(np.int64)
 
 
-def _restricted(held_out: csr_array, users: np.ndarray | None, items: np.ndarray | None) -> csr_array:
-    """Keep the stored entries of some users and items, given as bool arrays."""
+def restricted(held_out: csr_array, users: np.ndarray | None, items: np.ndarray | None) -> csr_array:
+    """Keep the stored entries of some users and items of a (U, I) matrix.
+
+    Parameters
+    ----------
+    held_out
+        (U, I).
+    users, items
+        bool (U,) and bool (I,); None keeps all.
+    """
     rows = np.repeat(np.arange(held_out.shape[0]), np.diff(held_out.indptr))
     kept = np.ones(held_out.nnz, bool)
     if users is not None:

@@ -4,11 +4,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from symbiosis.recommender.evaluation import Rankings, thirds
+from symbiosis.recommender.evaluation import SLICE_DEPTH, Rankings, restricted, thirds
 from symbiosis.recommender.metrics import METRICS, per_user, recall
-
-DEPTH = 20
-"""Of the recall in parts."""
 
 PARTS = ("head", "middle", "tail", "cold")
 """Items by popularity: thirds of the training interactions, and those without any."""
@@ -38,12 +35,12 @@ def user_metrics(rankings: Rankings, train: csr_array, test: csr_array) -> pl.Da
     history = np.array(HISTORY)[thirds(np.diff(train.indptr), evaluated)[users]]
     counts = np.bincount(train.indices, minlength=train.shape[1])
     kind = np.where(counts > 0, thirds(-counts, counts), len(PARTS) - 1)
-    parts = {name: _only(test, kind == number) for number, name in enumerate(PARTS)}
+    parts = {name: restricted(test, None, kind == number) for number, name in enumerate(PARTS)}
     frames = []
     for method, ranking in rankings.items():
         columns = {name: metric[users] for name, metric in per_user(ranking, test).items()}
         columns |= {
-            f"recall@{DEPTH} of {name} items": recall(ranking, held_out, DEPTH)[users]
+            f"recall@{SLICE_DEPTH} of {name} items": recall(ranking, held_out, SLICE_DEPTH)[users]
             for name, held_out in parts.items()
         }
         frames.append(
@@ -54,11 +51,4 @@ def user_metrics(rankings: Rankings, train: csr_array, test: csr_array) -> pl.Da
 
 def columns() -> list[str]:
     """Names of all measures of the table, the metrics first."""
-    return [*METRICS, *(f"recall@{DEPTH} of {name} items" for name in PARTS)]
-
-
-def _only(held_out: csr_array, items: np.ndarray) -> csr_array:
-    """Keep the stored entries of some items."""
-    kept = items[held_out.indices]
-    rows = np.repeat(np.arange(held_out.shape[0]), np.diff(held_out.indptr))[kept]
-    return csr_array((held_out.data[kept], (rows, held_out.indices[kept])), shape=held_out.shape)
+    return [*METRICS, *(f"recall@{SLICE_DEPTH} of {name} items" for name in PARTS)]
