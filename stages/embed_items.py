@@ -3,19 +3,20 @@
 import numpy as np
 import polars as pl
 
-from symbiosis.artifacts import staged
-from symbiosis.recommender.content import embed_items, item_texts
+from symbiosis.artifacts import staged, write_json
+from symbiosis.recommender.content import MANIFEST, embed_items, item_texts
 from symbiosis.recommender.params import EmbedItemsParams
 from symbiosis.stage import run
 
 
 def work(params: EmbedItemsParams) -> None:
-    """Read the items; write one vector an item."""
+    """Read the items; write one vector an item, and what made them."""
     texts = item_texts(pl.read_parquet("data/clean/items.parquet"))
     vectors = embed_items(texts, params)
     with staged("data/item_embeddings") as (folder,):
         folder.mkdir()
         np.save(folder / "vectors.npy", vectors)
+        write_json(folder / MANIFEST, params.model_dump())
     empty = int((~vectors.any(axis=1)).sum())
     print(f"{len(vectors)} items, {vectors.shape[1]} dimensions, {empty} without a known word")
 

@@ -1,5 +1,7 @@
 """Text embeddings of the items: what an item says of itself, whoever took it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
@@ -8,6 +10,12 @@ from symbiosis.routing.encoder import embed, load
 
 TFIDF = "tfidf_svd"
 """The encoder that is fitted on the items' own texts; every other name is that of a sentence encoder."""
+
+MANIFEST = "encoder.json"
+"""Beside the vectors: the params of the encoder that made them."""
+
+TextEncoder = Callable[[list[str]], np.ndarray]
+"""From texts to float32 (texts, D), rows of length 1, or of zeros for a text without a known word."""
 
 _MINIMUM_ITEMS = 2  # a word of one item alone relates it to nothing
 
@@ -58,23 +66,52 @@ def embed_items(texts: list[str], params: EmbedItemsParams) -> np.ndarray:
         Rows of length 1; zeros for an item without a known word.
     """
     if params.encoder != TFIDF:
-        model = load(params.encoder, params.maximum_tokens, params.revision, block="embed_items")
-        return embed(model, texts)
+        return text_encoder(texts, params)(texts)
+    return _fit_tfidf(texts, params)[1]
 
+
+def text_encoder(texts: list[str], params: EmbedItemsParams) -> TextEncoder:
+    """Make the encoder of other texts, requests above all, into the space of the items' vectors.
+
+    `TFIDF` is fitted on the items' texts again, which takes seconds and gives the same; its singular vectors, a row for
+    every word and pair of words, would be larger than all else that the stage writes.
+
+    Parameters
+    ----------
+    texts
+        The items' texts, one per item.
+    params
+        Encoder, dimensions and seed.
+    """
+    if params.encoder != TFIDF:
+        model = load(params.encoder, params.maximum_tokens, params.revision, block="embed_items")
+        return lambda others: embed(model, others)
+    return _fit_tfidf(texts, params)[0]
+
+
+def _fit_tfidf(texts: list[str], params: EmbedItemsParams) -> tuple[TextEncoder, np.ndarray]:
+    """Fit `TFIDF`; return its encoder and the vectors of the texts themselves."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = np.zeros((len(texts), params.dimensions), dtype=np.float32)
     least = min(_MINIMUM_ITEMS, len(texts))
     vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=least, max_df=0.5, ngram_range=(1, 2), dtype=np.float32)
+
+    def filled(vectors: np.ndarray) -> np.ndarray:
+        """Rows of length 1 and of as many dimensions as were asked for."""
+        vectors = np.pad(vectors, ((0, 0), (0, params.dimensions - vectors.shape[1])))
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-6)
+
+    def blank(others: list[str]) -> np.ndarray:
+        return np.zeros((len(others), params.dimensions), dtype=np.float32)
+
     try:
         weighted = vectorizer.fit_transform(texts)
     except ValueError:  # no word is in so many items: nothing relates them
-        return vectors
+        return blank, blank(texts)
     if weighted.shape[1] < 2:  # a single word tells no more than whether it is there
-        vectors[:, 0] = weighted.toarray()[:, 0] > 0
-        return vectors
-    dimensions = min(params.dimensions, *weighted.shape)
-    vectors[:, :dimensions] = TruncatedSVD(dimensions, random_state=params.seed).fit_transform(weighted)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-6)
+        return lambda others: filled(vectorizer.transform(others).toarray()), filled(weighted.toarray())
+    decomposition = TruncatedSVD(min(params.dimensions, *weighted.shape), random_state=params.seed)
+    vectors = decomposition.fit_transform(weighted)
+    return lambda others: filled(decomposition.transform(vectorizer.transform(others))), filled(vectors)

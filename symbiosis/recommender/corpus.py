@@ -46,6 +46,11 @@ def item_token(item: int) -> str:
     return f"<item_{item}>"
 
 
+def reason_prompt(user: int, item: int) -> str:
+    """Return the prompt of a `reason`."""
+    return f"{user_token(user)} explains the reason for purchasing {item_token(item)}:"
+
+
 def harmless(text: str, maximum_words: int) -> str:
     """Cut a text to so many words and break whatever looks like a user or item token.
 
@@ -125,7 +130,7 @@ def _reviews(items: pl.DataFrame, train: pl.DataFrame, maximum_words: int) -> It
         if clean := harmless(review, maximum_words):
             yield "review", f"{user_token(user)} wrote the following review for {item_token(item)}:", clean
         if (sentence := reason(review, about[item])) and (clean := harmless(sentence, maximum_words)):
-            yield "reason", f"{user_token(user)} explains the reason for purchasing {item_token(item)}:", clean
+            yield "reason", reason_prompt(user, item), clean
 
 
 def _lists(graph: Graph, params: CorpusParams) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,132 @@
+"""Ask the trained recommender for items, by history alone or by a request too, and for a reason in words.
+
+    python -m symbiosis.recommender recommend --user A03VWRTV7PEMO
+    python -m symbiosis.recommender recommend --user 1 --request "garden gloves" --count 5
+    python -m symbiosis.recommender explain --user 1 --item B0ODECU2DP --seed 3
+
+It reads data/ and models/ as `make repro` leaves them and writes nothing. Users and items go by the original ids of
+the data, or by number.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from symbiosis.errors import InputError
+from symbiosis.telemetry import switch_telemetry_off
+
+CLEAN, GRAPH, DISTANCES = Path("data/clean"), Path("data/graph"), Path("data/distances")
+PROPAGATION, EMBEDDINGS = Path("data/propagation"), Path("data/item_embeddings")
+PRETRAINED, FINETUNED = Path("models/pretrain"), Path("models/finetune")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    whole = argparse.ArgumentParser(
+        prog="python -m symbiosis.recommender",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--user", required=True, help="original id or number")
+    shared.add_argument("--data-folder", type=Path, default=Path(), help="holds data/ and models/ (default: .)")
+    shared.add_argument("--json", action="store_true", help="one line of JSON")
+    commands = whole.add_subparsers(dest="command", required=True)
+    recommend = commands.add_parser("recommend", parents=[shared], help="the best items the user has not taken")
+    recommend.add_argument("--count", type=int, default=10, help="items (10)")
+    recommend.add_argument("--request", help="free text: rank for the user and these words")
+    recommend.add_argument("--request-weight", type=float, help="of the words beside the user's history (10)")
+    explain = commands.add_parser("explain", parents=[shared], help="why the user would purchase an item")
+    explain.add_argument("--item", required=True, help="original id or number")
+    explain.add_argument("--temperature", type=float, default=0.0, help="0: the most probable words; more: drawn (0)")
+    explain.add_argument("--top-k", type=int, default=0, help="draw from so many candidates only (0: all)")
+    explain.add_argument("--seed", type=int, default=0, help="of the draw (0)")
+    explain.add_argument("--maximum-words", type=int, default=60, help="longest reason (60)")
+    return whole
+
+
+def recommend(options: argparse.Namespace) -> str:
+    """Return the table of the best items."""
+    from symbiosis.recommender.catalogue import Catalogue
+    from symbiosis.recommender.free_text import WEIGHT, Requests, best_items
+    from symbiosis.recommender.interactions import read_matrix
+    from symbiosis.recommender.predict import Recommender
+
+    root: Path = options.data_folder
+    weight = WEIGHT if options.request_weight is None else options.request_weight
+    if options.count < 1:
+        raise InputError(f"--count {options.count} must be at least 1")
+    if options.request is not None and not options.request.strip():
+        raise InputError("--request is empty: give words, or leave it out")
+    if not 0 <= weight < math.inf:
+        raise InputError(f"--request-weight {weight} must be a number not below 0")
+    catalogue = Catalogue.load(root / CLEAN)
+    user = catalogue.user(options.user)
+    shape = (len(catalogue.users), len(catalogue.items))
+    train, validation = (read_matrix(root / CLEAN / f"{part}.parquet", shape) for part in ("train", "validation"))
+    likeness = None
+    if options.request is not None:
+        likeness = Requests.load(root / EMBEDDINGS, catalogue.items).likeness(options.request)
+    recommender = Recommender.load(root / FINETUNED, root / GRAPH, root / DISTANCES, root / PROPAGATION)
+    scores = recommender.scores(np.array([user]), train)[0]
+    # The test items count as not yet taken: they are what the recommender is judged by.
+    items, ranked = best_items(scores, train + validation, user, options.count, recommender.seed, likeness, weight)
+    rows = [
+        {"rank": place + 1, "item": int(item), "item_id": catalogue.items["item_id"][int(item)]}
+        | {"score": round(float(score), 3)}
+        | ({} if likeness is None else {"likeness": round(float(likeness[item]), 3)})
+        | {"title": catalogue.title(int(item))}
+        for place, (item, score) in enumerate(zip(items, ranked, strict=True))
+    ]
+    return json.dumps(rows, ensure_ascii=False) if options.json else table(rows)
+
+
+def explain(options: argparse.Namespace) -> str:
+    """Return the reason and what it is for."""
+    from symbiosis.recommender.catalogue import Catalogue
+    from symbiosis.recommender.generation import Sampling, Writer
+
+    root: Path = options.data_folder
+    sampling = Sampling(options.temperature, options.top_k, options.maximum_words, options.seed)
+    catalogue = Catalogue.load(root / CLEAN)
+    user, item = catalogue.user(options.user), catalogue.item(options.item)
+    reason = Writer.load(root / PRETRAINED, root / GRAPH, root / DISTANCES).reason(user, item, sampling)
+    if options.json:
+        return json.dumps({"user": user, "item": item, "reason": reason}, ensure_ascii=False)
+    return f"{catalogue.title(item)}\n{reason}"
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Columns of text, their names above; numbers to the right."""
+    if not rows:
+        return "the user has taken every item"
+    names = list(rows[0])
+    cells = [names, *([f"{row[n]:.3f}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    right = [isinstance(rows[0][name], int | float) for name in names]
+    aligned = [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in cells
+    ]
+    return "\n".join(aligned)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input ends in one line and status 1."""
+    options = parser().parse_args(arguments)
+    switch_telemetry_off()
+    try:
+        print({"recommend": recommend, "explain": explain}[options.command](options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,91 @@
+"""Users and items by name: numbers of the pipeline, original ids of the data, titles."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from symbiosis.errors import InputError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Who and what a data set knows.
+
+    Attributes
+    ----------
+    users
+        Columns ``user, user_id``, one row a user, in order.
+    items
+        Columns ``item, item_id, title, brand, categories, description``, one row an item, in order.
+    """
+
+    users: pl.DataFrame
+    items: pl.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Catalogue":
+        """Read what the stage `clean` wrote.
+
+        Raises
+        ------
+        InputError
+            A file is missing or damaged.
+        """
+        columns = ["item", "item_id", "title", "brand", "categories", "description"]
+        folder = Path(folder)
+        return cls(_read(folder / "users.parquet", ["user", "user_id"]), _read(folder / "items.parquet", columns))
+
+    def user(self, name: str) -> int:
+        """Number of the user of an original id or, where no user has that id, of a number.
+
+        Raises
+        ------
+        InputError
+            There is no such user.
+        """
+        return _number(name, "user", self._user_numbers)
+
+    def item(self, name: str) -> int:
+        """Number of the item of an original id or, where no item has that id, of a number.
+
+        Raises
+        ------
+        InputError
+            There is no such item.
+        """
+        return _number(name, "item", self._item_numbers)
+
+    def title(self, item: int) -> str:
+        """Title of an item, its original id where it has none."""
+        return str(self.items["title"][item] or self.items["item_id"][item])
+
+    @cached_property
+    def _user_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.users["user_id"])}
+
+    @cached_property
+    def _item_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.items["item_id"])}
+
+
+def _number(name: str, kind: str, numbers: dict[str, int]) -> int:
+    if name in numbers:
+        return numbers[name]
+    if name.isascii() and name.isdecimal() and int(name) < len(numbers):
+        return int(name)
+    example = next(iter(numbers), "")
+    raise InputError(
+        f"--{kind} {name} is unknown: give an original id such as {example} (data/clean/{kind}s.parquet, column "
+        f"{kind}_id) or a number from 0 to {len(numbers) - 1}"
+    )
+
+
+def _read(path: Path, columns: list[str]) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=columns).sort(columns[0])
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}): run `dvc repro clean`") from None
