@@ -17,6 +17,7 @@ from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.tokens import Vocabulary
 from symbiosis.recommender.torch_setup import prepare_torch
 from symbiosis.recommender.training import Schedule, fit
+from symbiosis.recommender.tuning import adapt
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
 
@@ -37,6 +38,7 @@ def work(params: FinetuneParams) -> None:
     settings = read_json(pretrained / "training.json")
     prepare_torch(params.seed)
     model = GraphGPT2.load(pretrained, params.dropout)
+    merge = adapt(model, params.tune, params.lora)
     vocabulary = Vocabulary.load(pretrained / "tokenizer.json", model.n_users, model.n_items)
     prompts = Prompts(vocabulary, params.maximum_items)
     if prompts.overhead + params.maximum_items > model.config.n_positions:
@@ -74,6 +76,7 @@ def work(params: FinetuneParams) -> None:
     with live_run("finetune", identity) as live:
         curve = fit(model, task, schedule, checkpoints, live.log, "finetune")
     best = max(curve, key=lambda row: row["score"])
+    merge()
     with staged("models/finetune", "reports/curves/finetune.csv") as (folder, curve_file):
         folder.mkdir()
         model.save(folder)

@@ -11,6 +11,7 @@ from symbiosis.recommender.params import PretrainParams
 from symbiosis.recommender.pretraining import Pretraining, encode_corpus, untrained
 from symbiosis.recommender.torch_setup import prepare_torch
 from symbiosis.recommender.training import Schedule, fit
+from symbiosis.recommender.tuning import adapt
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
 
@@ -24,6 +25,7 @@ def work(params: PretrainParams) -> None:
     prepare_torch(params.seed)
     texts = torch.from_numpy(read_array("data/item_embeddings/vectors.npy")) if params.content else None
     model, vocabulary = untrained(params, documents, Graph.load("data/graph"), texts)
+    merge = adapt(model, params.tune, params.lora)
     task = Pretraining(
         model,
         encode_corpus(documents, vocabulary),
@@ -49,11 +51,20 @@ def work(params: PretrainParams) -> None:
     checkpoints = Checkpoints.of_stage("pretrain", identity, params.checkpoint_seconds)
     with live_run("pretrain", identity) as live:
         curve = fit(model, task, schedule, checkpoints, live.log, "pretrain")
+    merge()
     with staged("models/pretrain", "reports/curves/pretrain.csv") as (folder, curve_file):
         folder.mkdir()
         model.save(folder)
         vocabulary.save(folder / "tokenizer.json")
-        write_json(folder / "training.json", {"fingerprint": identity, "bias": params.bias, "seed": params.seed})
+        write_json(
+            folder / "training.json",
+            {
+                "fingerprint": identity,
+                "bias": params.bias,
+                "content_epochs": params.content_epochs,
+                "seed": params.seed,
+            },
+        )
         rows = pl.DataFrame(curve, infer_schema_length=None) if curve else pl.DataFrame(schema=["epoch", "step"])
         rows.write_csv(curve_file)
     checkpoints.clear()

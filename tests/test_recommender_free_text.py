@@ -62,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = Vocabulary(train_tokenizer(phrases * 20, 300), USERS, len(TITLES))
     model = GraphGPT2(scratch_config(vocabulary.n_words, 16, 1, 2, 64, 0.0), USERS, len(TITLES))
     settings = {"bias": "ones", "graph_term": False, "personal_gates": True, "maximum_items": 8, "seed": 5}
+    settings |= {"content_epochs": 1}
     for place in (command.PRETRAINED, command.FINETUNED):
         (root / place).mkdir(parents=True)
         model.save(root / place)
@@ -221,6 +222,18 @@ def test_nothing_made_yet(tmp_path: Path, folder: Path, capsys: pytest.CaptureFi
         assert "training.json is missing: run `dvc repro`" in capsys.readouterr().err
 
 
+def test_a_model_that_never_read_a_text_writes_none(say: Any, folder: Path) -> None:
+    file = folder / command.PRETRAINED / "training.json"
+    before = file.read_text()
+    write_json(file, json.loads(before) | {"content_epochs": 0})
+    try:
+        status, told = say("explain", "--user", "0", "--item", "0")
+    finally:
+        file.write_text(before)
+    assert (status, told.count("\n")) == (1, 1)
+    assert "set `pretrain.content_epochs`" in told
+
+
 def test_a_user_who_took_everything() -> None:
     assert command.table([]) == "the user has taken every item"
 
@@ -229,7 +242,7 @@ def test_the_graph_is_read_if_the_bias_asks_for_it(say: Any, folder: Path) -> No
     """A model of bias `learned` reads data/graph, by the same folder."""
     file = folder / command.PRETRAINED / "training.json"
     before = file.read_text()
-    write_json(file, {"bias": "learned"})
+    write_json(file, {"bias": "learned", "content_epochs": 1})
     try:
         status, told = say("explain", "--user", "0", "--item", "0")
         assert status == 1

@@ -77,13 +77,18 @@ class Writer:
         Raises
         ------
         InputError
-            A file is missing or damaged.
+            A file is missing or damaged, or the model was never trained on texts.
         """
         folder = Path(folder)
-        mode = read_json(folder / "training.json")["bias"]
+        settings = read_json(folder / "training.json")
+        if not settings["content_epochs"]:
+            raise InputError(
+                f"{folder} was pre-trained without texts and can write none: set `pretrain.content_epochs` to 3 or so "
+                "in params.yaml and run `dvc repro pretrain`"
+            )
         model = GraphGPT2.load(folder)
         vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
-        return cls(model, vocabulary, AttentionBias.load(mode, model, graph, distances))
+        return cls(model, vocabulary, AttentionBias.load(settings["bias"], model, graph, distances))
 
     def reason(self, user: int, item: int, sampling: Sampling) -> str:
         """Write why a user would purchase an item."""

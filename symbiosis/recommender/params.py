@@ -2,9 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from symbiosis.stage import StageParams
+
+Tune = Literal["full", "frozen", "lora"]
+"""What is trained of the backbone, see `symbiosis.recommender.tuning`."""
 
 
 class CorpusParams(StageParams):
@@ -46,6 +49,13 @@ class ScratchModel(StageParams):
     heads: int = Field(ge=1)
 
 
+class LoraParams(StageParams):
+    """Low-rank adapters: ``W + alpha / rank * B A``; read where `tune` is `lora`."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+
+
 class PretrainParams(StageParams):
     """The language model and its training on the corpus."""
 
@@ -53,6 +63,8 @@ class PretrainParams(StageParams):
     base_model: str
     revision: str | None
     scratch: ScratchModel
+    tune: Tune
+    lora: LoraParams
     bias: Literal["none", "ones", "paper", "learned"]
     content: bool
     user_scale: float = Field(ge=0)
@@ -70,6 +82,12 @@ class PretrainParams(StageParams):
     precision: Literal["float32", "bfloat16"]
     checkpoint_seconds: float = Field(ge=0)
 
+    @model_validator(mode="after")
+    def _something_to_start_from(self) -> "PretrainParams":
+        if self.base_model == "scratch" and self.tune != "full":
+            raise ValueError(f"`tune: {self.tune}` would leave the scratch network as it was drawn: use `tune: full`")
+        return self
+
 
 class FinetuneParams(StageParams):
     """Training on personalised prompts: hidden items are predicted from the user and the visible ones."""
@@ -82,6 +100,8 @@ class FinetuneParams(StageParams):
     graph_term: bool
     personal_gates: bool
     maximum_items: int = Field(ge=1)
+    tune: Tune
+    lora: LoraParams
     learning_rate: float = Field(gt=0)
     id_learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)

@@ -178,11 +178,14 @@ def _exhausted(progress: dict[str, Any], patience: int | None) -> bool:
 
 
 def _optimiser(model: GraphGPT2, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW with four groups: ID embeddings, other matrices, and, without decay, vectors and the graph's scalars."""
+    """AdamW with four groups: ID embeddings, other matrices, and, without decay, vectors and the graph's scalars.
+
+    What is frozen is in none of them: its weights would decay.
+    """
     ids = [*model.content.parameters(), *model.collaborative.parameters()]
     scalars = [model.gates, *model.scalars.parameters()]
     listed = {id(p) for p in [*ids, *scalars]}
-    others = [p for p in model.parameters() if id(p) not in listed]
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in listed]
     matrices, vectors = [p for p in others if p.dim() >= 2], [p for p in others if p.dim() < 2]
     groups = [
         {"params": ids, "peak": schedule.id_learning_rate, "weight_decay": schedule.weight_decay},
