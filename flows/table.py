@@ -47,10 +47,30 @@ _NEXT = re.compile(r"Running stage '|Stage '|Updating lock file|Data and pipelin
 
 
 class DataSet(StageParams):
-    """A data set of the table: the file of configs/ of its name, and the seeds."""
+    """A data set of the table: the file of configs/ of its name, and what is run on it.
+
+    Attributes
+    ----------
+    seeds
+        Of the variant `full`.
+    variant_seeds
+        Of the others, some of `seeds`; all of them, if not given.
+    without
+        Variants that are not run, because they do not apply.
+    params
+        What differs from the configuration.
+    """
 
     seeds: list[int] = Field(min_length=1)
+    variant_seeds: list[int] | None = Field(None, min_length=1)
+    without: list[str] = Field(default_factory=list)
     params: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """Return the seeds that a variant is run with."""
+        if variant in self.without:
+            return []
+        return self.seeds if variant == FULL or self.variant_seeds is None else self.variant_seeds
 
 
 class TableConfiguration(StageParams):
@@ -106,6 +126,15 @@ def read_table(name: str, root: Path) -> TableConfiguration:
         raise InputError(f"{file.relative_to(root)}: {error}") from None
     if FULL not in table.variants:
         raise InputError(f"{file.relative_to(root)}: `variants` must hold `{FULL}`")
+    for data_set, asked in table.data_sets.items():
+        if unknown := [
+            *(set(asked.without) - set(table.variants)),
+            *(set(asked.variant_seeds or []) - set(asked.seeds)),
+        ]:
+            raise InputError(
+                f"{file.relative_to(root)}: `data_sets.{data_set}` names {unknown[0]}: `without` must name variants, "
+                "`variant_seeds` some of `seeds`"
+            )
     return table
 
 
@@ -114,7 +143,7 @@ def runs(table: TableConfiguration) -> Iterator[Run]:
     variants = [FULL, *(name for name in table.variants if name != FULL)]
     for variant in variants:
         for name, data_set in table.data_sets.items():
-            yield from (Run(name, variant, seed) for seed in data_set.seeds)
+            yield from (Run(name, variant, seed) for seed in data_set.seeds_of(variant))
 
 
 def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[str, Any]) -> dict[str, Any]:

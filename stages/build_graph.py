@@ -9,11 +9,11 @@ from symbiosis.stage import run
 
 
 def work(params: BuildGraphParams) -> None:
-    """Read items and training interactions; write the graph's arrays, names and summary."""
+    """Read items and the edges that the graph may see; write the graph's arrays, names and summary."""
     n_users = len(pl.read_parquet("data/clean/users.parquet", columns=["user"]))
     items = pl.read_parquet("data/clean/items.parquet", columns=["item", "brand", "categories"])
-    train = pl.read_parquet("data/clean/train.parquet", columns=["user", "item"])
-    graph = build_graph(n_users, items, train, params)
+    edges = pl.read_parquet("data/clean/graph.parquet")
+    graph = build_graph(n_users, items, edges, params)
     summary = summarise(graph)
     with staged("data/graph") as (folder,):
         folder.mkdir()

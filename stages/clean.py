@@ -26,10 +26,11 @@ def work(params: CleanParams) -> None:
         CLEAN / "train.parquet",
         CLEAN / "validation.parquet",
         CLEAN / "test.parquet",
+        CLEAN / "graph.parquet",
         CLEAN / "rejected.jsonl",
         QUALITY / "reviews.json",
         QUALITY / "reviews.html",
-    ) as (users, items, train, validation, test, rejected, summary, page):
+    ) as (users, items, train, validation, test, graph, rejected, summary, page):
         with rejected.open("w", encoding="utf-8") as quarantine:
             reviews, rejects = read_reviews(SOURCE / raw.REVIEWS, quarantine, params.maximum_rejected_share)
             liked = interactions.positives(reviews, params.minimum_rating)
@@ -65,6 +66,7 @@ def work(params: CleanParams) -> None:
         for path, (name, part) in zip((train, validation, test), interactions.PARTS.items(), strict=True):
             edges = found.edges.filter(pl.col("part") == part).drop("part")
             (edges if name == "train" else edges.drop("review")).write_parquet(path)
+        interactions.graph_edges(found.edges, params.graph_edges).write_parquet(graph)
 
 
 def _describe(items: pl.DataFrame, quarantine: TextIO, params: CleanParams) -> tuple[pl.DataFrame, dict[str, Any]]:

@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from symbiosis.artifacts import read_array, read_json, staged, write_json
+from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import learned_bias
 from symbiosis.recommender.cold_items import cold_items, content_scores
-from symbiosis.recommender.evaluation import MODEL, evaluate
+from symbiosis.recommender.evaluation import MODEL, evaluate, held_out_edges
 from symbiosis.recommender.interactions import read_matrix, read_sizes
 from symbiosis.recommender.metrics import DEPTH, ranking_depth
 from symbiosis.recommender.params import EvaluateParams
 from symbiosis.recommender.predict import Recommender
 from symbiosis.recommender.ranking import rank_all, read_ranking, without
+from symbiosis.recommender.rating_errors import rating_errors
+from symbiosis.recommender.ratings import Ratings
 from symbiosis.recommender.report import read_curve, render, verdict
 from symbiosis.recommender.user_metrics import user_metrics
 from symbiosis.stage import run
@@ -45,6 +48,11 @@ def work(params: EvaluateParams) -> None:
     by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
     if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
         report["cold items"] = cold
+    if recommender.mean_rating is not None:
+        ratings = Ratings.read(CLEAN, shape, "test")
+        report["ratings"] = rating_errors(ratings, {MODEL: scores}, params.bootstrap_samples, params.seed)
+    if leaked := held_out_edges(Graph.load("data/graph").interactions(), validation, test):
+        report["invalid"] = f"the graph that the model was trained with holds {leaked:,} held-out interactions"
     if bias := learned_bias(recommender.bias):
         report["bias"] = bias
     masked = "training and validation items" if params.mask_validation else "training items"

@@ -14,9 +14,10 @@ from symbiosis.recommender.model import GraphGPT2
 from symbiosis.recommender.params import FinetuneParams
 from symbiosis.recommender.prompts import Prompts
 from symbiosis.recommender.propagation import Propagation
+from symbiosis.recommender.ratings import Ratings
 from symbiosis.recommender.tokens import Vocabulary
 from symbiosis.recommender.torch_setup import prepare_torch
-from symbiosis.recommender.training import Schedule, fit
+from symbiosis.recommender.training import Schedule, fit, validated
 from symbiosis.recommender.tuning import adapt
 from symbiosis.stage import fingerprint, run
 from symbiosis.tracking.live import live_run
@@ -48,6 +49,7 @@ def work(params: FinetuneParams) -> None:
             f"{model.config.n_positions}"
         )
     shape = (model.n_users, model.n_items)
+    ratings = Ratings.read("data/clean", shape) if params.objective == "rating" else None
     task = Finetuning(
         model,
         prompts,
@@ -55,8 +57,10 @@ def work(params: FinetuneParams) -> None:
         Propagation.load("data/propagation") if params.graph_term else None,
         read_matrix("data/clean/train.parquet", shape),
         read_matrix("data/clean/validation.parquet", shape),
+        ratings,
         users_per_batch=params.users_per_batch,
         hidden_share=params.hidden_share,
+        language_model=params.language_model,
         personal_gates=params.personal_gates,
         regularisation=params.regularisation,
         seed=params.seed,
@@ -75,6 +79,8 @@ def work(params: FinetuneParams) -> None:
     checkpoints = Checkpoints.of_stage("finetune", identity, params.checkpoint_seconds)
     with live_run("finetune", identity) as live:
         curve = fit(model, task, schedule, checkpoints, live.log, "finetune")
+    if not curve:  # no epoch was asked for
+        curve = [{"epoch": 0, "step": 0} | validated(model, task)]
     best = max(curve, key=lambda row: row["score"])
     merge()
     with staged("models/finetune", "reports/curves/finetune.csv") as (folder, curve_file):
@@ -87,6 +93,8 @@ def work(params: FinetuneParams) -> None:
                 "fingerprint": identity,
                 "bias": settings["bias"],
                 "graph_term": params.graph_term,
+                "language_model": params.language_model,
+                "mean_rating": ratings.mean if ratings else None,
                 "personal_gates": params.personal_gates,
                 "maximum_items": params.maximum_items,
                 "seed": params.seed,

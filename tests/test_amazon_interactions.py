@@ -31,6 +31,8 @@ PARAMS = CleanParams(
     split="random",
     validation_share=0.1,
     test_share=0.1,
+    cold_item_share=0.0,
+    graph_edges="train",
     maximum_rejected_share=0,
     require_titles=True,
 )

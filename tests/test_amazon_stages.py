@@ -26,6 +26,7 @@ from symbiosis.stage import read_document, validate_block
 ROOT = Path(__file__).parents[1]
 SIZE = {"users": 60, "items": 40, "interactions": 400, "drift": 0.3}
 CLEAN_FILES = [
+    "graph.parquet",
     "items.parquet",
     "rejected.jsonl",
     "test.parquet",
@@ -169,6 +170,27 @@ def test_a_held_out_interaction_leaves_no_trace_in_what_is_trained_on(workspace:
     after = {name: Path("data/clean", name).read_bytes() for name in CLEAN_FILES}
     changed = [name for name in CLEAN_FILES if before[name] != after[name]]
     assert changed == ["test.parquet", "validation.parquet"]
+
+
+def test_only_the_leaky_graph_sees_held_out_interactions(workspace: Path) -> None:
+    stages.clean.work(clean_params())
+    edges = {name: set(table.select("user", "item").rows()) for name, table in parts().items()}
+    assert set(pl.read_parquet("data/clean/graph.parquet").rows()) == edges["train"]
+    before = {name: Path("data/clean", name).read_bytes() for name in CLEAN_FILES}
+    stages.clean.work(clean_params(graph_edges="all"))
+    assert set(pl.read_parquet("data/clean/graph.parquet").rows()) == set().union(*edges.values())
+    assert [name for name in CLEAN_FILES if before[name] != Path("data/clean", name).read_bytes()] == ["graph.parquet"]
+
+
+def test_cold_items_stand_in_the_test_alone(workspace: Path) -> None:
+    stages.clean.work(clean_params())
+    usual = parts()
+    stages.clean.work(clean_params(cold_item_share=0.2))
+    cold = set(parts()["test"]["item"]) - set(parts()["train"]["item"]) - set(parts()["validation"]["item"])
+    n_items = pl.read_parquet("data/clean/items.parquet").height
+    assert 0.1 * n_items < len(cold) < 0.3 * n_items
+    for name in ("train", "validation"):  # nothing else moved
+        assert parts()[name].equals(usual[name].filter(~pl.col("item").is_in(list(cold))))
 
 
 def test_no_trained_review_is_a_held_out_one(workspace: Path) -> None:

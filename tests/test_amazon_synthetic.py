@@ -107,6 +107,8 @@ def test_neighbours_beat_popularity_and_popularity_beats_chance(size: SyntheticR
         split="random",
         validation_share=0.1,
         test_share=0.1,
+        cold_item_share=0.0,
+        graph_edges="train",
         maximum_rejected_share=0,
         require_titles=True,
     )

@@ -78,9 +78,19 @@ def test_full_comes_first_and_alone_has_the_baselines(configured: Path) -> None:
     assert full["finetune.learning_rate"] == other["finetune.learning_rate"] == 2
 
 
+def test_a_data_set_may_leave_out_variants_and_seeds(configured: Path) -> None:
+    some = TABLE.replace("seeds: [1, 2]", "seeds: [1, 2], variant_seeds: [2]")
+    for text, left in ((some, ["faster/other/2"]), (some.replace("variant_seeds: [2]", "without: [other]"), [])):
+        (configured / "configs/tables/small.yaml").write_text(text)
+        names = [run.name for run in runs(read_table("small", configured))]
+        assert names == ["faster/full/1", "faster/full/2", *left]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (TABLE.replace("[1, 2]", "[1, 2], variant_seeds: [3]"), "names 3"),
+        (TABLE.replace("[1, 2]", "[1, 2], without: [unknown]"), "names unknown"),
         (TABLE.replace("full", "whole"), "`variants` must hold `full`"),
         (TABLE.replace("seeded", "sown"), "sown"),
         ("[", "while parsing"),

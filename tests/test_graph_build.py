@@ -182,7 +182,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     users.write_parquet(folder / "users.parquet")
     ITEMS.write_parquet(folder / "items.parquet")
     more = [pl.lit(5.0).alias("rating"), pl.lit(1).alias("timestamp"), pl.lit("good").alias("review")]
-    interactions(EDGES).with_columns(more).write_parquet(folder / "train.parquet")
+    interactions(EDGES).with_columns(more).write_parquet(folder / "graph.parquet")
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -207,7 +207,7 @@ def test_distances_between_users_decide_the_smallest_score(clean: Path) -> None:
     # Items are 2 hops apart, users and items at most 3; only users 0 and 1, who share no item, are 4 = clip apart.
     # So S = 1, 3/4, 2/4, 1/4, 0 and T = 1, 7/4, 2/4, 1/4, 0.
     ITEMS.head(3).write_parquet(clean / "items.parquet")
-    interactions([(0, 0), (1, 1), (2, 0), (2, 1), (2, 2)]).write_parquet(clean / "train.parquet")
+    interactions([(0, 0), (1, 1), (2, 0), (2, 1), (2, 2)]).write_parquet(clean / "graph.parquet")
     build_stage.work(PARAMS)
     paths_stage.work(ShortestPathsParams(block=64, threads=1, clip=4, damping=1.0))
     hops = HopDistances.load("data/distances")
@@ -218,7 +218,7 @@ def test_distances_between_users_decide_the_smallest_score(clean: Path) -> None:
 def test_held_out_interactions_change_nothing(clean: Path) -> None:
     found = set()
     for held_out in ([(2, 0)], [(0, 3), (1, 0)], None):
-        for name in ("validation", "test"):
+        for name in ("train", "validation", "test"):
             if held_out is None:
                 (clean / f"{name}.parquet").write_bytes(b"not a table")
             else:

@@ -17,6 +17,8 @@ from symbiosis.amazon.params import CleanParams
 from symbiosis.amazon.records import read_reviews
 from symbiosis.artifacts import write_json
 from symbiosis.errors import InputError
+from symbiosis.graph.build import build_graph
+from symbiosis.graph.params import BuildGraphParams
 from symbiosis.recommender import evaluation
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.baselines.ease import EASE
@@ -209,6 +211,7 @@ class StandIn:
 
     asked = 0
     bias = AttentionBias("none", 0, USERS, None)
+    mean_rating: float | None = None
 
     def __init__(self, test: csr_array, noise: float) -> None:
         self.table = noisy(test, noise, 9)
@@ -231,6 +234,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, part in parts.items():
         pairs = part.tocoo()
         pl.DataFrame({"user": pairs.row, "item": pairs.col}).write_parquet(clean / f"{name}.parquet")
+    write_graph(tmp_path, parts["train"])
     for name, ranked in rankings_of(*parts.values()).items():
         folder = tmp_path / "data/rankings" / name
         folder.mkdir(parents=True)
@@ -245,6 +249,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (curves / "finetune.csv").write_text("epoch,step,loss,recall@20,score\n1,5,3.5,0.1,0.2\n2,10,3,0.2,0.4\n")
     give_model(monkeypatch, StandIn(parts["test"], 0.5))
     return tmp_path
+
+
+def write_graph(folder: Path, edges: csr_array) -> None:
+    pairs = edges.tocoo()
+    items = pl.DataFrame({"item": range(ITEMS), "brand": [None] * ITEMS, "categories": [[]] * ITEMS})
+    items = items.cast({"brand": pl.String, "categories": pl.List(pl.String)})
+    table = pl.DataFrame({"user": pairs.row, "item": pairs.col})
+    (folder / "data/graph").mkdir(parents=True, exist_ok=True)
+    params = BuildGraphParams(minimum_group=2, maximum_group_share=0.5)
+    build_graph(USERS, items, table, params).save(folder / "data/graph")
 
 
 def give_model(monkeypatch: pytest.MonkeyPatch, model: StandIn) -> None:
@@ -289,6 +303,35 @@ def test_validation_items_are_dropped_only_if_asked(workspace: Path) -> None:
         expected = means(without(ranked, validation, 100) if mask else ranked, test)
         assert numbers["baselines"]["weak"]["ndcg@100"]["mean"] == pytest.approx(expected["ndcg@100"], abs=1e-5)
         assert ("training and validation items left out" in document) is mask
+
+
+def test_a_graph_with_held_out_edges_makes_the_report_invalid(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, _, test = split()
+    stage.work(PARAMS)
+    assert "invalid" not in outputs(workspace)[0]
+    write_graph(workspace, csr_array(train + test))
+    stage.work(PARAMS)
+    numbers, document = outputs(workspace)
+    assert numbers["invalid"] == f"the graph that the model was trained with holds {test.nnz:,} held-out interactions"
+    assert "INVALID: the graph" in document
+    assert "INVALID" in capsys.readouterr().out
+
+
+def test_predicted_ratings_stand_beside_simple_ones(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train", "test"):
+        file = workspace / f"data/clean/{name}.parquet"
+        pl.read_parquet(file).with_columns(rating=3.0 + pl.col("item") % 2).write_parquet(file)
+    model = StandIn(split()[2], 0.5)
+    model.mean_rating = 3.5
+    model.table = np.tile(np.where(np.arange(ITEMS) % 2, 0.5, -0.5).astype(np.float32), (USERS, 1))
+    give_model(monkeypatch, model)
+    stage.work(PARAMS)
+    numbers, document = outputs(workspace)
+    methods = numbers["ratings"]["methods"]
+    assert methods[MODEL]["rmse"]["mean"] < 0.1 < methods["user and item biases"]["rmse"]["mean"] < 0.6
+    assert "Predicted ratings" in document
 
 
 def test_the_page_fetches_nothing(workspace: Path) -> None:
@@ -380,6 +423,8 @@ def test_real_data_give_the_known_levels(tmp_path: Path) -> None:
             "split": "random",
             "validation_share": 0.1,
             "test_share": 0.1,
+            "cold_item_share": 0.0,
+            "graph_edges": "train",
             "maximum_rejected_share": 0.05,
             "require_titles": False,
         }

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from symbiosis.recommender.report import read_curve
 
@@ -88,6 +90,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if part == "train":
             frame = frame.with_columns(review=pl.lit("a good thing of that kind"))
         frame.sort("user", "item").write_parquet(clean / f"{part}.parquet")
+        if part == "train":
+            frame.select("user", "item").write_parquet(clean / "graph.parquet")
 
     write("train", slice(0, 5))
     for name in ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain"):
@@ -171,3 +175,18 @@ def test_without_pretraining_there_is_a_model_and_an_empty_curve(workspace: Path
         path.write_text(original)
         shutil.rmtree(workspace / "models/pretrain")
         kept.rename(workspace / "models/pretrain")
+
+
+def test_without_epochs_the_pretrained_model_is_validated_and_written(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["finetune"] |= {"epochs": 0, "graph_term": False}
+    path.write_text(yaml.safe_dump(params))
+    try:
+        assert "best epoch 0" in finish(stage("finetune", workspace))
+    finally:
+        path.write_text(original)
+    before, after = (load_file(workspace / f"models/{name}/model.safetensors") for name in ("pretrain", "finetune"))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert read_curve(workspace / "reports/curves/finetune.csv")["step"].to_list() == [0]

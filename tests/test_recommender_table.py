@@ -1,5 +1,6 @@
 """The full table: seeds averaged user by user, paired differences, and a page that says what is invalid."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from symbiosis.recommender.table_report import render
 from symbiosis.recommender.user_metrics import HISTORY, columns
 
 USERS = 90
+VARIANTS = ("full", "no graph")
 
 
 def write_run(folder: Path, methods: dict[str, float], seed: int, **report: object) -> None:
@@ -88,6 +90,18 @@ def test_the_page_marks_what_leaks_and_fetches_nothing(results: Path) -> None:
         "http://creativecommons.org", ""
     )
     assert render(summary, curves(results), 2000) == document
+
+
+def test_a_variant_is_compared_with_the_full_model_of_its_seeds(results: Path) -> None:
+    shutil.rmtree(results / "toys/no graph/2")
+    first = [pl.read_parquet(results / f"toys/{name}/1/per_user.parquet").filter(method=MODEL) for name in VARIANTS]
+    summary = summarise(results)["toys"]
+    assert summary["variant seeds"]["no graph"] == [1]
+    difference = first[1]["ndcg@100"].mean() - first[0]["ndcg@100"].mean()  # type: ignore[operator]
+    assert summary["loss"]["no graph"]["ndcg@100"]["mean"] == pytest.approx(difference, abs=1e-5)
+    shutil.rmtree(results / "toys/full/1")
+    with pytest.raises(InputError, match="has a seed that `full` lacks"):
+        summarise(results)
 
 
 def test_other_users_are_refused(results: Path) -> None:

@@ -25,6 +25,7 @@ from symbiosis.recommender.pretraining import LEAST_TEXT, Document, Pretraining,
 from symbiosis.recommender.prompts import Prompts
 from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.ranking import rank_all
+from symbiosis.recommender.ratings import Ratings
 from symbiosis.recommender.relations import Relations
 from symbiosis.recommender.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.training import Row, Schedule, fit
@@ -253,6 +254,41 @@ def test_training_and_recommending_add_the_graph_term(vocabulary: Vocabulary) ->
     for gates in (task.model.gates, task.model.gating.weight):
         assert gates.grad is not None
         assert gates.grad[:3].all()
+
+
+def test_without_the_language_model_the_terms_alone_score(vocabulary: Vocabulary) -> None:
+    train, _ = checkerboard()
+    task = finetuning(vocabulary, small_model(vocabulary))
+    task.language_model = task.personal_gates = False
+    task.propagation = graph_term(train)
+    with torch.no_grad():
+        task.model.gates[:2] = torch.tensor([2.0, 0.5])
+    users = np.array([4, 1])
+    settings = {"language_model": False, "personal_gates": False}
+    scores = Recommender(task.model, task.prompts, task.bias, task.propagation, 3, **settings).scores(users, train)
+    terms = task.propagation.terms([items_of(train, user) for user in users])
+    np.testing.assert_allclose(scores, 2 * terms[0] + 0.5 * terms[1], atol=1e-5)
+    task.loss((users, 0))[1].backward()
+    trained = {name for name, weights in task.model.named_parameters() if weights.grad is not None}
+    assert trained == {"gates"}
+
+
+def test_the_rating_loss_is_the_squared_error_of_hidden_ratings(vocabulary: Vocabulary) -> None:
+    train, held = checkerboard()
+    stars = csr_array((1.0 + train.indices % 5, train.indices, train.indptr), shape=train.shape, dtype=np.float32)
+    task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0).eval())
+    task.ratings, task.regularisation = Ratings(stars, held), 0.0
+    users = np.array([2, 7])
+    visible, hidden = task.hide(users, 4)
+    recommender = Recommender(task.model, task.prompts, task.bias, None, seed=3)
+    only_visible = np.zeros(train.shape, np.float32)
+    for user, items in zip(users, visible, strict=True):
+        only_visible[user, items] = 1
+    scores = recommender.scores(users, csr_array(only_visible))
+    wanted = [np.mean((stars.data.mean() + scores[i, h] - 1 - h % 5) ** 2) for i, h in enumerate(hidden)]
+    assert task.loss((users, 4))[1].item() == pytest.approx(np.mean(wanted), rel=1e-4)
+    row = task.validate()
+    assert row["score"] == -row["rmse"]
 
 
 def test_items_without_training_interactions_are_no_candidates_in_training(vocabulary: Vocabulary) -> None:

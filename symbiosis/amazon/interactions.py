@@ -15,7 +15,7 @@ from symbiosis.amazon.params import CleanParams
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
-_PERMUTE_USERS, _PERMUTE_ITEMS, _SPLIT = range(3)  # one random stream each
+_PERMUTE_USERS, _PERMUTE_ITEMS, _SPLIT, _COLD = range(4)  # one random stream each
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def split(counts: np.ndarray, params: CleanParams) -> np.ndarray:
 def number(reviews: pl.DataFrame, params: CleanParams) -> Interactions:
     """Give users and items their numbers, both random by the seed, and split.
 
-    Numbers permute the sorted ids: they depend on which users and items there are and on nothing else.
+    Numbers permute the sorted ids: they depend on which users and items there are and on nothing else. Items that shall
+    be cold are drawn among all; their interactions are test, whatever part they would have been in.
 
     Parameters
     ----------
@@ -139,9 +140,20 @@ def number(reviews: pl.DataFrame, params: CleanParams) -> Interactions:
     # Equal times stand in the order of the file, not of the items: `split` must not see these.
     edges = reviews.join(users, on="user_id").join(items, on="item_id").sort("user", "timestamp", "line")
     counts = np.bincount(edges["user"].to_numpy(), minlength=users.height)
-    edges = edges.with_columns(pl.Series("part", split(counts, params)))
+    cold = np.random.default_rng([params.seed, _COLD]).random(items.height) < params.cold_item_share
+    part = np.where(cold[edges["item"].to_numpy()], TEST, split(counts, params)).astype(np.uint8)
+    edges = edges.with_columns(pl.Series("part", part))
     columns = ["user", "item", "rating", "timestamp", "review", "part"]
     return Interactions(users, items, edges.select(columns).sort("user", "timestamp", "item"))
+
+
+def graph_edges(edges: pl.DataFrame, which: str) -> pl.DataFrame:
+    """Choose what the graph is made of: ``user``, ``item`` of the training edges or, as a warning, of all.
+
+    The published code builds its graph from all splits, test included (specification, F8).
+    """
+    seen = edges if which == "all" else edges.filter(pl.col("part") == TRAIN)
+    return seen.select("user", "item")
 
 
 def _numbered(ids: pl.Series, name: str, seed: list[int]) -> pl.DataFrame:

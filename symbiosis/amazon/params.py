@@ -54,5 +54,7 @@ class CleanParams(StageParams):
     split: Literal["random", "temporal"]
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
+    cold_item_share: float = Field(ge=0, lt=0.5)
+    graph_edges: Literal["train", "all"]
     maximum_rejected_share: float = Field(ge=0, le=1)
     require_titles: bool

@@ -128,6 +128,11 @@ def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, 
     return low, high
 
 
+def held_out_edges(graph: csr_array, *held_out: csr_array) -> int:
+    """Count held-out interactions among the edges of the graph that was trained with; all matrices are (U, I)."""
+    return sum(int(graph.multiply(part).nnz) for part in held_out)
+
+
 def coverage(ranking: np.ndarray, n_items: int, k: int) -> float:
     """Share of all items that stand among the first k of at least one user."""
     shown = np.unique(ranking[:, :k])

@@ -93,10 +93,12 @@ class FinetuneParams(StageParams):
     """Training on personalised prompts: hidden items are predicted from the user and the visible ones."""
 
     seed: int = Field(ge=0)
-    epochs: int = Field(ge=1)
+    objective: Literal["likelihood", "rating"]
+    epochs: int = Field(ge=0)
     patience: int = Field(ge=1)
     users_per_batch: int = Field(ge=1)
     hidden_share: float = Field(gt=0, lt=1)
+    language_model: bool
     graph_term: bool
     personal_gates: bool
     maximum_items: int = Field(ge=1)
@@ -110,6 +112,12 @@ class FinetuneParams(StageParams):
     regularisation: float = Field(ge=0)
     precision: Literal["float32", "bfloat16"]
     checkpoint_seconds: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_scores(self) -> "FinetuneParams":
+        if not (self.language_model or self.graph_term):
+            raise ValueError("without `language_model` and without `graph_term` nothing scores the items")
+        return self
 
 
 class BaselineNames(StageParams):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from symbiosis.artifacts import read_json
 from symbiosis.recommender.attention import AttentionBias
@@ -26,8 +27,12 @@ class Recommender:
         The graph's terms of the item logits; None leaves them out.
     seed
         Of the order of the items in a prompt, which means nothing and is drawn once per user.
+    language_model
+        Whether the network scores the items; if not, the graph's terms do it alone.
     personal_gates
         Whether the gates of the graph's terms depend on the prompt.
+    mean_rating
+        What a score is to be added to, to be a predicted rating; None if the scores are none.
     """
 
     def __init__(
@@ -38,10 +43,12 @@ class Recommender:
         propagation: Propagation | None,
         seed: int,
         *,
+        language_model: bool = True,
         personal_gates: bool = True,
+        mean_rating: float | None = None,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation, self.seed = model, prompts, bias, propagation, seed
-        self.personal_gates = personal_gates
+        self.language_model, self.personal_gates, self.mean_rating = language_model, personal_gates, mean_rating
 
     @classmethod
     def load(
@@ -61,8 +68,8 @@ class Recommender:
         bias = AttentionBias.load(settings["bias"], model, graph, distances)
         strengths = Propagation.load(propagation) if settings["graph_term"] else None
         prompts = Prompts(vocabulary, settings["maximum_items"])
-        gates = settings["personal_gates"]
-        return cls(model, prompts, bias, strengths, settings["seed"], personal_gates=gates)
+        others = {name: settings[name] for name in ("language_model", "personal_gates", "mean_rating")}
+        return cls(model, prompts, bias, strengths, settings["seed"], **others)
 
     @torch.no_grad()
     def scores(self, users: np.ndarray, train: csr_array, rows: int = 512) -> np.ndarray:
@@ -87,11 +94,15 @@ class Recommender:
             places = order[start : start + rows]
             block = users[places]
             items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in block]
-            ids, last = self.prompts(block.tolist(), items)
-            hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
-            states = hidden[torch.arange(len(block)), torch.from_numpy(last)]
-            result[places] = self.model.item_logits(states).numpy()
+            states = self._read_out(block, items) if self.language_model else None
+            result[places] = 0 if states is None else self.model.item_logits(states).numpy()
             if self.propagation:
                 terms = torch.from_numpy(self.propagation.terms(items))
                 result[places] += self.model.graph_logits(terms, states if self.personal_gates else None).numpy()
         return result
+
+    def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> Tensor:
+        """Hidden states of the read-out positions, (B, width)."""
+        ids, last = self.prompts(users.tolist(), items)
+        hidden: Tensor = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
+        return hidden[torch.arange(len(users)), torch.from_numpy(last)]

@@ -63,6 +63,7 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         f"{data['test interactions']:,} test interactions."
     )
     body = [
+        *_invalid(report.get("invalid")),
         page.note(how),
         page.section("Comparison"),
         f"<p>{html.escape(verdict(report))}</p>",
@@ -80,6 +81,7 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         page.section("Slices: Recall@20"),
         *(_slice_table(kind, parts) for kind, parts in report["slices"].items()),
         *_cold(report.get("cold items")),
+        *_ratings(report.get("ratings")),
         page.section("Baselines' settings"),
         _tuning(tuning),
         page.note("Chosen on validation by Recall@20 + Recall@40 + NDCG@100, whose values there are shown."),
@@ -118,7 +120,8 @@ def verdict(report: dict[str, Any]) -> str:
         words[side].append(_metric(name))
     strongest = _label(report["difference"]["to"])
     parts = [f"{side} {strongest} in {', '.join(names)}" for side, names in words.items() if names]
-    return f"{_label(MODEL)} is {'; '.join(parts)}."
+    warning = f"INVALID, {report['invalid']}: " if "invalid" in report else ""
+    return f"{warning}{_label(MODEL)} is {'; '.join(parts)}."
 
 
 def _label(method: str) -> str:
@@ -205,6 +208,26 @@ def _cold(cold: dict[str, Any] | None) -> list[str]:
         page.section("Cold items"),
         page.table(["", *(_metric(name).replace("auc", "AUC") for name in cold["chance"])], rows),
         page.note(told),
+    ]
+
+
+def _invalid(reason: str | None) -> list[str]:
+    """Warn, above all numbers, that they are worth nothing."""
+    return [f"<p><strong>INVALID: {html.escape(reason)}.</strong></p>"] if reason else []
+
+
+def _ratings(ratings: dict[str, Any] | None) -> list[str]:
+    """Errors of predicted ratings, if the model was trained to predict them."""
+    if not ratings:
+        return []
+    rows: list[list[object]] = [
+        [_label(method), *(f"{v['mean']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for v in values.values())]
+        for method, values in ratings["methods"].items()
+    ]
+    return [
+        page.section("Predicted ratings"),
+        page.table(["", "RMSE", "MAE"], rows),
+        page.note(f"{ratings['ratings']:,} test ratings, in stars; smaller is better."),
     ]
 
 

@@ -41,6 +41,9 @@ def read_runs(folder: Path) -> dict[str, dict[str, dict[int, Path]]]:
     for file in sorted(folder.glob("*/*/*/run.json")):
         data_set, variant, seed = file.parent.relative_to(folder).parts
         found.setdefault(data_set, {}).setdefault(variant, {})[int(seed)] = file.parent
+    for data_set, variants in found.items():  # of an unfinished table
+        for variant in [name for name in variants if not variants[name].keys() <= variants.get(FULL, {}).keys()]:
+            raise InputError(f"{folder}: {data_set}/{variant} has a seed that `{FULL}` lacks: run `make table`")
     if not any(FULL in variants for variants in found.values()):
         raise InputError(f"{folder} holds no finished run of `{FULL}`: run `make table`")
     return found
@@ -78,6 +81,14 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
     # Users in one order, so that differences are paired.
     tables = {name: full.filter(method=name) for name in full["method"].unique().sort()}
     runs = {name: over_seeds(folders).filter(method=MODEL) for name, folders in variants.items() if name != FULL}
+    # A variant is compared with the full model of its own seeds.
+    same_seeds = {
+        name: over_seeds({seed: path for seed, path in variants[FULL].items() if seed in variants[name]})
+        .filter(method=MODEL)
+        .select(*METRICS)
+        .to_numpy()
+        for name in runs
+    }
     for name, frame in runs.items():
         if not frame["user"].equals(tables[MODEL]["user"]):
             raise InputError(f"variant `{name}` was evaluated on other users than `{FULL}`: delete its results")
@@ -89,7 +100,7 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
     parts = values | {
         "gain": values[MODEL] - over_best,
         "gain over strongest": values[MODEL] - values[strongest],
-        **{f"loss {name}": values[name] - values[MODEL] for name in runs},
+        **{f"loss {name}": values[name] - same_seeds[name] for name in runs},
     }
     numbers = _intervals(parts)
     for metric in METRICS:

@@ -138,7 +138,7 @@ def fit(
             if checkpoints.due() and progress["batch"] < len(batches):
                 checkpoints.save(_tensors(model, optimiser, best), progress)
         if validates:
-            metrics = _validated(model, task)
+            metrics = validated(model, task)
             if progress["best"] is None or metrics["score"] > progress["best"]["score"]:
                 progress["best"] = {"score": metrics["score"], "epoch": progress["epoch"] + 1}
                 best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -161,8 +161,8 @@ def _add_row(progress: dict[str, Any], metrics: Row, log: Callable[[Row, int], N
     bar.set_postfix({name: f"{value:.4g}" for name, value in (losses | metrics).items()})
 
 
-def _validated(model: GraphGPT2, task: Task) -> Row:
-    """Metrics after an epoch, the generator left as it was."""
+def validated(model: GraphGPT2, task: Task) -> Row:
+    """Metrics of the model as it is, the generator left as it was."""
     generator = torch.get_rng_state()
     model.eval()
     with torch.no_grad():
