@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = Vocabulary(train_tokenizer(phrases * 20, 300), USERS, len(TITLES))
     model = GraphGPT2(scratch_config(vocabulary.n_words, 16, 1, 2, 64, 0.0), USERS, len(TITLES))
     settings = {"bias": "ones", "graph_term": False, "personal_gates": True, "maximum_items": 8, "seed": 5}
-    settings |= {"content_epochs": 1}
+    settings |= {"content_epochs": 1, "language_model": True, "mean_rating": None}
     for place in (command.PRETRAINED, command.FINETUNED):
         (root / place).mkdir(parents=True)
         model.save(root / place)

@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from symbiosis.recommender.model import GraphGPT2
 from symbiosis.recommender.report import read_curve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,3 +191,18 @@ def test_without_epochs_the_pretrained_model_is_validated_and_written(workspace:
     before, after = (load_file(workspace / f"models/{name}/model.safetensors") for name in ("pretrain", "finetune"))
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert read_curve(workspace / "reports/curves/finetune.csv")["step"].to_list() == [0]
+
+
+def test_adapters_are_merged_before_the_model_is_saved(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["finetune"] |= {"epochs": 1, "tune": "lora"}
+    path.write_text(yaml.safe_dump(params))
+    try:
+        finish(stage("finetune", workspace))
+    finally:
+        path.write_text(original)
+    before, after = (GraphGPT2.load(workspace / f"models/{name}").state_dict() for name in ("pretrain", "finetune"))
+    moved = {name for name, tensor in before.items() if name.startswith("backbone.") and (tensor != after[name]).any()}
+    assert moved == {"backbone.h.0.attn.c_attn.weight", "backbone.h.0.attn.c_proj.weight"}

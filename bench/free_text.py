@@ -1,0 +1,179 @@
+"""How well requests are answered and reasons name their item.  Run it:  python -m bench.free_text --data FOLDER ...
+
+Each FOLDER holds data/ and models/ as `make repro` leaves them. Requests: for every test interaction, its item's last
+category, or two words of its title drawn at random, stand for what the user asked for; measured is the rank of the
+item among those the user has not taken (training and validation). Ways: the recommender without the request; the
+likeness of the request and the texts alone; their sum, as `python -m symbiosis.recommender recommend --request` ranks;
+the request's words in the prompt before the user token that is read out, which no prompt of training held; and the
+recommender plus the logarithm of the likelihood that the pre-trained model gives the request as an item's title. The
+weight of the sum is measured on validation interactions first.
+
+Reasons: for test interactions, the share of reasons that name a word (four letters or more, in at most half of all
+items) of the item's own title, brand and categories, beside the share that name one of a random item.
+"""
+
+import argparse
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from bench.children import write_report
+from symbiosis.recommender import __main__ as places
+from symbiosis.recommender.catalogue import Catalogue
+from symbiosis.recommender.free_text import WEIGHT, Requests
+from symbiosis.recommender.generation import Sampling, Writer
+from symbiosis.recommender.interactions import read_matrix
+from symbiosis.recommender.predict import Recommender
+from symbiosis.recommender.prompts import Prompts
+
+WEIGHTS = (5.0, 10.0, 20.0, 40.0)
+REASONS = 200
+_WORD = re.compile(r"\w{3,}")
+_LONG = re.compile(r"[a-z]{4,}")
+
+
+class Asked(Prompts):
+    """The prompt with a request's words before the last user token."""
+
+    def __init__(self, prompts: Prompts, request: str) -> None:
+        super().__init__(prompts.vocabulary, prompts.maximum_items)
+        self._question = np.concatenate([self._question, prompts.vocabulary.encode([" " + request])[0]])
+
+
+def requests_of(catalogue: Catalogue, kind: str) -> list[str]:
+    """One request an item, empty where it has no such words."""
+    rng = np.random.default_rng(0)
+    if kind == "category":
+        return [(categories or [""])[-1] for categories in catalogue.items["categories"].to_list()]
+    words = [_WORD.findall(title or "") for title in catalogue.items["title"]]
+    return [" ".join(rng.permutation(row)[:2]) for row in words]
+
+
+@torch.no_grad()
+def title_likelihood(writer: Writer, request: str) -> np.ndarray:
+    """Logarithm of the likelihood of a request as each item's title, float32 (I,)."""
+    prompts = writer.vocabulary.encode([f"The title of <item_{item}> is:" for item in range(writer.model.n_items)])
+    (words,) = writer.vocabulary.encode([request])
+    ids = np.stack([np.concatenate([prompt, words]) for prompt in prompts]).astype(np.int64)
+    start = len(prompts[0])
+    hidden = writer.model(torch.from_numpy(ids), writer.bias(ids), writer.model.content)[:, start - 1 : -1]
+    chances = torch.log_softmax(writer.model.word_logits(hidden), -1)
+    likelihood: np.ndarray = chances.gather(-1, torch.from_numpy(ids[:, start:])[..., None]).sum((1, 2)).numpy()
+    return likelihood
+
+
+def ranks(scores: np.ndarray, taken: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Rank of one item a row among those not taken, ties in the middle."""
+    scores = np.where(taken, -np.inf, scores)
+    own = scores[np.arange(len(items)), items][:, None]
+    return 1 + (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
+
+
+def row(name: str, place: np.ndarray) -> str:
+    """One line of the table."""
+    first, among_ten = (place <= 1).mean(), (place <= 10).mean()
+    return f"| {name} | {place.mean():.1f} | {np.median(place):.1f} | {first:.3f} | {among_ten:.3f} |"
+
+
+def measure_requests(root: Path, kind: str) -> list[str]:
+    """The table of one kind of request."""
+    catalogue = Catalogue.load(root / places.CLEAN)
+    shape = (len(catalogue.users), len(catalogue.items))
+    train, validation, test = (
+        read_matrix(root / places.CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
+    )
+    graph, distances = root / places.GRAPH, root / places.DISTANCES
+    recommender = Recommender.load(root / places.FINETUNED, graph, distances, root / places.PROPAGATION)
+    compare = Requests.load(root / places.EMBEDDINGS, catalogue.items)
+    writer = Writer.load(root / places.PRETRAINED, graph, distances)
+    plain = recommender.scores(np.arange(shape[0]), train)
+    asked = requests_of(catalogue, kind)
+    likeness: dict[str, np.ndarray] = {}
+    for request in set(asked):
+        vector = compare.encode([request])[0]
+        if vector.any():  # the command refuses the others
+            likeness[request] = compare.vectors @ vector
+
+    def pairs(part: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        users, items = part.tocoo().coords
+        known = np.array([asked[item] in likeness for item in items])
+        return users[known], items[known], np.stack([likeness[asked[item]] for item in items[known]])
+
+    if not likeness:
+        return ["No such request has a word that several items' texts have, but not most: nothing to measure."]
+    lines = ["| way | mean rank | median | first | among ten |", "| --- | ---: | ---: | ---: | ---: |"]
+    users, items, like = pairs(validation)
+    taken = train[users].toarray() > 0
+    lines += [row(f"validation: sum, weight {w:g}", ranks(plain[users] + w * like, taken, items)) for w in WEIGHTS]
+    users, items, like = pairs(test)
+    taken = (train + validation)[users].toarray() > 0
+    words, prompts = np.empty((2, *like.shape), np.float32), recommender.prompts
+    for request in sorted({asked[item] for item in items}):
+        where = np.flatnonzero([asked[item] == request for item in items])
+        recommender.prompts = Asked(prompts, request)
+        words[0, where] = recommender.scores(users[where], train)
+        words[1, where] = title_likelihood(writer, request)
+    lines += [
+        row("test: without the request", ranks(plain[users], taken, items)),
+        row("test: likeness alone", ranks(like, taken, items)),
+        row(f"test: sum, weight {WEIGHT:g}", ranks(plain[users] + WEIGHT * like, taken, items)),
+        row("test: words in the prompt", ranks(words[0], taken, items)),
+        row("test: likelihood as a title", ranks(plain[users] + words[1], taken, items)),
+    ]
+    return [f"{len(items)} of {test.nnz} test interactions have a request with a known word.", "", *lines]
+
+
+def measure_reasons(root: Path) -> list[str]:
+    """The table of reasons, each drawn with a seed of its own."""
+    catalogue = Catalogue.load(root / places.CLEAN)
+    writer = Writer.load(root / places.PRETRAINED, root / places.GRAPH, root / places.DISTANCES)
+
+    def words(text: str) -> set[str]:
+        return {word.removesuffix("s") for word in _LONG.findall(text.lower())}
+
+    about = [
+        words(" ".join([title or "", brand or "", *(categories or [])]))
+        for title, brand, categories in catalogue.items.select("title", "brand", "categories").iter_rows()
+    ]
+    common = Counter(word for row in about for word in row)
+    about = [{word for word in row if common[word] <= len(about) / 2} for row in about]
+    test = read_matrix(root / places.CLEAN / "test.parquet", (len(catalogue.users), len(about))).tocoo()
+    rng = np.random.default_rng(0)
+    lines = ["| words | name the item | name a random item | different reasons | words a reason |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: |"]
+    chosen = rng.permutation(test.nnz)[:REASONS]
+    for name, sampling in {"most probable": Sampling(), "drawn": Sampling(temperature=0.7, top_k=20)}.items():
+        pairs = [(int(test.coords[0][n]), int(test.coords[1][n])) for n in chosen]
+        texts = [writer.reason(*pair, replace(sampling, seed=seed)) for seed, pair in enumerate(pairs)]
+        own = np.mean([bool(words(text) & about[item]) for (_, item), text in zip(pairs, texts, strict=True)])
+        other = np.mean([bool(words(text) & about[i]) for text in texts for i in rng.integers(len(about), size=20)])
+        length = np.mean([len(text.split()) for text in texts])
+        lines.append(f"| {name} | {own:.3f} | {other:.3f} | {len(set(texts))} of {len(texts)} | {length:.1f} |")
+    return lines
+
+
+def main() -> None:
+    """Measure every folder and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--names", nargs="+", help="one a folder, for the report (default: the folders' own)")
+    parser.add_argument("--report", type=Path, default=Path("reports/bench/free_text.md"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = ["# Requests and reasons", "", "Made by `python -m bench.free_text`, which tells what is measured."]
+    for root, name in zip(options.data, options.names or [root.resolve().name for root in options.data], strict=True):
+        lines += ["", f"## {name}"]
+        for kind in ("category", "two words of the title"):
+            lines += ["", f"Request: {kind}. " + "\n".join(measure_requests(root, kind))]
+        lines += ["", "Reasons:", "", *measure_reasons(root)]
+    write_report(options.report, lines)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
