@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import command
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -266,6 +267,18 @@ def test_publish_another_state(stub_run: Path, database: str) -> None:
     assert back is not None
     assert back.new_runs == 0
     assert len(runs(database)) == 14
+
+
+def test_stages_run_with_different_params_are_published(stub_run: Path, database: str) -> None:
+    """Part of the pipeline was run with another value: each stage tells its own, the parent none."""
+    lock = yaml.safe_load((stub_run / "dvc.lock").read_text())
+    lock["stages"]["train"]["params"]["params.yaml"]["router_train.seed"] = 9
+    (stub_run / "dvc.lock").write_text(yaml.safe_dump(lock))
+    publish(stub_run)
+    told = {run.data.tags.get("dvc.stage"): run.data.params.get("router_train.seed") for run in runs(database)}
+    assert (told["train"], told["router"], told[None]) == ("9", "4", None)
+    parent = next(run for run in runs(database) if "dvc.stage" not in run.data.tags)
+    assert parent.data.params["finetune.learning_rate"] == "0.1"
 
 
 def test_publish_resumes(stub_run: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ below the others the curve comes from the stage's CSV file.
 
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,10 +95,11 @@ def publish(root: Path, revision: str | None = None, flow_run_id: str | None = N
         for stage in state.stages
         if stage.name not in children or "symbiosis.published" not in children[stage.name].data.tags
     ]
+    disputed = _disputed(state.stages)
     for stage in missing:
         run = children.get(stage.name) or _stage_run(store, stage, parent)
         _record(store, run, stage)
-        _summarise(store, parent, stage)
+        _summarise(store, parent, stage, disputed)
         outs = {f"dvc.out_md5.{path}": md5 for path, md5 in stage.outs.items()}
         marks = {"dvc.stage_sha256": stage.sha256, "symbiosis.published": "true"}
         _set_tags(store, run.info.run_id, common | outs | marks)
@@ -137,22 +139,34 @@ def _record(store: Store, run: "Run", stage: StageState) -> None:
     _log_files(store, run_id, stage.files)
 
 
-def _summarise(store: Store, parent: str, stage: StageState) -> None:
-    """Repeat params, data digests, results and pages on the parent, where pipeline states are compared."""
+def _disputed(stages: list[StageState]) -> set[str]:
+    """Params with which stages were run differently: only part of the pipeline was run anew since they changed."""
+    values: dict[str, set[str]] = {}
+    for stage in stages:
+        for name, value in stage.params.items():
+            values.setdefault(name, set()).add(str(value))
+    return {name for name, found in values.items() if len(found) > 1}
+
+
+def _summarise(store: Store, parent: str, stage: StageState, disputed: set[str]) -> None:
+    """Repeat params, data digests, results and pages on the parent, where pipeline states are compared.
+
+    A run holds one value of a param: those which stages differ in stand below these only.
+    """
     from mlflow.entities import Metric
 
     known, now = store.client.get_run(parent).data.metrics, int(time.time() * 1000)
     metrics = [Metric(name, value, now, 0) for name, value in numbers(stage.metrics).items() if name not in known]
     for i in range(0, len(metrics), 1000):
         store.client.log_batch(parent, metrics=metrics[i : i + 1000])
-    _log_params_and_data(store, parent, stage)
+    _log_params_and_data(store, parent, stage, disputed)
     _log_files(store, parent, {path: content for path, content in stage.files.items() if path.endswith(".html")})
 
 
-def _log_params_and_data(store: Store, run_id: str, stage: StageState) -> None:
+def _log_params_and_data(store: Store, run_id: str, stage: StageState, without: Collection[str] = frozenset()) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    params = [Param(metric_name(name), str(value)) for name, value in stage.params.items()]
+    params = [Param(metric_name(name), str(value)) for name, value in stage.params.items() if name not in without]
     for i in range(0, len(params), 100):
         store.client.log_batch(run_id, params=params[i : i + 100])
     context = [InputTag("mlflow.data.context", "input")]
