@@ -56,7 +56,7 @@ class DataSet(StageParams):
     variant_seeds
         Of the others, some of `seeds`; all of them, if not given.
     without
-        Variants that are not run, because they do not apply.
+        Variants and baselines that are not run, because they do not apply or take too long.
     params
         What differs from the configuration.
     """
@@ -127,13 +127,11 @@ def read_table(name: str, root: Path) -> TableConfiguration:
     if FULL not in table.variants:
         raise InputError(f"{file.relative_to(root)}: `variants` must hold `{FULL}`")
     for data_set, asked in table.data_sets.items():
-        if unknown := [
-            *(set(asked.without) - set(table.variants)),
-            *(set(asked.variant_seeds or []) - set(asked.seeds)),
-        ]:
+        known = {*table.variants, *(name for names in table.baselines.values() for name in names)}
+        if unknown := [*(set(asked.without) - known), *(set(asked.variant_seeds or []) - set(asked.seeds))]:
             raise InputError(
-                f"{file.relative_to(root)}: `data_sets.{data_set}` names {unknown[0]}: `without` must name variants, "
-                "`variant_seeds` some of `seeds`"
+                f"{file.relative_to(root)}: `data_sets.{data_set}` names {unknown[0]}: `without` must name variants or "
+                "baselines, `variant_seeds` some of `seeds`"
             )
     return table
 
@@ -152,7 +150,11 @@ def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[st
     changes = overlay(read(run.data_set, root).params, document)
     for part in (table.data_sets[run.data_set].params, table.variants[run.variant]):
         changes |= overlay(part, document)
-    changes |= {f"evaluate.baselines.{kind}": names for kind, names in baselines.items()}
+    left_out = table.data_sets[run.data_set].without
+    changes |= {
+        f"evaluate.baselines.{kind}": [name for name in names if name not in left_out]
+        for kind, names in baselines.items()
+    }
     return changes | dict.fromkeys(table.seeded, run.seed)
 
 

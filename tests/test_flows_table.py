@@ -84,6 +84,12 @@ def test_a_data_set_may_leave_out_variants_and_seeds(configured: Path) -> None:
         (configured / "configs/tables/small.yaml").write_text(text)
         names = [run.name for run in runs(read_table("small", configured))]
         assert names == ["faster/full/1", "faster/full/2", *left]
+    (configured / "configs/tables/small.yaml").write_text(
+        TABLE.replace("[ease]", "[ease, slim]").replace("[1, 2]", "[1, 2], without: [ease]")
+    )
+    document = yaml.safe_load((configured / "params.yaml").read_text())
+    asked = params_of(Run("faster", "full", 1), read_table("small", configured), configured, document)
+    assert asked["evaluate.baselines.simple"] == ["slim"]
 
 
 @pytest.mark.parametrize(
