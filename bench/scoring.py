@@ -1,11 +1,12 @@
 """Users scored and ranked per second, three ways.  Run it:  python -m bench.scoring --data FOLDER ...
 
-All three use the same network (untrained: its numbers do not matter here), the same prompts and, as bias, the learned
-one; ties aside they give the same first 100 items. Ours: prompts of like length in one forward pass of up to 512, one
-product with the item table, partial selection of the best 100. The loop: one user after another, the whole item table
-made for each, `argsort` of all scores. Full sort as recommender libraries evaluate: batches as they come, filled up,
-scores of training items set to minus infinity, `torch.topk`; this is RecBole's algorithm written plainly,
-not RecBole, on our network. Each way runs in a process of its own; memory is its peak resident size.
+All three use the same network with texts and graph terms (untrained: its numbers do not matter here), the same
+prompts and, as bias, the learned one; ties aside they give the same first 100 items. Ours: prompts of like length in
+one forward pass of up to 128, one product with the item table, partial selection of the best 100. The loop: one user
+after another, the whole item table made for each, `argsort` of all scores. Full sort as recommender libraries
+evaluate: batches as they come, filled up, scores of training items set to minus infinity, `torch.topk`; this is
+RecBole's algorithm written plainly, not RecBole, on our network. Each way runs in a process of its own; memory is its
+peak resident size.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import torch
 import yaml
 
 from bench.children import measure_in_child, write_report
+from symbiosis.artifacts import read_array
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.interactions import items_of
@@ -28,6 +30,7 @@ from symbiosis.recommender.params import PretrainParams
 from symbiosis.recommender.predict import Recommender
 from symbiosis.recommender.pretraining import untrained
 from symbiosis.recommender.prompts import Prompts
+from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.ranking import rank_all
 
 DEPTH = 100
@@ -39,9 +42,11 @@ def recommender_of(data: Path, params: PretrainParams) -> tuple[Recommender, Gra
     graph = Graph.load(data / "graph")
     documents = pl.read_parquet(data / "corpus/documents.parquet").filter(kind="interactions")
     torch.manual_seed(params.seed)
-    model, vocabulary = untrained(params, documents, graph, None)
+    texts = torch.from_numpy(read_array(data / "item_embeddings/vectors.npy"))
+    model, vocabulary = untrained(params, documents, graph, texts)
+    torch.nn.init.normal_(model.gates)
     bias = AttentionBias.load("learned", model.eval(), data / "graph", data / "distances")
-    return Recommender(model, Prompts(vocabulary, 64), bias, None, 0), graph
+    return Recommender(model, Prompts(vocabulary, 64), bias, Propagation.load(data / "propagation"), 0), graph
 
 
 @torch.no_grad()
@@ -70,7 +75,10 @@ def measure(way: str, data: Path, params: PretrainParams, count: int) -> dict[st
             items = [np.random.default_rng([0, int(user)]).permutation(items_of(train, user)) for user in block]
             ids, last = recommender.prompts(block.tolist(), items)
             hidden = model(torch.from_numpy(ids), recommender.bias(ids), model.collaborative)
-            scores = model.item_logits(hidden[torch.arange(len(block)), torch.from_numpy(last)])
+            states = hidden[torch.arange(len(block)), torch.from_numpy(last)]
+            assert recommender.propagation
+            terms = torch.from_numpy(recommender.propagation.terms(items))
+            scores = model.item_logits(states) + model.graph_logits(terms, states)
             for row, taken in enumerate(items):
                 scores[row, torch.from_numpy(taken.astype(np.int64))] = -torch.inf
             rows.append(torch.topk(scores, min(DEPTH, scores.shape[1])).indices.numpy())
@@ -96,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     document = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["pretrain"]
     document["scratch"] = {"vocabulary": 2000, "width": options.width, "layers": 2, "heads": 2}
-    params = PretrainParams.model_validate(document | {"content": False})
+    params = PretrainParams.model_validate(document)
     if options.measure:
         torch.set_num_threads(1)
         count = options.loop_users if options.measure == "loop" else options.users

@@ -72,7 +72,7 @@ class Recommender:
         return cls(model, prompts, bias, strengths, settings["seed"], **others)
 
     @torch.no_grad()
-    def scores(self, users: np.ndarray, train: csr_array, rows: int = 512) -> np.ndarray:
+    def scores(self, users: np.ndarray, train: csr_array, rows: int = 128) -> np.ndarray:
         """Score all items; nothing is masked.
 
         Parameters
