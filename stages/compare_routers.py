@@ -18,7 +18,7 @@ def work(seed: int, params: CompareRoutersParams) -> None:
     """Put the pipeline's parts together, split them anew, and write what every method did with the test queries."""
     router = validate_block(read_document(), "router_train", RouterTrainParams)
     whole, llms, queries = read_whole(Path("data/routing"), Path("data/embeddings"))
-    train, test = draw(queries, params.test_share, params.development_fifths, seed)
+    train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts)
     training, tested = whole.take(train), whole.take(test)
     compared = compare(
         training,

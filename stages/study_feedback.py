@@ -16,7 +16,7 @@ def work(seed: int, params: StudyFeedbackParams) -> None:
     router = validate_block(document, "router_train", RouterTrainParams)
     replay = validate_block(document, "online_replay", OnlineReplayParams)
     whole, llms, queries = read_whole(Path("data/routing"), Path("data/embeddings"))
-    train, test = draw(queries, params.test_share, params.development_fifths, seed)
+    train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts)
     studied = study(whole.take(train), whole.take(test), llms, router, replay, params, params.seed + seed)
     with staged(f"data/feedback/{seed}") as (folder,):
         studied.save(folder)

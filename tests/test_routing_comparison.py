@@ -64,6 +64,18 @@ def test_about_two_fifths_are_development() -> None:
     assert not split.development(["a", "b"], 0).any()
 
 
+def test_queries_that_come_again_may_be_drawn_apart() -> None:
+    frame = queries(2000).with_columns(pl.Series("query_text", [f"text {number % 100}" for number in range(2000)]))
+    train, test = split.draw(frame, 0.2, 2, seed=1, equal_texts="apart")
+    assert abs(len(test) - 400) <= 6
+    assert not split.development(frame["query_id"][test].to_list(), 2).any()
+    texts = frame["query_text"].to_numpy()
+    assert set(texts[test]) <= set(texts[train])
+    # Together: every one of these texts has a query in development.
+    with pytest.raises(InputError, match="no query left to be tested"):
+        split.draw(frame, 0.2, 2, seed=1)
+
+
 def test_too_few_open_queries_are_refused() -> None:
     with pytest.raises(InputError, match="only 60% of the queries may be tested"):
         split.draw(queries(600), 0.7, 2, seed=1)

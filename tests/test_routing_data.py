@@ -157,6 +157,18 @@ def test_incomplete_queries_can_be_dropped() -> None:
         selection.complete(tiny(quality=[1.0, None, None, 1.0]), Path("t.csv"), "drop")
 
 
+def test_of_each_text_the_first_query_can_be_kept(folder: Path) -> None:
+    texts = {"q1": "Who?", "q2": "why?", "q3": " who?\u00a0", "q4": "WHY?", "q5": "when?"}
+    rows = [(name, llm) for name in texts for llm in ("x", "y")]
+    frame = pl.DataFrame({"query_id": [n for n, _ in rows], "query_text": [texts[n] for n, _ in rows]})
+    frame = frame.with_columns(pl.Series("llm", [llm for _, llm in rows]))
+    once = selection.first_of_each_text(frame)
+    assert once.rows() == [row for row in frame.rows() if row[0] in ("q1", "q2", "q5")]
+    put_raw(synthetic.generate(100, seed=5).with_columns(pl.lit("the same").alias("query_text")))
+    with pytest.raises(InputError, match="1 queries are too few"):
+        clean_routing.work(clean_params(repeated_texts="drop"))
+
+
 def test_a_repeated_cell_is_named_by_query_and_llm() -> None:
     assert "query 'a' has 2 rows for LLM 'x' (1 such pairs)" in refusal(pl.concat([tiny(), tiny().head(1)]))
 

@@ -18,6 +18,7 @@ from symbiosis.routing.metrics import calibration_error
 from symbiosis.routing.outcomes import Llms, Outcomes
 from symbiosis.routing.predictors import TagPrior, fit_lengths
 from symbiosis.routing.router import Router
+from symbiosis.routing.shared_forest import SharedForest
 from symbiosis.routing.training import cost_scale_of, train
 from symbiosis.routing.uncertainty import inverse_of, sherman_morrison
 
@@ -37,6 +38,11 @@ def router() -> Router:
 @pytest.fixture(scope="module")
 def forest_router() -> Router:
     return trained(predictor="forest", calibration="isotonic")
+
+
+@pytest.fixture(scope="module")
+def stacked_router() -> Router:
+    return trained(predictor="stacked")
 
 
 # ---------------------------------------------------------------- rank-one updates
@@ -278,6 +284,55 @@ def test_forest_equals_scikit_learn() -> None:
     assert Forest.constant(0.25).predict(new[:3]).tolist() == [0.25] * 3
 
 
+def test_a_shared_forest_equals_scikit_learn_and_keeps_its_own_predictions_out_of_bag() -> None:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal((300, 5)).astype(np.float32).astype(np.float64)
+    skill = np.stack([np.sin(2 * x[:, 0]), np.cos(2 * x[:, 1]), x[:, 2]], axis=1)
+    targets = np.stack([skill, 3 + skill], axis=2) + 0.3 * rng.standard_normal((300, 3, 2))
+    forest, held_out = SharedForest.fit(x, targets, 40, 2, seed=1)
+    # The same trees from scikit-learn, on the targets as they are scaled: quality to spread 1, log length to 0.3.
+    mean, scale = targets.mean(axis=0), targets.std(axis=0).mean(axis=0) / [1.0, 0.3]
+    model = ExtraTreesRegressor(
+        40, min_samples_leaf=2, max_features="sqrt", bootstrap=True, oob_score=True, random_state=1
+    )
+    model.fit(x, ((targets - mean) / scale).reshape(300, 6))
+    new = rng.standard_normal((600, 5))
+    np.testing.assert_allclose(forest(new), model.predict(new).reshape(600, 3, 2) * scale + mean, rtol=1e-5, atol=1e-5)
+    # It remembers what it saw, but not out of bag.
+    np.testing.assert_allclose(held_out, model.oob_prediction_.reshape(300, 3, 2) * scale + mean, rtol=1e-9)
+    assert ((held_out - targets) ** 2).mean() > 1.3 * ((forest(x) - targets) ** 2).mean()
+    part, more = forest.take([2, 0]), forest.with_average()
+    np.testing.assert_array_equal(part(new), forest(new)[:, [2, 0]])
+    np.testing.assert_array_equal(more(new)[:, :3], forest(new))
+    np.testing.assert_allclose(more(new)[:, 3], forest(new).mean(axis=1), rtol=1e-5)
+
+
+def test_stacked_heads_learn_what_the_forest_leaves() -> None:
+    # Quality depends on the sign of x1 x2, which is for trees, and on x3 to x8, each a little, which is for lines.
+    rng = np.random.default_rng(10)
+    x = rng.standard_normal((1500, 8))
+    logit = 2 * np.sign(x[:, 0] * x[:, 1])[:, None] * [1.0, -1.0] + x[:, 2:].sum(axis=1)[:, None] * [0.6, -0.6]
+    quality = (rng.random((1500, 2)) < 1 / (1 + np.exp(-logit))).astype(np.float64)
+    tokens = np.full((1500, 2), 50.0)
+    llms = LLMS.take([0, 1])
+    outcomes = Outcomes(np.arange(1500), quality, tokens, tokens, llms.cost_usd(tokens, tokens))
+    brier = {}
+    for predictor in ("linear", "stacked"):
+        params = train_params(predictor=predictor, tags="none", component_penalties=[10])
+        router, report = train(x[:1000], outcomes.take(np.arange(1000)), llms, ["a"] * 1000, [None] * 1000, params)
+        told = router.predict(router.feature_map(x[1000:]), tokens[1000:]).quality
+        brier[predictor] = ((told - quality[1000:]) ** 2).mean()
+        # What cross-validation promises of new queries holds.
+        assert report["all"]["brier"] == pytest.approx(brier[predictor], abs=0.02)
+        if predictor == "stacked":
+            alone = router.prior(router.feature_map(x[1000:]))[:, :, 0]
+            brier["forest alone"] = ((np.clip(alone, 0, 1) - quality[1000:]) ** 2).mean()
+    assert brier["stacked"] < brier["forest alone"] - 0.005
+    assert brier["stacked"] < brier["linear"] - 0.005
+
+
 # ---------------------------------------------------------------- calibration
 
 
@@ -305,9 +360,13 @@ def test_calibration_error_by_hand() -> None:
 # ---------------------------------------------------------------- LLMs come and go
 
 
+@pytest.mark.parametrize("kind", ["router", "stacked_router"])
 @settings(max_examples=25)
 @given(kept=st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True), rows=st.integers(1, 70))
-def test_removing_llms_leaves_the_others_bit_identical(router: Router, kept: list[int], rows: int) -> None:
+def test_removing_llms_leaves_the_others_bit_identical(
+    kind: str, request: pytest.FixtureRequest, kept: list[int], rows: int
+) -> None:
+    router: Router = request.getfixturevalue(kind)
     x, prompt = router.feature_map(VECTORS[:rows]), OFFLINE.prompt_tokens[:rows]
     whole = router.predict(x, prompt)
     part = router.take(kept).predict(x, prompt[:, kept])
@@ -316,7 +375,7 @@ def test_removing_llms_leaves_the_others_bit_identical(router: Router, kept: lis
     np.testing.assert_array_equal(router.take(kept).heads.precision, router.heads.precision[kept])
 
 
-@pytest.mark.parametrize("kind", ["router", "forest_router"])
+@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router"])
 def test_adding_an_llm_leaves_the_others_bit_identical(kind: str, request: pytest.FixtureRequest) -> None:
     router: Router = request.getfixturevalue(kind)
     more = router.with_llm("new", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
@@ -368,7 +427,7 @@ def test_bad_feedback_is_refused_and_changes_nothing(
 # ---------------------------------------------------------------- state on disk
 
 
-@pytest.mark.parametrize("kind", ["router", "forest_router"])
+@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router"])
 def test_a_loaded_router_predicts_the_same_to_the_last_bit(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

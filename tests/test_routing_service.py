@@ -411,7 +411,7 @@ def test_objectives_may_be_changed_on_load(router: Router, tmp_path: Path) -> No
         (Paper(RULE), None),
     ],
 )
-@pytest.mark.parametrize("predictor", ["linear", "forest"])
+@pytest.mark.parametrize("predictor", ["linear", "forest", "stacked"])
 def test_one_query_is_decided_as_in_a_batch(objective: Any, deadline: Deadline | None, predictor: str) -> None:
     router = trained(train_params(predictor=predictor))
     waits = np.array([0.0, 2.0, 3.0, 1.0])

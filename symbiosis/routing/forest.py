@@ -1,12 +1,13 @@
 """Random forests as flat arrays: stored without pickle, evaluated without scikit-learn."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
+    from sklearn.ensemble._forest import BaseForest
 
 
 @dataclass(frozen=True)
@@ -65,23 +66,8 @@ class Forest:
     @classmethod
     def flatten(cls, model: "RandomForestRegressor") -> "Forest":
         """Copy the trees of a fitted scikit-learn forest with one target."""
-        trees = [estimator.tree_ for estimator in model.estimators_]
-        roots = np.concatenate([[0], np.cumsum([tree.node_count for tree in trees])[:-1]]).astype(np.int64)
-
-        def children(side: str) -> np.ndarray:
-            parts = [getattr(tree, side) for tree in trees]
-            return np.concatenate([np.where(p < 0, -1, p + r) for p, r in zip(parts, roots, strict=True)])
-
-        left = children("children_left").astype(np.int32)
-        feature = np.concatenate([tree.feature for tree in trees])
-        return cls(
-            roots,
-            np.where(left < 0, -1, feature).astype(np.int32),
-            np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
-            left,
-            children("children_right").astype(np.int32),
-            np.concatenate([tree.value[:, 0, 0] for tree in trees]).astype(np.float64),
-        )
+        value = np.concatenate([estimator.tree_.value[:, 0, 0] for estimator in model.estimators_])
+        return cls(**structure(model), value=value.astype(np.float64))
 
     @classmethod
     def constant(cls, value: float) -> "Forest":
@@ -92,22 +78,79 @@ class Forest:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Mean of the trees, (N,), equal to scikit-learn's.
 
-        All trees walk down together, one level per step; who has reached a leaf drops out.
-
         Parameters
         ----------
         features
             (N, D).
         """
-        # scikit-learn compares features in single with thresholds in double precision.
-        table = features.astype(np.float32)
-        node = np.repeat(self.roots, len(table))
-        query = np.tile(np.arange(len(table)), len(self.roots))
-        walking = np.flatnonzero(self.feature[node] >= 0)
-        while len(walking):
-            here = node[walking]
-            goes_left = table[query[walking], self.feature[here]] <= self.threshold[here]
-            node[walking] = np.where(goes_left, self.left[here], self.right[here])
-            walking = walking[self.feature[node[walking]] >= 0]
-        total: np.ndarray = self.value[node].reshape(len(self.roots), len(table)).sum(axis=0)
+        total: np.ndarray = self.value[leaves(self, features)].sum(axis=0)
         return total / len(self.roots)
+
+
+class Trees(Protocol):
+    """Trees as flat arrays; see `Forest`."""
+
+    @property
+    def roots(self) -> np.ndarray:
+        """(trees,), node number of each tree's root."""
+
+    @property
+    def feature(self) -> np.ndarray:
+        """(nodes,), -1 at a leaf."""
+
+    @property
+    def threshold(self) -> np.ndarray:
+        """(nodes,), up to it go left."""
+
+    @property
+    def left(self) -> np.ndarray:
+        """(nodes,)."""
+
+    @property
+    def right(self) -> np.ndarray:
+        """(nodes,)."""
+
+
+def structure(model: "BaseForest") -> dict[str, np.ndarray]:
+    """Copy the trees of a fitted scikit-learn forest without their values: roots, feature, threshold, left, right."""
+    trees = [estimator.tree_ for estimator in model.estimators_]
+    roots = np.concatenate([[0], np.cumsum([tree.node_count for tree in trees])[:-1]]).astype(np.int64)
+
+    def children(side: str) -> np.ndarray:
+        parts = [getattr(tree, side) for tree in trees]
+        return np.concatenate([np.where(p < 0, -1, p + r) for p, r in zip(parts, roots, strict=True)])
+
+    left = children("children_left").astype(np.int32)
+    feature = np.concatenate([tree.feature for tree in trees])
+    return {
+        "roots": roots,
+        "feature": np.where(left < 0, -1, feature).astype(np.int32),
+        "threshold": np.concatenate([tree.threshold for tree in trees]).astype(np.float64),
+        "left": left,
+        "right": children("children_right").astype(np.int32),
+    }
+
+
+def leaves(trees: Trees, features: np.ndarray) -> np.ndarray:
+    """Node numbers of the leaves that queries end in, (trees, N).
+
+    All trees walk down together, one level per step; who has reached a leaf drops out.
+
+    Parameters
+    ----------
+    trees
+        A forest.
+    features
+        (N, D).
+    """
+    # scikit-learn compares features in single with thresholds in double precision.
+    table = features.astype(np.float32)
+    node = np.repeat(trees.roots, len(table))
+    query = np.tile(np.arange(len(table)), len(trees.roots))
+    walking = np.flatnonzero(trees.feature[node] >= 0)
+    while len(walking):
+        here = node[walking]
+        goes_left = table[query[walking], trees.feature[here]] <= trees.threshold[here]
+        node[walking] = np.where(goes_left, trees.left[here], trees.right[here])
+        walking = walking[trees.feature[node[walking]] >= 0]
+    return node.reshape(len(trees.roots), len(table))

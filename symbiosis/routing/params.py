@@ -52,6 +52,7 @@ class CleanRoutingParams(StageParams):
     llms: tuple[str, ...]
     exclude_llms: tuple[str, ...]
     incomplete_queries: Literal["refuse", "drop"]
+    repeated_texts: Literal["keep", "drop"]
     test_share: float = Field(gt=0, lt=1)
     online_share: float = Field(ge=0, lt=1)
     prices: dict[str, ListPrice]
@@ -125,7 +126,7 @@ class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
     seed: int = Field(ge=0)
-    predictor: Literal["linear", "forest"]
+    predictor: Literal["linear", "forest", "stacked"]
     tags: Literal["none", "domain", "subdomain", "clusters"]
     minimum_tag: int = Field(ge=1)
     clusters: int = Field(ge=2)
@@ -137,7 +138,13 @@ class RouterTrainParams(StageParams):
 
 
 RouterForm = Literal[
-    "router", "router_forest", "router_without_tags", "router_clusters", "router_shuffled", "router_noise"
+    "router",
+    "router_linear",
+    "router_forest",
+    "router_without_tags",
+    "router_clusters",
+    "router_shuffled",
+    "router_noise",
 ]
 
 
@@ -147,6 +154,7 @@ class SplitsParams(StageParams):
     seed: int = Field(ge=0)
     splits: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     test_share: float = Field(gt=0, lt=1)
+    equal_texts: Literal["together", "apart"]
     development_fifths: int = Field(ge=0, le=4)
 
     @model_validator(mode="after")

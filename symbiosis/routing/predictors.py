@@ -1,12 +1,12 @@
 """Quality and response length of every LLM for a query: a prior fixed offline, and linear heads that keep learning.
 
-The prior is how hard and how long-winded a query is (``linear``) or a random forest per LLM and target (``forest``, as
-in MixLLM). The heads learn the difference between the outcomes and the prior: what an LLM does better or worse than
-the others on a tag, a group of tags, or along the embedding. An LLM's predictors share only the features with the
-others', so LLMs come and go without touching each other.
+The prior is how hard and how long-winded a query is (``linear``), a random forest per LLM and target (``forest``, as in
+MixLLM), or a forest that all LLMs share (``stacked``). The heads learn the difference between the outcomes and the
+prior: what an LLM does better or worse than the others on a tag, a group of tags, or along the embedding. An LLM's
+predictors share only the features with the others', so LLMs come and go without touching each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from symbiosis.routing.features import FeatureMap
 from symbiosis.routing.forest import Forest
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Llms, Outcomes
+from symbiosis.routing.shared_forest import SharedForest
 
 QUALITY, LENGTH = 0, 1
 N_TARGETS = 2
@@ -117,7 +118,7 @@ class ForestPrior:
         return ForestPrior((*self.forests, (quality, length)))
 
 
-Prior = TagPrior | ForestPrior
+Prior = TagPrior | ForestPrior | SharedForest
 
 
 @dataclass(frozen=True)
@@ -245,19 +246,84 @@ def fit_linear(
             result[own] = prior(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
         return result
 
+    chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
+    whole = TagPrior.fit(told, tags, feature_map.n_tags, targets, common)
+    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(*chosen.values()))
+    return Fitted(whole, heads, predicted, chosen, tried)
+
+
+def fit_stacked(
+    offline: Offline,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
+    trees: int,
+    minimum_leaf: int,
+    seed: int,
+) -> Fitted:
+    """Fit a forest that all LLMs share, and linear heads stacked upon it.
+
+    The heads are trained on what the forest leaves of queries that its trees have not seen (out of bag), so they never
+    take for settled what it merely remembers; their penalties are chosen as in `fit_linear`.
+
+    Parameters
+    ----------
+    offline, llms, cost_scale, tag_penalties, component_penalties
+        See `fit_linear`.
+    trees, minimum_leaf, seed
+        See `symbiosis.routing.shared_forest.SharedForest.fit`.
+    """
+    targets, features = targets_of(offline.outcomes), offline.crossed
+    forest, fresh = SharedForest.fit(features, targets, trees, minimum_leaf, seed)
+    left = targets - fresh
+
+    def held_out(of_tags: float, of_components: float) -> np.ndarray:
+        result = fresh.copy()
+        penalties = offline.feature_map.penalties(of_tags, of_components)
+        for fold in np.unique(offline.folds):
+            rest, own = offline.folds != fold, offline.folds == fold
+            result[own] += LinearHeads.fit(features[rest], left[rest], penalties).predict(features[own])[0]
+        return result
+
+    chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
+    heads = LinearHeads.fit(features, left, offline.feature_map.penalties(*chosen.values()))
+    return Fitted(forest, heads, predicted, chosen, tried)
+
+
+def _chosen(
+    held_out: Callable[[float, float], np.ndarray],
+    outcomes: Outcomes,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
+) -> tuple[dict[str, float], dict[str, dict[float, dict[str, float]]], np.ndarray]:
+    """Choose the penalties of tags and components, in this order, by the AIQ of what they predict for held-out queries.
+
+    Returns
+    -------
+    dict
+        The chosen ones: first that of tags.
+    dict
+        All that were tried, see `Fitted`.
+    numpy.ndarray
+        (N, L, 2), what the chosen ones predict.
+    """
+
     def judge(predicted: np.ndarray) -> dict[str, float]:
-        return _judge(predicted, offline.outcomes, llms, cost_scale)
+        return _judge(predicted, outcomes, llms, cost_scale)
 
     tried_tags = {penalty: judge(held_out(penalty, max(component_penalties))) for penalty in tag_penalties}
     of_tags = _best(tried_tags)
     predicted = {penalty: held_out(of_tags, penalty) for penalty in component_penalties}
     tried_components = {penalty: judge(values) for penalty, values in predicted.items()}
     of_components = _best(tried_components)
-    whole = TagPrior.fit(told, tags, feature_map.n_tags, targets, common)
-    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(of_tags, of_components))
-    chosen = {"tag_penalty": of_tags, "component_penalty": of_components}
-    tried = {"tag_penalty": tried_tags, "component_penalty": tried_components}
-    return Fitted(whole, heads, predicted[of_components], chosen, tried)
+    return (
+        {"tag_penalty": of_tags, "component_penalty": of_components},
+        {"tag_penalty": tried_tags, "component_penalty": tried_components},
+        predicted[of_components],
+    )
 
 
 def _best(tried: dict[float, dict[str, float]]) -> float:

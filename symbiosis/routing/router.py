@@ -18,9 +18,12 @@ from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.outcomes import Llms
 from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, ForestPrior, Lengths, Prior, TagPrior
 from symbiosis.routing.ranges import Ranges
+from symbiosis.routing.shared_forest import SharedForest
 
 TENSORS = "router.safetensors"
 MANIFEST = "router.json"
+
+Predictor = Literal["linear", "forest", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -196,8 +199,8 @@ class Router:
         }
         if self.ranges is not None:
             tensors |= {f"ranges.{name}": tensor for name, tensor in self.ranges.tensors().items()}
-        if isinstance(self.prior, TagPrior):
-            tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(TagPrior)}
+        if not isinstance(self.prior, ForestPrior):
+            tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(self.prior)}
         else:
             for arm, pair in enumerate(self.prior.forests):
                 for target, forest in enumerate(pair):
@@ -207,7 +210,7 @@ class Router:
         manifest = Manifest(
             format=2,
             sha256=sha256_of(folder / TENSORS),
-            predictor="linear" if isinstance(self.prior, TagPrior) else "forest",
+            predictor=PREDICTORS[type(self.prior)],
             calibration=self.calibration.kind,
             cost_scale=self.cost_scale,
             llms=[
@@ -264,6 +267,7 @@ class Router:
         return router
 
 
+PREDICTORS: dict[type[Prior], Predictor] = {TagPrior: "linear", ForestPrior: "forest", SharedForest: "stacked"}
 HEADS = ("precision", "moments", "weights", "penalty", "updates", "age", "kept")
 
 
@@ -282,6 +286,8 @@ def _load_ranges(tensors: dict[str, np.ndarray]) -> Ranges | None:
 def _load_prior(predictor: str, tensors: dict[str, np.ndarray], arms: range) -> Prior:
     if predictor == "linear":
         return TagPrior(*(tensors.pop(f"prior.{f.name}") for f in fields(TagPrior)))
+    if predictor == "stacked":
+        return SharedForest(*(tensors.pop(f"prior.{f.name}") for f in fields(SharedForest)))
 
     def forest(arm: int, target: int) -> Forest:
         return Forest(*(tensors.pop(f"prior.{arm}.{target}.{f.name}") for f in fields(Forest)))
@@ -310,7 +316,7 @@ class Manifest(_Strict):
 
     format: Literal[2]
     sha256: str
-    predictor: Literal["linear", "forest"]
+    predictor: Predictor
     calibration: Kind
     cost_scale: float = Field(gt=0)
     llms: list[LlmState]

@@ -7,6 +7,7 @@ from typing import Literal
 import polars as pl
 
 from symbiosis.errors import InputError
+from symbiosis.routing.split import normalised
 from symbiosis.routing.table import place
 
 
@@ -115,6 +116,18 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
             f"none: give them, or set `clean_routing.exclude_llms` to [{', '.join(unpriced)}]"
         )
     return whole
+
+
+def first_of_each_text(whole: pl.DataFrame) -> pl.DataFrame:
+    """Drop all but the first query, by query_id, of each normalised text.
+
+    Parameters
+    ----------
+    whole
+        As `complete` returns it.
+    """
+    first = whole.group_by(normalised(pl.col("query_text")).alias("text")).agg(pl.col("query_id").min())["query_id"]
+    return whole.filter(pl.col("query_id").is_in(first.implode()))
 
 
 def _some(names: list[str]) -> str:

@@ -10,7 +10,16 @@ from symbiosis.routing.features import cluster_tags, draw_folds, fit, groups_of,
 from symbiosis.routing.metrics import calibration_error, discrimination
 from symbiosis.routing.outcomes import Llms, Outcomes
 from symbiosis.routing.params import RouterTrainParams
-from symbiosis.routing.predictors import LENGTH, QUALITY, Fitted, Offline, fit_forest, fit_lengths, fit_linear
+from symbiosis.routing.predictors import (
+    LENGTH,
+    QUALITY,
+    Fitted,
+    Offline,
+    fit_forest,
+    fit_lengths,
+    fit_linear,
+    fit_stacked,
+)
 from symbiosis.routing.ranges import Ranges
 from symbiosis.routing.router import Router
 
@@ -56,11 +65,16 @@ def train(
     tags, groups = _tags(embeddings, domains, subdomains, params)
     feature_map, features = fit(embeddings, tags, groups, params.dimension, folds)
     cost_scale = cost_scale_of(outcomes)
-    if params.predictor == "linear":
-        offline = Offline(feature_map, features, feature_map.told(embeddings, tags), tags, folds, outcomes)
-        fitted = fit_linear(offline, llms, cost_scale, params.tag_penalties, params.component_penalties)
+    trees, minimum_leaf = params.forest.trees, params.forest.minimum_leaf
+    if params.predictor == "forest":
+        fitted = fit_forest(features, outcomes, trees, minimum_leaf, params.seed)
     else:
-        fitted = fit_forest(features, outcomes, params.forest.trees, params.forest.minimum_leaf, params.seed)
+        offline = Offline(feature_map, features, feature_map.told(embeddings, tags), tags, folds, outcomes)
+        penalties = params.tag_penalties, params.component_penalties
+        if params.predictor == "linear":
+            fitted = fit_linear(offline, llms, cost_scale, *penalties)
+        else:
+            fitted = fit_stacked(offline, llms, cost_scale, *penalties, trees, minimum_leaf, params.seed)
     calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality)
     lengths = fit_lengths(fitted.held_out[:, :, LENGTH], outcomes)
     ranges = Ranges.fit(

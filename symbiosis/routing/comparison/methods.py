@@ -42,7 +42,8 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     Parameters
     ----------
     form
-        ``router``: as params say; ``router_forest``: a random forest per LLM, as MixLLM; ``router_without_tags``,
+        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter a random
+        forest per LLM, as MixLLM; ``router_without_tags``,
         ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
         ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
     training
@@ -55,6 +56,7 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
         Of the controls.
     """
     changes: dict[str, dict[str, Any]] = {
+        "router_linear": {"predictor": "linear"},
         "router_forest": {"predictor": "forest"},
         "router_without_tags": {"tags": "none"},
         "router_clusters": {"tags": "clusters"},

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -54,8 +55,14 @@ def development(query_ids: Sequence[str], fifths: int) -> np.ndarray:
     return np.array([int(digest, 16) % FIFTHS < fifths for digest in digests])
 
 
-def draw(queries: pl.DataFrame, test_share: float, development_fifths: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw training and test queries, by domain; queries of equal text go together.
+def draw(
+    queries: pl.DataFrame,
+    test_share: float,
+    development_fifths: int,
+    seed: int,
+    equal_texts: Literal["together", "apart"] = "together",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw training and test queries, by domain.
 
     Parameters
     ----------
@@ -67,6 +74,9 @@ def draw(queries: pl.DataFrame, test_share: float, development_fifths: int, seed
         See `development`.
     seed
         Of the draw.
+    equal_texts
+        Whether queries of equal text go together, so that every text of the test is new, or each is drawn by itself,
+        as from a stream in which queries come again.
 
     Returns
     -------
@@ -88,6 +98,8 @@ def draw(queries: pl.DataFrame, test_share: float, development_fifths: int, seed
         pl.Series("closed", development(queries["query_id"].to_list(), development_fifths)),
         pl.int_range(pl.len()).alias("row"),
     )
+    if equal_texts == "apart":
+        marked = marked.with_columns(pl.col("row").cast(pl.String).alias("query_text"))
     # A query whose text was seen in development is known, too.
     marked = marked.with_columns(pl.col("closed").any().over(normalised(pl.col("query_text"))))
     candidates = marked.filter(~pl.col("closed"))
