@@ -181,6 +181,13 @@ def test_the_mean_of_the_splits_by_hand() -> None:
     by_hand = [summarise(one.curves["router"].points(), one.curves[results.SINGLES].points()).aiq for one in splits]
     assert numbers["aiq"] == pytest.approx(np.mean(by_hand), rel=1e-5)
     assert numbers["aiq_95"]["low"] < numbers["aiq"] < numbers["aiq_95"]["high"]
+    tops = [one.curves["router"].points() for one in splits]
+    places = [int(points[:, 1].argmax()) for points in tops]
+    assert numbers["top_quality"] == pytest.approx(np.mean([t[p, 1] for t, p in zip(tops, places, strict=True)]))
+    ends = [one.curves[results.SINGLES].cost[1].mean() for one in splits]
+    by_hand_cost = np.mean([t[p, 0] / end for t, p, end in zip(tops, places, ends, strict=True)])
+    assert numbers["top_cost"] == pytest.approx(by_hand_cost, rel=1e-5)
+    assert numbers["top_quality_95"]["low"] <= numbers["top_quality"] <= numbers["top_quality_95"]["high"]
     point = results.operating_point(splits, 100, seed=0)
     cost = [one.curves["router"].cost[1].mean() / one.curves[results.SINGLES].cost[1].mean() for one in splits]
     assert point["cost_share"] == pytest.approx(np.mean(cost), rel=1e-5)

@@ -169,7 +169,7 @@ class CompareRoutersParams(SplitsParams):
 
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
-    quality_share: float = Field(gt=0, le=1)
+    quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
 
     @model_validator(mode="after")

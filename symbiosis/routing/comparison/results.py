@@ -89,8 +89,9 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
     dict
         By method: ``aiq``, ``aiq_to_zero``: means over splits with 95 % interval; ``cost_at_...``: mean share of the
         best single LLM's cost at which the hull reaches a share of its quality, and ``cost_at_..._by_split``, null
-        where never; ``mean_curve_...``: the same of the curve that is averaged over splits; ``router_lead`` with
-        paired interval: AIQ of the router minus the method's.
+        where never; ``mean_curve_...``: the same of the curve that is averaged over splits; ``top_quality`` and
+        ``top_cost``: the highest mean quality of a trade-off, and its share of the best single LLM's cost;
+        ``router_lead`` with paired interval: AIQ of the router minus the method's.
     """
     weights = query_weights(splits, samples, seed)
     singles = [split.curves[SINGLES] for split in splits]
@@ -114,6 +115,7 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
             "aiq_by_split": [rounded(one.aiq) for one in whole],
             **_costs(whole, drawn),
             **_mean_curve(curves, singles),
+            **_top(curves, singles, weights),
         }
     for name in names:
         if ROUTER in sampled and name != ROUTER:
@@ -156,6 +158,22 @@ def _mean_curve(curves: Sequence[Curve], singles: Sequence[Curve]) -> dict[str, 
         if corners[-1, 1] >= share:
             found[f"mean_curve_{cost_key(share)}"] = rounded(float(np.interp(share, corners[:, 1], corners[:, 0])))
     return found
+
+
+def _top(curves: Sequence[Curve], singles: Sequence[Curve], weights: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Mean over splits of quality and cost where quality is highest; intervals at those same trade-offs."""
+    places = [int(curve.quality.mean(axis=1).argmax()) for curve in curves]
+    whole = [
+        (curve.quality[place].mean(), shares(curve, single)[place, 0])
+        for curve, single, place in zip(curves, singles, places, strict=True)
+    ]
+    sampled = [w @ curve.quality[place] for curve, place, w in zip(curves, places, weights, strict=True)]
+    quality, cost = np.mean(whole, axis=0)
+    return {
+        "top_quality": rounded(float(quality)),
+        "top_quality_95": interval(np.mean(sampled, axis=0)),
+        "top_cost": rounded(float(cost)),
+    }
 
 
 def operating_point(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
