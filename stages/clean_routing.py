@@ -7,7 +7,7 @@ from symbiosis.quality import require
 from symbiosis.routing.cleaning import clean, read
 from symbiosis.routing.params import CleanRoutingParams
 from symbiosis.routing.rules import check
-from symbiosis.routing.selection import choose, complete, first_of_each_text
+from symbiosis.routing.selection import choose, complete, first_of_each_text, with_label_tokens
 from symbiosis.stage import run
 
 ROUTING = Path("data/routing")
@@ -21,6 +21,8 @@ def work(params: CleanRoutingParams) -> None:
     whole = complete(frame, path, params.incomplete_queries)
     if params.repeated_texts == "drop":
         whole = first_of_each_text(whole)
+    if params.missing_tokens == "label":
+        whole = with_label_tokens(whole)
     summary, html = require("Routing table", check(whole), QUALITY / "routing.failed.html")
     summary["queries_dropped"] = frame["query_id"].n_unique() - whole["query_id"].n_unique()
     cleaned = clean(whole, path, params)

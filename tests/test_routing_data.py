@@ -169,6 +169,23 @@ def test_of_each_text_the_first_query_can_be_kept(folder: Path) -> None:
         clean_routing.work(clean_params(repeated_texts="drop"))
 
 
+def test_missing_tokens_of_labels_are_filled_in_and_others_stay() -> None:
+    frame = pl.DataFrame(
+        {
+            "query_text": ["123456789", "12345678", "", "1234"],
+            "prompt_tokens": [None, 7, None, None],
+            "response_tokens": [None, None, None, None],
+            "tokens_basis": [None, "tokenizer", None, "api_reported"],
+        },
+        schema_overrides={"response_tokens": pl.Int64},
+    )
+    filled = selection.with_label_tokens(frame)
+    assert filled["prompt_tokens"].to_list() == [3, 7, 0, None]
+    assert filled["response_tokens"].to_list() == [1, None, 1, None]
+    assert filled["tokens_basis"].to_list() == ["characters", "tokenizer", "characters", "api_reported"]
+    assert filled.schema == frame.schema
+
+
 def test_a_repeated_cell_is_named_by_query_and_llm() -> None:
     assert "query 'a' has 2 rows for LLM 'x' (1 such pairs)" in refusal(pl.concat([tiny(), tiny().head(1)]))
 

@@ -53,6 +53,7 @@ class CleanRoutingParams(StageParams):
     exclude_llms: tuple[str, ...]
     incomplete_queries: Literal["refuse", "drop"]
     repeated_texts: Literal["keep", "drop"]
+    missing_tokens: Literal["refuse", "label"]
     test_share: float = Field(gt=0, lt=1)
     online_share: float = Field(ge=0, lt=1)
     prices: dict[str, ListPrice]

@@ -7,6 +7,7 @@ from typing import Literal
 import polars as pl
 
 from symbiosis.errors import InputError
+from symbiosis.routing.routerbench import CHARACTERS_PER_TOKEN
 from symbiosis.routing.split import normalised
 from symbiosis.routing.table import place
 
@@ -128,6 +129,26 @@ def first_of_each_text(whole: pl.DataFrame) -> pl.DataFrame:
     """
     first = whole.group_by(normalised(pl.col("query_text")).alias("text")).agg(pl.col("query_id").min())["query_id"]
     return whole.filter(pl.col("query_id").is_in(first.implode()))
+
+
+def with_label_tokens(whole: pl.DataFrame) -> pl.DataFrame:
+    """Fill in token counts where the table has none, of tasks whose answers are labels of one token.
+
+    A quarter of the text's characters stands for the prompt, with the tokens basis ``characters``. Outcomes with one
+    of the two counts, or with a basis of their own, stay as they are.
+
+    Parameters
+    ----------
+    whole
+        As `complete` returns it.
+    """
+    untold = pl.all_horizontal(pl.col("prompt_tokens", "response_tokens", "tokens_basis").is_null())
+    prompt = (pl.col("query_text").str.len_chars() / CHARACTERS_PER_TOKEN).ceil()
+    filled = {"prompt_tokens": prompt, "response_tokens": pl.lit(1), "tokens_basis": pl.lit("characters")}
+    return whole.with_columns(
+        pl.when(untold).then(value.cast(whole.schema[name])).otherwise(pl.col(name)).alias(name)
+        for name, value in filled.items()
+    )
 
 
 def _some(names: list[str]) -> str:
