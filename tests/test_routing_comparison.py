@@ -187,6 +187,12 @@ def test_the_mean_of_the_splits_by_hand() -> None:
     ends = [one.curves[results.SINGLES].cost[1].mean() for one in splits]
     by_hand_cost = np.mean([t[p, 0] / end for t, p, end in zip(tops, places, ends, strict=True)])
     assert numbers["top_cost"] == pytest.approx(by_hand_cost, rel=1e-5)
+    hulls = [summarise(t, one.curves[results.SINGLES].points()).corners for t, one in zip(tops, splits, strict=True)]
+    # The hull may reach the router's own highest quality for less: never for more.
+    assert numbers["router_cost_at_top"] <= numbers["top_cost"] + 1e-9
+    assert numbers["router_cost_at_top"] == pytest.approx(
+        np.mean([h[-1, 0] / end for h, end in zip(hulls, ends, strict=True)]), rel=1e-5
+    )
     assert numbers["top_quality_95"]["low"] <= numbers["top_quality"] <= numbers["top_quality_95"]["high"]
     point = results.operating_point(splits, 100, seed=0)
     cost = [one.curves["router"].cost[1].mean() / one.curves[results.SINGLES].cost[1].mean() for one in splits]

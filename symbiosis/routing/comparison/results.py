@@ -10,7 +10,7 @@ import numpy as np
 from symbiosis.artifacts import read_array, read_json, write_json
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.curves import SHARES, Curve, Summary, summarise
-from symbiosis.routing.metrics import hull, interval
+from symbiosis.routing.metrics import cost_at, hull, interval
 from symbiosis.routing.summaries import cost_key, ratio, rounded
 
 SINGLES = "singles"  # the cheapest and the best single LLM, chosen on training queries
@@ -90,7 +90,8 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
         By method: ``aiq``, ``aiq_to_zero``: means over splits with 95 % interval; ``cost_at_...``: mean share of the
         best single LLM's cost at which the hull reaches a share of its quality, and ``cost_at_..._by_split``, null
         where never; ``mean_curve_...``: the same of the curve that is averaged over splits; ``top_quality`` and
-        ``top_cost``: the highest mean quality of a trade-off, and its share of the best single LLM's cost;
+        ``top_cost``: the highest mean quality of a trade-off, and its share of the best single LLM's cost, beside
+        ``router_cost_at_top``: what the router's hull pays for that quality, null if some split never reaches it;
         ``router_lead`` with paired interval: AIQ of the router minus the method's.
     """
     weights = query_weights(splits, samples, seed)
@@ -117,6 +118,10 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
             **_mean_curve(curves, singles),
             **_top(curves, singles, weights),
         }
+        if ROUTER in splits[0].curves:
+            results[name]["router_cost_at_top"] = _router_cost(
+                [split.curves[ROUTER] for split in splits], curves, singles
+            )
     for name in names:
         if ROUTER in sampled and name != ROUTER:
             results[name]["router_lead"] = rounded(results[ROUTER]["aiq"] - results[name]["aiq"])
@@ -174,6 +179,18 @@ def _top(curves: Sequence[Curve], singles: Sequence[Curve], weights: Sequence[np
         "top_quality_95": interval(np.mean(sampled, axis=0)),
         "top_cost": rounded(float(cost)),
     }
+
+
+def _router_cost(routers: Sequence[Curve], curves: Sequence[Curve], singles: Sequence[Curve]) -> float | None:
+    """Share of the best single LLM's cost at which the router's hull reaches a method's highest quality; mean."""
+    found = []
+    for router, curve, single in zip(routers, curves, singles, strict=True):
+        ends = single.points()
+        reached = cost_at(summarise(router.points(), ends).corners, float(curve.quality.mean(axis=1).max()))
+        if reached is None:
+            return None
+        found.append(reached / ends[-1, 0])
+    return rounded(float(np.mean(found)))
 
 
 def operating_point(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
