@@ -1,5 +1,6 @@
 """Summarise the comparison of routers and the study of feedback.  Run it:  python -m stages.report_routers"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,19 @@ import polars as pl
 
 from symbiosis.artifacts import staged, write_json
 from symbiosis.routing.comparison import feedback, report, results
-from symbiosis.routing.params import ReportRoutersParams
-from symbiosis.stage import run
+from symbiosis.routing.params import CompareRoutersParams, ReportRoutersParams, StudyFeedbackParams
+from symbiosis.stage import read_document, run, validate_block
 
 
 def work(params: ReportRoutersParams) -> None:
     """Write the numbers and the page of all splits."""
-    folders = _split_folders(Path("data/comparison"))
+    document = read_document()
+    # Folders of splits that the params no longer name stay where they were.
+    compared = validate_block(document, "compare_routers", CompareRoutersParams).splits
+    studied = validate_block(document, "study_feedback", StudyFeedbackParams).splits
+    folders = _split_folders(Path("data/comparison"), compared)
     splits = [results.Played.load(folder) for folder in folders]
-    studies = [feedback.Studied.load(folder) for folder in _split_folders(Path("data/feedback"))]
+    studies = [feedback.Studied.load(folder) for folder in _split_folders(Path("data/feedback"), studied)]
     llms = pl.read_parquet("data/routing/llms.parquet", columns=["llm"]).height
     queries = pl.read_parquet("data/routing/queries.parquet", columns=["query"]).height
     samples, seed = params.bootstrap_samples, params.seed
@@ -36,9 +41,9 @@ def work(params: ReportRoutersParams) -> None:
         html_file.write_text(report.html(splits, numbers), encoding="utf-8")
 
 
-def _split_folders(parent: Path) -> list[Path]:
+def _split_folders(parent: Path, splits: Sequence[int]) -> list[Path]:
     """Return the folders of the splits, by seed."""
-    return sorted((folder for folder in parent.iterdir() if folder.is_dir()), key=lambda folder: int(folder.name))
+    return [parent / str(seed) for seed in sorted(splits)]
 
 
 if __name__ == "__main__":
