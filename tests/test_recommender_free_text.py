@@ -222,10 +222,11 @@ def test_nothing_made_yet(tmp_path: Path, folder: Path, capsys: pytest.CaptureFi
         assert "training.json is missing: run `dvc repro`" in capsys.readouterr().err
 
 
-def test_a_model_that_never_read_a_text_writes_none(say: Any, folder: Path) -> None:
+@pytest.mark.parametrize("settings", [{"bias": "learned", "content_epochs": 0}, {"bias": "learned"}])
+def test_a_model_that_never_read_a_text_writes_none(settings: dict[str, Any], say: Any, folder: Path) -> None:
     file = folder / command.PRETRAINED / "training.json"
     before = file.read_text()
-    write_json(file, json.loads(before) | {"content_epochs": 0})
+    write_json(file, settings)
     try:
         status, told = say("explain", "--user", "0", "--item", "0")
     finally:

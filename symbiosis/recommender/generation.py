@@ -81,7 +81,7 @@ class Writer:
         """
         folder = Path(folder)
         settings = read_json(folder / "training.json")
-        if not settings["content_epochs"]:
+        if not settings.get("content_epochs"):  # an older model does not say
             raise InputError(
                 f"{folder} was pre-trained without texts and can write none: set `pretrain.content_epochs` to 3 or so "
                 "in params.yaml and run `dvc repro pretrain`"
