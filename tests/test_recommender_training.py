@@ -174,7 +174,7 @@ def test_multinomial_likelihood_equals_the_hand_value(vocabulary: Vocabulary) ->
     task.regularisation = 0.0
     logits = torch.full((1, ITEMS), -torch.inf)
     logits[0, :4] = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    model.item_logits = lambda hidden: logits  # type: ignore[method-assign]
+    model.item_logits = lambda hidden, vectors=None: logits  # type: ignore[method-assign]
     task.hide = lambda users, seed: ([np.array([9])], [np.array([0, 2])])  # type: ignore[method-assign]
     name, loss = task.loss((np.array([0]), 0))
     assert name == "loss"

@@ -88,10 +88,8 @@ class Finetuning:
         visible, hidden = self.hide(users, seed)
         model = self.model
         states, tokens = self._read_out(users, visible) if self.language_model else (None, torch.empty(0).long())
-        logits = torch.zeros(len(users), model.n_items) if states is None else model.item_logits(states).float()
-        if self.propagation:
-            terms = torch.from_numpy(self.propagation.cross_fitted(users, visible))
-            logits = logits + model.graph_logits(terms, states if self.personal_gates else None).float()
+        terms = torch.from_numpy(self.propagation.cross_fitted(users, visible)) if self.propagation else None
+        logits = model.scores(states, terms, self.personal_gates)
         rows, wanted = _flat(hidden)
         weights = 1 / torch.tensor([len(items) for items in hidden], dtype=torch.float32)[rows] / len(users)
         if self.ratings:

@@ -135,10 +135,14 @@ class GraphGPT2(nn.Module):
         """Scores of all words, shape (..., W); tied to the word embeddings."""
         return hidden @ self.backbone.wte.weight.T
 
-    def item_logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items by their vectors alone, shape (..., I); tied to the collaborative item vectors."""
+    def item_vectors(self) -> Tensor:
+        """Collaborative vectors of all items, shape (I, width)."""
         free = self.collaborative.weight[self.n_users :] * (self.item_scale * self.warm)[:, None]
-        return hidden @ (free + self.projection(self.texts)).T
+        return free + self.projection(self.texts)
+
+    def item_logits(self, hidden: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Scores of all items by their vectors alone, shape (..., I); `item_vectors` may be at hand already."""
+        return hidden @ (self.item_vectors() if vectors is None else vectors).T
 
     def graph_logits(self, terms: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Part of the item logits that the graph gives.
@@ -157,6 +161,32 @@ class GraphGPT2(nn.Module):
         if hidden is None:
             return torch.tensordot(self.gates, terms, dims=1)
         return torch.einsum("bk,kbi->bi", self.gates + self.gating(hidden), terms)
+
+    def scores(
+        self, hidden: Tensor | None, terms: Tensor | None, personal_gates: bool, vectors: Tensor | None = None
+    ) -> Tensor:
+        """Scores of all items: what the network and the graph say, either or both.
+
+        Parameters
+        ----------
+        hidden
+            (B, width), the read-out states; None if the network does not score.
+        terms
+            (len(TERMS), B, I); None without the graph's terms.
+        personal_gates
+            Whether the gates of the terms depend on the states.
+        vectors
+            `item_vectors`, if at hand already.
+
+        Returns
+        -------
+        float32 tensor of shape (B, I)
+        """
+        if terms is None:
+            assert hidden is not None
+            return self.item_logits(hidden, vectors).float()
+        graph = self.graph_logits(terms, hidden if personal_gates else None).float()
+        return graph if hidden is None else self.item_logits(hidden, vectors).float() + graph
 
     def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
         """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.

@@ -72,7 +72,7 @@ class Recommender:
         return cls(model, prompts, bias, strengths, settings["seed"], **others)
 
     @torch.no_grad()
-    def scores(self, users: np.ndarray, train: csr_array, rows: int = 128) -> np.ndarray:
+    def scores(self, users: np.ndarray, train: csr_array, rows: int = 32) -> np.ndarray:
         """Score all items; nothing is masked.
 
         Parameters
@@ -82,7 +82,7 @@ class Recommender:
         train
             (U, I); the stored items of a user stand in his prompt.
         rows
-            Prompts in one forward pass.
+            Users scored at once: with more the graph's terms leave the processor's cache.
 
         Returns
         -------
@@ -90,15 +90,14 @@ class Recommender:
         """
         order = np.argsort(np.diff(train.indptr)[users], kind="stable")
         result = np.empty((len(users), self.model.n_items), dtype=np.float32)
+        vectors = self.model.item_vectors() if self.language_model else None
         for start in range(0, len(users), rows):
             places = order[start : start + rows]
             block = users[places]
             items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in block]
             states = self._read_out(block, items) if self.language_model else None
-            result[places] = 0 if states is None else self.model.item_logits(states).numpy()
-            if self.propagation:
-                terms = torch.from_numpy(self.propagation.terms(items))
-                result[places] += self.model.graph_logits(terms, states if self.personal_gates else None).numpy()
+            terms = torch.from_numpy(self.propagation.terms(items)) if self.propagation else None
+            result[places] = self.model.scores(states, terms, self.personal_gates, vectors).numpy()
         return result
 
     def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> Tensor:

@@ -33,6 +33,8 @@ TERMS = ("walk", "long walk", "text", "brand", "category", "popularity")
 """The connections, in the order of the gates."""
 
 _PARTS = ("data", "indices", "indptr")
+_ROWS = 32
+"""Rows of flows made at once; with more the dense matrices leave the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,14 @@ class Propagation:
         return self._terms(items, self.whole, self.degrees[-1])
 
     def _terms(self, items: Sequence[np.ndarray], walks: csr_array, degrees: np.ndarray) -> np.ndarray:
-        strengths = flows(items, walks, self.relations)
-        strengths /= self.units[:, None, None]
-        popularity = np.broadcast_to(degrees, strengths.shape[1:])
-        return np.log1p(np.concatenate([strengths, popularity[None]]))
+        terms = np.empty((len(TERMS), len(items), walks.shape[0]), dtype=np.float32)
+        for start in range(0, len(items), _ROWS):
+            rows = slice(start, start + _ROWS)
+            strengths = flows(items[rows], walks, self.relations)
+            strengths /= self.units[:, None, None]
+            np.log1p(strengths, out=terms[:-1, rows])
+        terms[-1] = np.log1p(degrees)
+        return terms
 
     def save(self, folder: Path) -> None:
         """Write the arrays of every matrix into an existing folder."""
@@ -150,5 +156,10 @@ def flows(items: Sequence[np.ndarray], walks: csr_array, relations: Relations) -
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in items])])
     columns = np.concatenate([*items, []]).astype(np.int64)
     visible = csr_array((np.ones(len(columns), np.float32), columns, offsets), shape=(len(items), walks.shape[0]))
+    result = np.empty((len(TERMS) - 1, *visible.shape), dtype=np.float32)
+    # A user's items lead to few items, those to most of all: only the first step pays off as a sparse product.
     once = visible @ walks
-    return np.stack([once.toarray(), (once @ walks).toarray(), *relations.flows(visible)])
+    result[0] = once.toarray()
+    result[1] = (walks.T @ once.T.toarray(order="C")).T
+    relations.flows(visible, result[2:])
+    return result

@@ -32,22 +32,22 @@ class Relations:
         categories = _groups(graph.category_items, graph.category_offsets, graph.n_items)
         return cls(texts.astype(np.float32), brands, categories)
 
-    def flows(self, visible: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def flows(self, visible: csr_array, out: np.ndarray) -> None:
         """Sums of likeness to the visible items of each row.
 
         Parameters
         ----------
         visible
             float32 (B, I).
-
-        Returns
-        -------
-        texts, brands, categories : float32 arrays of shape (B, I)
+        out
+            float32 (3, B, I), filled with those of texts, brands and categories.
         """
-        named = np.unique(visible.indices)
-        likeness = np.square(np.maximum(self.texts[named] @ self.texts.T, 0))
-        by_group = [(visible @ groups @ groups.T).toarray() for groups in (self.brands, self.categories)]
-        return visible[:, named] @ likeness, by_group[0], by_group[1]
+        named, columns = np.unique(visible.indices, return_inverse=True)
+        likeness = self.texts[named] @ self.texts.T
+        np.square(np.maximum(likeness, 0, out=likeness), out=likeness)
+        out[0] = csr_array((visible.data, columns, visible.indptr), shape=(visible.shape[0], len(named))) @ likeness
+        for flow, groups in zip(out[1:], (self.brands, self.categories), strict=True):
+            flow[:] = (groups @ (visible @ groups).T.toarray(order="C")).T
 
 
 def _groups(items: np.ndarray, offsets: np.ndarray, n_items: int) -> csr_array:
