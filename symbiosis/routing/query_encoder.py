@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from symbiosis.artifacts import read_json
 from symbiosis.errors import InputError
-from symbiosis.routing.encoder import load_chosen, weights_sha256
+from symbiosis.routing.encoder import Precision, embedder, load_chosen, weights_sha256
 from symbiosis.routing.shape import query_vectors, shape
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def query_encoder(encoder: Path | str, embeddings: Path | str) -> Callable[[str]
     encoder
         ``models/encoder``.
     embeddings
-        ``data/embeddings``, whose manifest tells what was put beside the embedding.
+        ``data/embeddings``, whose manifest tells in which precision, and what was put beside the embedding.
 
     Returns
     -------
@@ -37,17 +38,26 @@ def query_encoder(encoder: Path | str, embeddings: Path | str) -> Callable[[str]
     Raises
     ------
     InputError
-        A file is missing, or the embeddings come from another encoder.
+        A file is missing or damaged, or the embeddings come from another encoder.
     """
-    manifest = read_json(Path(embeddings) / MANIFEST)
+    path = Path(embeddings) / MANIFEST
+    try:
+        made = _Made.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}; "
+            f"delete {embeddings} and run `dvc repro embed-queries router-train`"
+        ) from None
     model, _ = load_chosen(encoder)
-    if weights_sha256(model) != manifest["weights_sha256"]:
+    if weights_sha256(model) != made.weights_sha256:
         raise InputError(f"{encoder} is not the encoder of {embeddings}: run `dvc repro embed-queries router-train`")
+    return encoder_of(model, made.shape_weight, made.precision)
 
-    return encoder_of(model, manifest["shape_weight"])
 
-
-def encoder_of(model: "SentenceTransformer", shape_weight: float) -> Callable[[str], np.ndarray]:
+def encoder_of(
+    model: "SentenceTransformer", shape_weight: float, precision: Precision = "float32"
+) -> Callable[[str], np.ndarray]:
     """Return a function from a text to its vector (d,), which remembers the last `REMEMBERED` texts.
 
     Parameters
@@ -56,19 +66,25 @@ def encoder_of(model: "SentenceTransformer", shape_weight: float) -> Callable[[s
         As `symbiosis.routing.encoder.load` returns it.
     shape_weight
         See `symbiosis.routing.shape.query_vectors`.
+    precision
+        See `symbiosis.routing.encoder.embedder`.
     """
-    import torch
+    embed_one = embedder(model, precision)
 
     @lru_cache(maxsize=REMEMBERED)
     def encode(text: str) -> np.ndarray:
-        # What `encode` of sentence-transformers does for many texts, sorting and batching, is a good part of the time
-        # that one short text takes.
-        with torch.inference_mode():
-            embedded = model(model.preprocess([text]))["sentence_embedding"].numpy()
-        embedded = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
-        vector: np.ndarray = query_vectors(embedded, shape([text], np.array([np.nan])), shape_weight)[0]
+        vector: np.ndarray = query_vectors(embed_one(text)[None], shape([text], np.array([np.nan])), shape_weight)[0]
         vector.flags.writeable = False
         return vector
 
-    model.eval()
     return encode
+
+
+class _Made(BaseModel):
+    """What the manifest beside the queries' vectors tells of how they were made, as far as serving needs it."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    shape_weight: float = Field(ge=0)
+    precision: Precision
+    weights_sha256: str
