@@ -1,11 +1,13 @@
 """Raw, tag-enhanced and quality-supervised embeddings, compared by how well a router does on them.
 
-    python bench/embeddings.py $SYMBIOSIS_DATA_DIR/routing/realroute12.parquet --queries 1200 --folds 3
+    python bench/embeddings.py $SYMBIOSIS_DATA_DIR/routing/realroute12.parquet --queries 1200 --folds 3 \\
+        --report reports/bench/embeddings.md
 
 Only the development part of a table is used: queries whose digest of query_id, modulo 5, is 0 or 1. It is split into
 folds; encoder, tags, predictors and prices come from the other folds, and the router is judged on the fold held out.
 With `--unseen-domains` every fold holds whole domains out. Differences to the raw embeddings come with 95 % intervals
-of a bootstrap over queries, paired; they do not tell how another seed of the training would do.
+of a bootstrap over queries, paired; they do not tell how another seed of the training would do. The report is written
+anew after each fold.
 """
 
 import argparse
@@ -34,7 +36,18 @@ from symbiosis.routing.training import train
 from symbiosis.stage import read_document, validate_block
 
 SHARE = 0.9725
-METHODS = ("random", "tfidf", "raw", "tags", "quality", "tags_shuffled", "quality_shuffled", "clusters", "key_phrases")
+METHODS = (
+    "random",
+    "tfidf",
+    "raw",
+    "raw_bfloat16",
+    "tags",
+    "quality",
+    "tags_shuffled",
+    "quality_shuffled",
+    "clusters",
+    "key_phrases",
+)
 
 
 @dataclass(frozen=True)
@@ -102,13 +115,13 @@ def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEnc
         texts = [text[-700:] for text in queries.texts]
         return np.asarray(model.fit([texts[row] for row in rows]).transform(texts))
 
-    def embed(model: "encoder.SentenceTransformer") -> np.ndarray:
-        identity = encoder.identity(model, params.precision)
-        return embed_cached(queries.texts, identity, lambda part: encoder.embed(model, part)).astype(np.float64)
+    def embed(model: "encoder.SentenceTransformer", precision: encoder.Precision = "float32") -> np.ndarray:
+        identity = encoder.identity(model, precision)
+        return embed_cached(queries.texts, identity, lambda part: encoder.embed(model, part, precision))
 
     model = encoder.load(params.encoder, params.maximum_tokens, params.revision)
-    if method == "raw":
-        return embed(model)
+    if method.startswith("raw"):
+        return embed(model, "bfloat16" if method == "raw_bfloat16" else "float32")
     texts = [queries.texts[row] for row in rows]
     objective: TagObjective | QualityObjective
     if method.startswith("quality"):
@@ -167,8 +180,23 @@ def clean_params() -> CleanRoutingParams:
     return validate_block(read_document(), "clean_routing", CleanRoutingParams)
 
 
-def report(parts: dict[str, list[Curve]], singles: list[Curve], seed: int, samples: int) -> None:
-    """Print AIQ and cost at a share of the best single LLM's quality, and what each gains on raw embeddings."""
+def report(parts: dict[str, list[Curve]], singles: list[Curve], seed: int, samples: int) -> list[str]:
+    """Tell AIQ and cost at a share of the best single LLM's quality, and what each gains on raw embeddings.
+
+    Parameters
+    ----------
+    parts
+        Of each method one curve a fold.
+    singles
+        Of the best single LLM, one curve a fold.
+    seed, samples
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of str
+        Lines of a table in Markdown.
+    """
 
     def joined(curves: list[Curve]) -> Curve:
         return Curve(np.hstack([c.quality for c in curves]), np.hstack([c.cost for c in curves]))
@@ -177,33 +205,43 @@ def report(parts: dict[str, list[Curve]], singles: list[Curve], seed: int, sampl
     single = joined(singles[:done])
     weights = resample(single.quality.shape[1], samples, seed)
     corners, drawn = single.points(), single.points(weights)
-    found, sampled = {}, {}
+    found, by_fold, sampled = {}, {}, {}
     for name, curves in parts.items():
         curve = joined(curves[:done])
         found[name] = summarise(curve.points(), corners)
+        by_fold[name] = [
+            summarise(own.points(), best.points()).aiq for own, best in zip(curves[:done], singles[:done], strict=True)
+        ]
         sampled[name] = np.array(
             [
                 (summary.aiq, np.nan if (cost := summary.cost_at[SHARE]) is None else cost)
                 for summary in (summarise(p, s) for p, s in zip(curve.points(weights), drawn, strict=True))
             ]
         )
-    print(f"\n{single.quality.shape[1]} queries of {done} folds held out")
-    print(
-        f"{'embedding':<18}{'AIQ':>8}{'gain on raw':>13}{'95 % interval':>22}{'cost at 97.25 %':>17}{'gain, 95 %':>24}"
-    )
+    lines = [
+        f"{single.quality.shape[1]:,} queries of {done} fold{'s' * (done > 1)} held out.",
+        "",
+        "| embedding | AIQ | gain on raw [95 %] | gain in each fold "
+        f"| cost at {100 * SHARE:g} % | more than raw [95 %] |",
+        "| --- " * 6 + "|",
+    ]
     for name, summary in found.items():
         cost = summary.cost_at[SHARE]
-        line = f"{name:<18}{summary.aiq:>8.4f}"
-        gain = sampled[name] - sampled["raw"]
-        low, high = interval(gain[:, 0]).values()
-        line += f"{summary.aiq - found['raw'].aiq:>+13.4f}{f'{low:+.4f} .. {high:+.4f}':>22}"
-        line += f"{'never' if cost is None else f'{100 * cost:.1f} %':>17}"
-        reached = gain[np.isfinite(gain[:, 1]), 1]
-        low, high = interval(reached).values() if len(reached) else (np.nan, np.nan)
-        line += f"{f'{100 * low:+.1f} .. {100 * high:+.1f} %':>24}"
-        if len(reached) < len(gain):
-            line += f"  (reached by both in {100 * len(reached) / len(gain):.0f} % of samples)"
-        print(line, flush=True)
+        cells = [name, f"{summary.aiq:.4f}", *["as raw"] * 2, "never" if cost is None else f"{100 * cost:.1f} %", ""]
+        if name != "raw":
+            gain = sampled[name] - sampled["raw"]
+            low, high = interval(gain[:, 0]).values()
+            cells[2] = f"{summary.aiq - found['raw'].aiq:+.4f} [{low:+.4f}, {high:+.4f}]"
+            each = zip(by_fold[name], by_fold["raw"], strict=True)
+            cells[3] = ", ".join(f"{own - raw:+.4f}" for own, raw in each)
+            reached = gain[np.isfinite(gain[:, 1]), 1]
+            if len(reached):
+                low, high = interval(reached).values()
+                cells[5] = f"[{100 * low:+.1f} %, {100 * high:+.1f} %]"
+            if len(reached) < len(gain):
+                cells[5] += f" (both reach it in {100 * len(reached) / len(gain):.0f} % of samples)"
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
@@ -222,10 +260,15 @@ def main() -> None:
     parser.add_argument("--maximum-tokens", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--training-precision", choices=("float32", "bfloat16"),
+                        help="of the encoder's training; else as params.yaml says")  # fmt: skip
+    parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     document = read_document()
-    params = validate_block(document, "train_encoder", TrainEncoderParams).model_copy(
+    block = validate_block(document, "train_encoder", TrainEncoderParams)
+    params = block.model_copy(
         update={
+            "precision": arguments.training_precision or block.precision,
             "seed": arguments.seed,
             "epochs": arguments.epochs,
             "learning_rate": arguments.learning_rate,
@@ -251,9 +294,28 @@ def main() -> None:
                 own = router.model_copy(update={"tags": tags})
                 parts[tags][method].append(route(vectors, queries, rows, held, own))
             print(f"fold {fold}, {method}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        lines = [
+            "# Embeddings of queries: `python bench/embeddings.py`",
+            "",
+            f"{arguments.table.name}, development part: {len(queries.texts):,} queries, {len(queries.names)} LLMs, "
+            f"{arguments.folds} folds{' of whole domains' if arguments.unseen_domains else ''}, seed {arguments.seed}; "
+            f"{params.encoder}, at most {params.maximum_tokens} tokens; trained {params.epochs} epochs in "
+            f"{params.precision}, learning rate {params.learning_rate:g}; {arguments.samples:,} bootstrap samples.",
+        ]
         for tags in arguments.tags:
-            print(f"\npredictors with tags: {tags}", end="")
-            report(parts[tags], singles, arguments.seed, arguments.samples)
+            lines += ["", f"## Predictors with tags: {tags}", ""]
+            lines += report(parts[tags], singles, arguments.seed, arguments.samples)
+        lines += [
+            "",
+            "AIQ: mean quality over all trade-offs. Cost: as a share of the best single LLM's, where the same share of "
+            "its quality is reached. A gain's interval is that of a paired bootstrap over the held-out queries, the "
+            "folds pooled; it does not tell how another seed of the training would do. `_shuffled`: trained on tags or "
+            "qualities of other queries, a control.",
+        ]
+        print("\n" + "\n".join(lines), flush=True)
+        if arguments.report:
+            arguments.report.parent.mkdir(parents=True, exist_ok=True)
+            arguments.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
