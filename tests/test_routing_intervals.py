@@ -11,6 +11,7 @@ from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing import length_models, metrics, risk_control
 from symbiosis.routing.conformal import Intervals, spread
+from symbiosis.routing.forest import Forest
 from symbiosis.routing.length_distribution import LengthDistribution
 from symbiosis.routing.length_models import Neighbours, Network
 from symbiosis.routing.router import Router
@@ -209,15 +210,22 @@ def test_the_family_that_validates_best_is_chosen(kind: str, best: str) -> None:
     else:
         features = rng.standard_normal((400, 6))
         target = features @ np.ones(6) if kind == "plane" else 4.0 * (features[:, 0] > 0.3)
-    validation = np.arange(400) % 4 == 0
-    family, model, errors = length_models.choose(features, target, validation, 30, 5, 2, seed=2)
-    assert family == best == min(errors, key=lambda name: errors[name])
-    assert ((model.predict(features) - target) ** 2).mean() < target.var()
-    # Errors are of models that did not see the validation queries.
-    other = np.where(validation, target + 100, target)
-    train = ~validation
-    alone = length_models.fit_family(family, features[train], other[train], 30, 5, 2, 2)
-    assert ((alone.predict(features[validation]) - target[validation]) ** 2).mean() == pytest.approx(errors[family])
+    folds = np.arange(400) % 4
+    chosen = length_models.choose(features, target, folds, 30, 5, 2, seed=2)
+    assert chosen.family == best == min(chosen.errors, key=lambda name: chosen.errors[name])
+    assert length_models.family_of(chosen.model) == best
+    assert ((chosen.model.predict(features) - target) ** 2).mean() < target.var()
+    assert chosen.model.level == pytest.approx(target.mean(), abs=0.6 * target.std())
+    # Errors are of models that did not see the validation queries, and so are the predictions held out.
+    for fold in (0, 3):
+        own, other = folds == fold, np.where(folds == fold, target + 100, target)
+        alone = length_models.fit_family(best, features[~own], other[~own], 30, 5, 2, 2).predict(features[own])
+        if fold == 0:
+            assert ((alone - target[own]) ** 2).mean() == pytest.approx(chosen.errors[best])
+        if best != "forest":
+            np.testing.assert_allclose(chosen.held_out[own], alone)
+    if best == "forest":
+        np.testing.assert_array_equal(chosen.held_out, Forest.fit(features, target, 30, 5, 2)[1])
 
 
 def test_brier_and_coverage_by_hand() -> None:

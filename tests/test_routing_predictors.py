@@ -1,6 +1,7 @@
 """What the router predicts: features, linear heads, forests, calibration, and the state on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from routing_world import DOMAINS, LLMS, draw, long_table, train_params
 
 from symbiosis.errors import InputError
-from symbiosis.routing import calibration, features
+from symbiosis.routing import calibration, features, length_models
 from symbiosis.routing.forest import Forest
+from symbiosis.routing.forest_prior import ForestPrior
 from symbiosis.routing.heads import REFRESH, LinearHeads
 from symbiosis.routing.metrics import calibration_error
 from symbiosis.routing.outcomes import Llms, Outcomes
@@ -24,6 +26,7 @@ from symbiosis.routing.uncertainty import inverse_of, sherman_morrison
 
 OFFLINE, VECTORS, DOMAIN = draw(400, seed=0)
 LABELS = [DOMAINS[d] for d in DOMAIN]
+FAMILIES: tuple[length_models.Family, ...] = ("mlp", "forest", "neighbours", "mlp")
 
 
 def trained(**changes: object) -> Router:
@@ -37,7 +40,14 @@ def router() -> Router:
 
 @pytest.fixture(scope="module")
 def forest_router() -> Router:
-    return trained(predictor="forest", calibration="isotonic")
+    """With every family among the regressors of the length, whatever validates best."""
+    router = trained(predictor="forest", calibration="isotonic")
+    assert isinstance(router.prior, ForestPrior)
+    x, log_length = router.feature_map(VECTORS), np.log(OFFLINE.response_tokens)
+    length = [
+        length_models.fit_family(family, x, log_length[:, arm], 30, 5, 10, arm) for arm, family in enumerate(FAMILIES)
+    ]
+    return replace(router, prior=replace(router.prior, length=tuple(length)))
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +294,55 @@ def test_forest_equals_scikit_learn() -> None:
     assert Forest.constant(0.25).predict(new[:3]).tolist() == [0.25] * 3
 
 
+def test_forest_mode_is_as_published() -> None:
+    """Quality by a forest per LLM; length by the family that validates best; cost from it, the prompt and prices."""
+    router, report = train(
+        VECTORS,
+        OFFLINE,
+        LLMS,
+        LABELS,
+        [None] * 400,
+        train_params(predictor="forest", seed=5, tags="none", calibration="none"),
+    )
+    assert isinstance(router.prior, ForestPrior)
+    folds = features.draw_folds(400, 5)
+    _, crossed = features.fit(VECTORS, np.zeros(400, dtype=np.int64), np.ones((1, 1)), 8, folds)
+    new = router.feature_map(VECTORS[:50])
+    predicted = router.predict(new, OFFLINE.prompt_tokens[:50])
+    for arm, name in enumerate(LLMS.names):
+        forest, _ = Forest.fit(crossed, OFFLINE.quality[:, arm], 30, 5, 5 + 2 * arm)
+        np.testing.assert_array_equal(predicted.quality[:, arm], np.clip(forest.predict(new), 0, 1))
+        log_length = np.log(OFFLINE.response_tokens[:, arm])
+        chosen = length_models.choose(crossed, log_length, folds, 30, 5, 40, 5 + 2 * arm + 1)
+        told = report["by_llm"][name]
+        assert told["length_model"] == router.prior.families[arm] == chosen.family
+        assert told["length_model_errors"] == pytest.approx(chosen.errors, rel=1e-5)
+        # Duan's correction, from predictions held out.
+        smear = np.exp(log_length - chosen.held_out).mean()
+        tokens = np.minimum(np.exp(chosen.model.predict(new)) * smear, OFFLINE.response_tokens[:, arm].max())
+        np.testing.assert_allclose(predicted.response_tokens[:, arm], tokens, rtol=1e-12)
+        cost = LLMS.price_prompt[arm] * OFFLINE.prompt_tokens[:50, arm] + LLMS.price_response[arm] * tokens
+        np.testing.assert_allclose(predicted.cost_usd[:, arm], cost, rtol=1e-12)
+
+
+def test_only_forest_mode_has_a_choice_of_length_models() -> None:
+    _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, train_params())
+    assert not any("length_model" in told for told in report["by_llm"].values())
+
+
+def test_an_llm_of_which_nothing_is_known_has_the_mean_of_the_levels(forest_router: Router) -> None:
+    assert isinstance(forest_router.prior, ForestPrior)
+    assert forest_router.prior.families == FAMILIES
+    more = forest_router.prior.with_average()
+    assert more.families == (*FAMILIES, "forest")
+    told = more(forest_router.feature_map(VECTORS))
+    np.testing.assert_allclose(told[:, 4, 1], np.mean([model.level for model in forest_router.prior.length]))
+    np.testing.assert_allclose(told[:, 4, 0], np.mean([model.level for model in forest_router.prior.quality]))
+    # The levels are about those of the answers.
+    expected = np.log(OFFLINE.response_tokens).mean(axis=0)
+    np.testing.assert_allclose([model.level for model in forest_router.prior.length], expected, atol=0.3)
+
+
 def test_a_shared_forest_equals_scikit_learn_and_keeps_its_own_predictions_out_of_bag() -> None:
     from sklearn.ensemble import ExtraTreesRegressor
 
@@ -360,7 +419,7 @@ def test_calibration_error_by_hand() -> None:
 # ---------------------------------------------------------------- LLMs come and go
 
 
-@pytest.mark.parametrize("kind", ["router", "stacked_router"])
+@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router"])
 @settings(max_examples=25)
 @given(kept=st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True), rows=st.integers(1, 70))
 def test_removing_llms_leaves_the_others_bit_identical(
@@ -473,6 +532,38 @@ def test_a_damaged_state_is_refused(router: Router, tmp_path: Path, damage: str)
         manifest.write_text(json.dumps(state | change))
     with pytest.raises(InputError, match=r"router\.(safetensors|json).*(delete|run `dvc repro)"):
         Router.load(folder)
+
+
+def test_the_state_names_the_families_of_the_lengths(forest_router: Router, router: Router, tmp_path: Path) -> None:
+    router.save(tmp_path / "linear")
+    plain = json.loads((tmp_path / "linear/router.json").read_text())
+    assert plain["format"] == 2
+    assert "length_models" not in plain
+    folder = tmp_path / "forest"
+    forest_router.save(folder)
+    state = json.loads((folder / "router.json").read_text())
+    assert (state["format"], state["length_models"]) == (3, list(FAMILIES))
+    for change, message in (
+        ({"length_models": list(FAMILIES[:3])}, "length_models: one for each LLM"),
+        ({"length_models": ["mlp", "forest", "ridge", "mlp"]}, r"`length_models\.2`"),
+        ({"length_models": ["forest"] * 4}, r"the tensor 'prior\.0\.1\.roots' is missing"),
+        ({"format": 2}, "format 3, and no other, has length_models"),
+        ({"predictor": "linear"}, "with the predictor forest alone"),
+    ):
+        (folder / "router.json").write_text(json.dumps(state | change))
+        with pytest.raises(InputError, match=message):
+            Router.load(folder)
+
+
+def test_a_state_from_before_the_choice_of_length_models_is_read(forest_router: Router, tmp_path: Path) -> None:
+    assert isinstance(forest_router.prior, ForestPrior)
+    old = replace(forest_router, prior=replace(forest_router.prior, length=forest_router.prior.quality))
+    old.save(tmp_path / "state")
+    path = tmp_path / "state/router.json"
+    state = json.loads(path.read_text()) | {"format": 2}
+    path.write_text(json.dumps({key: value for key, value in state.items() if key != "length_models"}))
+    x = old.feature_map(VECTORS[:9])
+    np.testing.assert_array_equal(Router.load(tmp_path / "state").prior(x), old.prior(x))
 
 
 # ---------------------------------------------------------------- reading outcomes

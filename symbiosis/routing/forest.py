@@ -75,6 +75,11 @@ class Forest:
         leaf = np.array([-1], dtype=np.int32)
         return cls(np.zeros(1, dtype=np.int64), leaf, np.zeros(1), leaf, leaf, np.array([value], dtype=np.float64))
 
+    @property
+    def level(self) -> float:
+        """Mean of the targets that the trees have seen."""
+        return float(self.value[self.roots].mean())
+
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Mean of the trees, (N,), equal to scikit-learn's.
 

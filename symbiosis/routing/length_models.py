@@ -4,6 +4,7 @@ MixLLM (arXiv 2502.18482) chooses the family by validation. All are fitted by sc
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -68,6 +69,11 @@ class Network:
         return result
 
     @property
+    def level(self) -> float:
+        """What it predicts for the mean query."""
+        return float(self.predict(self.mean[None])[0])
+
+    @property
     def size(self) -> int:
         """Bytes of its arrays."""
         return int(sum(getattr(self, field.name).nbytes for field in fields(self)))
@@ -94,16 +100,54 @@ class Neighbours:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return (M,) for features (M, D)."""
         count = min(int(self.neighbours[0]), len(self.target))
-        squares = (self.features**2).sum(axis=1) / 2
         result = np.empty(len(features))
         for start in range(0, len(features), 512):
-            distance = squares - features[start : start + 512] @ self.features.T  # up to a constant, halved
+            distance = self._squares - features[start : start + 512] @ self.features.T  # up to a constant, halved
             nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
             result[start : start + 512] = self.target[nearest].mean(axis=1)
         return result
 
+    @property
+    def level(self) -> float:
+        """Mean of the known queries."""
+        return float(self.target.mean())
+
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        """(N,), half the squared length of each known query."""
+        halved: np.ndarray = (self.features**2).sum(axis=1) / 2
+        return halved
+
 
 Regressor = Forest | Network | Neighbours
+MODELS: dict[Family, type[Regressor]] = {"forest": Forest, "mlp": Network, "neighbours": Neighbours}
+
+
+def family_of(model: Regressor) -> Family:
+    """Return the family that a regressor is of."""
+    return next(family for family, kind in MODELS.items() if isinstance(model, kind))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One LLM's regressor, and how it was chosen.
+
+    Attributes
+    ----------
+    family
+        Of equals the first in the order of `MODELS`.
+    model
+        Of that family, fitted to all queries.
+    errors
+        Mean squared error of the log length on the validation queries, of each family.
+    held_out
+        (N,), predictions of models of that family that have not seen the query.
+    """
+
+    family: Family
+    model: Regressor
+    errors: dict[Family, float]
+    held_out: np.ndarray
 
 
 def fit_family(
@@ -120,12 +164,12 @@ def fit_family(
 def choose(
     features: np.ndarray,
     target: np.ndarray,
-    validation: np.ndarray,
+    folds: np.ndarray,
     trees: int,
     minimum_leaf: int,
     neighbours: int,
     seed: int,
-) -> tuple[Family, Regressor, dict[str, float]]:
+) -> Chosen:
     """Choose one LLM's family by its squared error on the validation queries, and fit it to all queries.
 
     Parameters
@@ -134,28 +178,31 @@ def choose(
         (N, D).
     target
         (N,), log lengths.
-    validation
-        (N,), whether a query is for validation.
+    folds
+        (N,), numbers from 0: queries of fold 0 are for validation; predictions are held out fold by fold, but those of
+        a forest, which are out of bag.
     trees, minimum_leaf
         Of the forest.
     neighbours
         Of the nearest neighbours.
     seed
         Of forest and MLP.
-
-    Returns
-    -------
-    Family
-        Of equals the first in the order forest, mlp, neighbours.
-    Regressor
-    dict
-        Mean squared error of each family on the validation queries.
     """
-    families: tuple[Family, ...] = ("forest", "mlp", "neighbours")
-    train = ~validation
-    errors: dict[str, float] = {}
-    for family in families:
-        model = fit_family(family, features[train], target[train], trees, minimum_leaf, neighbours, seed)
-        errors[family] = float(((model.predict(features[validation]) - target[validation]) ** 2).mean())
-    best = min(families, key=lambda family: errors[family])
-    return best, fit_family(best, features, target, trees, minimum_leaf, neighbours, seed), errors
+
+    def without(family: Family, fold: int) -> np.ndarray:
+        rest, own = folds != fold, folds == fold
+        model = fit_family(family, features[rest], target[rest], trees, minimum_leaf, neighbours, seed)
+        return model.predict(features[own])
+
+    observed = target[folds == 0]
+    validated = {family: without(family, 0) for family in MODELS}
+    errors = {family: float(((told - observed) ** 2).mean()) for family, told in validated.items()}
+    best = min(MODELS, key=lambda family: errors[family])
+    if best == "forest":
+        forest, out_of_bag = Forest.fit(features, target, trees, minimum_leaf, seed)
+        return Chosen(best, forest, errors, out_of_bag)
+    held_out = np.empty_like(target)
+    for fold in np.unique(folds):
+        held_out[folds == fold] = validated[best] if fold == 0 else without(best, fold)
+    model = fit_family(best, features, target, trees, minimum_leaf, neighbours, seed)
+    return Chosen(best, model, errors, held_out)

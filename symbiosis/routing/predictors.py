@@ -1,9 +1,9 @@
 """Quality and response length of every LLM for a query: a prior fixed offline, and linear heads that keep learning.
 
-The prior is how hard and how long-winded a query is (``linear``), a random forest per LLM and target (``forest``, as in
-MixLLM), or a forest that all LLMs share (``stacked``). The heads learn the difference between the outcomes and the
-prior: what an LLM does better or worse than the others on a tag, a group of tags, or along the embedding. An LLM's
-predictors share only the features with the others', so LLMs come and go without touching each other.
+The prior is how hard and how long-winded a query is (``linear``), two regressors per LLM (``forest``, as in MixLLM), or
+a forest that all LLMs share (``stacked``). The heads learn the difference between the outcomes and the prior: what an
+LLM does better or worse than the others on a tag, a group of tags, or along the embedding. An LLM's predictors share
+only the features with the others', so LLMs come and go without touching each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,9 @@ import numpy as np
 from symbiosis.routing.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import FeatureMap
-from symbiosis.routing.forest import Forest
+from symbiosis.routing.forest_prior import ForestPrior
 from symbiosis.routing.heads import LinearHeads
+from symbiosis.routing.length_models import Chosen
 from symbiosis.routing.outcomes import Llms, Outcomes
 from symbiosis.routing.shared_forest import SharedForest
 
@@ -93,31 +94,6 @@ class TagPrior:
         return replace(self, means=np.concatenate([self.means, self.means.mean(axis=0, keepdims=True)]))
 
 
-@dataclass(frozen=True)
-class ForestPrior:
-    """A forest for each LLM (outer) and target (inner)."""
-
-    forests: tuple[tuple[Forest, Forest], ...]
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Return (N, L, 2) for features (N, D)."""
-        return np.stack(
-            [np.stack([forest.predict(features) for forest in pair], axis=1) for pair in self.forests], axis=1
-        )
-
-    def take(self, arms: Sequence[int]) -> "ForestPrior":
-        """Return the forests of the given LLMs, in that order."""
-        return ForestPrior(tuple(self.forests[arm] for arm in arms))
-
-    def with_average(self) -> "ForestPrior":
-        """Return this prior and, for one LLM more, constants: the mean over the others' roots."""
-        quality, length = (
-            Forest.constant(float(np.mean([pair[target].value[pair[target].roots].mean() for pair in self.forests])))
-            for target in range(N_TARGETS)
-        )
-        return ForestPrior((*self.forests, (quality, length)))
-
-
 Prior = TagPrior | ForestPrior | SharedForest
 
 
@@ -168,6 +144,8 @@ class Fitted:
         The chosen ridge penalties of the heads.
     tried
         For each value of each of them: Brier score of quality, and area under the quality-cost curve (AIQ).
+    lengths
+        How each LLM's regressor of the length was chosen, where there was a choice.
     """
 
     prior: Prior
@@ -175,6 +153,7 @@ class Fitted:
     held_out: np.ndarray
     chosen: dict[str, float]
     tried: dict[str, dict[float, dict[str, float]]]
+    lengths: tuple[Chosen, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -348,8 +327,10 @@ def _common_penalties(
     return [min(errors, key=lambda penalty: errors[penalty][target]) for target in range(N_TARGETS)]
 
 
-def fit_forest(features: np.ndarray, outcomes: Outcomes, trees: int, minimum_leaf: int, seed: int) -> Fitted:
-    """Fit a forest per LLM and target; the heads know what has been seen (A_l) but correct nothing yet.
+def fit_forest(
+    features: np.ndarray, outcomes: Outcomes, folds: np.ndarray, trees: int, minimum_leaf: int, seed: int
+) -> Fitted:
+    """Fit MixLLM's predictors; the heads know what has been seen (A_l) but correct nothing yet.
 
     Parameters
     ----------
@@ -357,24 +338,13 @@ def fit_forest(features: np.ndarray, outcomes: Outcomes, trees: int, minimum_lea
         (N, D), cross-fitted.
     outcomes
         The same N queries.
-    trees, minimum_leaf, seed
-        See `symbiosis.routing.forest.Forest.fit`.
+    folds, trees, minimum_leaf, seed
+        See `symbiosis.routing.forest_prior.ForestPrior.fit`.
     """
-    from tqdm import tqdm
-
     targets = targets_of(outcomes)
-    held_out = np.empty_like(targets)
-    pairs = []
-    for arm in tqdm(range(targets.shape[1]), desc="forests", unit="LLM"):
-        pair = []
-        for target in range(N_TARGETS):
-            forest, held_out[:, arm, target] = Forest.fit(
-                features, targets[:, arm, target], trees, minimum_leaf, seed + N_TARGETS * arm + target
-            )
-            pair.append(forest)
-        pairs.append((pair[0], pair[1]))
+    prior, held_out, lengths = ForestPrior.fit(features, targets, folds, trees, minimum_leaf, seed)
     heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY)
-    return Fitted(ForestPrior(tuple(pairs)), heads, held_out, {"penalty": FOREST_PENALTY}, {})
+    return Fitted(prior, heads, held_out, {"penalty": FOREST_PENALTY}, {}, lengths)
 
 
 def _judge(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: float) -> dict[str, float]:

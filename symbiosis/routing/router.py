@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from symbiosis.artifacts import read_json, sha256_of, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing.calibration import Calibration, Kind
 from symbiosis.routing.decision import Predictions
 from symbiosis.routing.features import FeatureMap
-from symbiosis.routing.forest import Forest
+from symbiosis.routing.forest_prior import ForestPrior
 from symbiosis.routing.heads import LinearHeads
+from symbiosis.routing.length_models import Family
 from symbiosis.routing.outcomes import Llms
-from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, ForestPrior, Lengths, Prior, TagPrior
+from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, Lengths, Prior, TagPrior
 from symbiosis.routing.ranges import Ranges
 from symbiosis.routing.shared_forest import SharedForest
 
@@ -202,15 +203,15 @@ class Router:
         if not isinstance(self.prior, ForestPrior):
             tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(self.prior)}
         else:
-            for arm, pair in enumerate(self.prior.forests):
-                for target, forest in enumerate(pair):
-                    tensors |= {f"prior.{arm}.{target}.{f.name}": getattr(forest, f.name) for f in fields(Forest)}
+            tensors |= self.prior.tensors()
         save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, folder / TENSORS)
         names = [field.name for field in fields(Llms)][1:]
+        families = list(self.prior.families) if isinstance(self.prior, ForestPrior) else None
         manifest = Manifest(
-            format=2,
+            format=3 if families else 2,
             sha256=sha256_of(folder / TENSORS),
             predictor=PREDICTORS[type(self.prior)],
+            length_models=families,
             calibration=self.calibration.kind,
             cost_scale=self.cost_scale,
             llms=[
@@ -218,7 +219,7 @@ class Router:
                 for arm, name in enumerate(self.llms.names)
             ],
         )
-        write_json(folder / MANIFEST, manifest.model_dump())
+        write_json(folder / MANIFEST, manifest.model_dump(exclude_none=True))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Router":
@@ -235,7 +236,7 @@ class Router:
             manifest = Manifest.model_validate(read_json(folder / MANIFEST))
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            place = ".".join(map(str, first["loc"])) or "format"
             raise InputError(f"{folder / MANIFEST}: `{place}`: {first['msg']}; {remedy}") from None
         if not (folder / TENSORS).is_file() or sha256_of(folder / TENSORS) != manifest.sha256:
             raise InputError(f"{folder / TENSORS} is missing or damaged (its digest differs); {remedy}")
@@ -250,7 +251,7 @@ class Router:
                     *(np.array([getattr(m, f.name) for m in manifest.llms]) for f in fields(Llms)[1:]),
                 ),
                 FeatureMap(*(tensors.pop(f"features.{f.name}") for f in fields(FeatureMap))),
-                _load_prior(manifest.predictor, tensors, arms),
+                _load_prior(manifest, tensors),
                 _load_heads(tensors),
                 Calibration(
                     manifest.calibration,
@@ -283,16 +284,11 @@ def _load_ranges(tensors: dict[str, np.ndarray]) -> Ranges | None:
     return Ranges.of({name.removeprefix("ranges."): tensors.pop(name) for name in names}) if names else None
 
 
-def _load_prior(predictor: str, tensors: dict[str, np.ndarray], arms: range) -> Prior:
-    if predictor == "linear":
-        return TagPrior(*(tensors.pop(f"prior.{f.name}") for f in fields(TagPrior)))
-    if predictor == "stacked":
-        return SharedForest(*(tensors.pop(f"prior.{f.name}") for f in fields(SharedForest)))
-
-    def forest(arm: int, target: int) -> Forest:
-        return Forest(*(tensors.pop(f"prior.{arm}.{target}.{f.name}") for f in fields(Forest)))
-
-    return ForestPrior(tuple((forest(arm, QUALITY), forest(arm, LENGTH)) for arm in arms))
+def _load_prior(manifest: "Manifest", tensors: dict[str, np.ndarray]) -> Prior:
+    if manifest.predictor == "forest":
+        return ForestPrior.of(tensors, manifest.length_models or ["forest"] * len(manifest.llms))
+    kind: type[TagPrior | SharedForest] = TagPrior if manifest.predictor == "linear" else SharedForest
+    return kind(*(tensors.pop(f"prior.{field.name}") for field in fields(kind)))
 
 
 class _Strict(BaseModel):
@@ -312,11 +308,24 @@ class LlmState(_Strict):
 
 
 class Manifest(_Strict):
-    """What lies beside the tensors."""
+    """What lies beside the tensors.
 
-    format: Literal[2]
+    Format 3 names the family of each LLM's regressor of the length; in format 2, which is still written where there is
+    no such choice, those of the ``forest`` predictor are forests.
+    """
+
+    format: Literal[2, 3]
     sha256: str
     predictor: Predictor
+    length_models: list[Family] | None = None
     calibration: Kind
     cost_scale: float = Field(gt=0)
     llms: list[LlmState]
+
+    @model_validator(mode="after")
+    def _as_the_format_says(self) -> "Manifest":
+        if (self.format == 3) != (self.length_models is not None):
+            raise ValueError("format 3, and no other, has length_models")
+        if self.length_models is not None and (self.predictor, len(self.length_models)) != ("forest", len(self.llms)):
+            raise ValueError("length_models: one for each LLM, with the predictor forest alone")
+        return self

@@ -67,7 +67,7 @@ def train(
     cost_scale = cost_scale_of(outcomes)
     trees, minimum_leaf = params.forest.trees, params.forest.minimum_leaf
     if params.predictor == "forest":
-        fitted = fit_forest(features, outcomes, trees, minimum_leaf, params.seed)
+        fitted = fit_forest(features, outcomes, folds, trees, minimum_leaf, params.seed)
     else:
         offline = Offline(feature_map, features, feature_map.told(embeddings, tags), tags, folds, outcomes)
         penalties = params.tag_penalties, params.component_penalties
@@ -118,7 +118,7 @@ def _tags(
 def _judge(
     fitted: Fitted, folds: np.ndarray, outcomes: Outcomes, router: Router, params: RouterTrainParams
 ) -> dict[str, Any]:
-    """Brier score, calibration error, AUC and errors of length and cost for held-out queries.
+    """Brier score, calibration error, AUC and errors of length and cost for held-out queries; of whom lengths come.
 
     Calibration and length correction are fitted without the fold that they are judged on, too.
     """
@@ -146,10 +146,11 @@ def _judge(
             "cost_mae_share": _rounded(np.abs(cost[:, arms] - spent).sum() / max(spent.sum(), 1e-300)),
         }
 
-    return {
-        "all": measures(slice(None)),
-        "by_llm": {name: measures(slice(arm, arm + 1)) for arm, name in enumerate(router.llms.names)},
-    }
+    by_llm = {name: measures(slice(arm, arm + 1)) for arm, name in enumerate(router.llms.names)}
+    for own, chosen in zip(by_llm.values(), fitted.lengths, strict=False):  # there may have been no choice
+        own["length_model"] = chosen.family
+        own["length_model_errors"] = {family: _rounded(error) for family, error in chosen.errors.items()}
+    return {"all": measures(slice(None)), "by_llm": by_llm}
 
 
 def _rounded(value: float) -> float:

@@ -42,8 +42,8 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     Parameters
     ----------
     form
-        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter a random
-        forest per LLM, as MixLLM; ``router_without_tags``,
+        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter MixLLM's,
+        see `symbiosis.routing.forest_prior`; ``router_without_tags``,
         ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
         ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
     training
