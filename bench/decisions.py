@@ -16,6 +16,7 @@ import platform
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from symbiosis.routing import encoder, llms
 from symbiosis.routing.calibration import Calibration
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import FeatureMap
+from symbiosis.routing.forest_prior import ForestPrior
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.objectives import TradeOff
 from symbiosis.routing.outcomes import Llms, Outcomes
@@ -39,6 +41,8 @@ from symbiosis.routing.training import train
 from symbiosis.stage import read_document, validate_block
 
 TRADE_OFF = 1.4
+TRADE_OFFS = (0.2, 0.5, 1.0, TRADE_OFF, 2.0, 5.0, 10.0)  # where precisions are compared
+PRECISIONS: tuple[encoder.Precision, ...] = ("float32", "bfloat16")
 NEIGHBOURS = 40
 TREES = 100
 WARM_UP = 5
@@ -180,10 +184,20 @@ def bare(router: Router, vectors: np.ndarray, tokens: float) -> Decide:
     return decide
 
 
-def in_batch(router: Router, vectors: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def in_batch(router: Router, vectors: np.ndarray, tokens: np.ndarray, trade_off: float = TRADE_OFF) -> np.ndarray:
     """The same for many queries at once, variances included, (N,)."""
     told = router.predict(router.feature_map(vectors), tokens)
-    return utility(told.quality, scaled_cost(told.cost_usd, router.cost_scale), TRADE_OFF).argmax(axis=1)
+    return utility(told.quality, scaled_cost(told.cost_usd, router.cost_scale), trade_off).argmax(axis=1)
+
+
+def shares_alike(
+    first: tuple[Router, np.ndarray], second: tuple[Router, np.ndarray], tokens: np.ndarray
+) -> list[float]:
+    """Share of the queries that two routers, each with its vectors, send to the same LLM, at each of `TRADE_OFFS`."""
+    return [
+        float((in_batch(*first, tokens, trade_off) == in_batch(*second, tokens, trade_off)).mean())
+        for trade_off in TRADE_OFFS
+    ]
 
 
 def forests(world: World, train_rows: int, features: np.ndarray) -> Decide:
@@ -244,14 +258,17 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
         world = real(data, options.train + options.queries)
     else:
         world = synthetic(options.train + options.queries)
-    encode = encoder_of(encoder.load(ENCODER, 256), shape_weight=0.1)
-    world.vectors = np.stack([encode(text) for text in world.texts])
+    model = encoder.load(ENCODER, 256)
+    encoders = {precision: encoder_of(model, 0.1, precision) for precision in PRECISIONS}
+    vectors = {p: np.stack([encode(text) for text in world.texts]) for p, encode in encoders.items()}
+    world.vectors = vectors["float32"]
     train_rows, n = options.train, len(world.texts) - options.train
     rows = np.arange(train_rows)
     block: Any = read_document()["router_train"]
-    routers = {
-        form: train(
-            world.vectors[rows],
+
+    def trained(form: str, embedded: np.ndarray) -> Router:
+        return train(
+            embedded[rows],
             world.outcomes.take(rows),
             world.llms,
             world.labels[:train_rows],
@@ -260,9 +277,11 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
                 block | {"predictor": form, "forest": {"trees": options.trees, "minimum_leaf": 5}}
             ),
         )[0]
-        for form in ("linear", "forest")
-    }
+
+    routers = {form: trained(form, world.vectors) for form in ("linear", "forest")}
     router = routers["linear"]
+    assert isinstance(routers["forest"].prior, ForestPrior)
+    families = Counter(routers["forest"].prior.families)
     asked = world.vectors[train_rows:]
     precise = asked.astype(np.float64)
     features = router.feature_map(world.vectors)
@@ -306,7 +325,10 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
     say(
         "\nFrom a ready embedding; the peer starts from our features instead and learns after each decision, outside "
         "the timing. The serving object checks its input, remembers the decision for feedback and can explain it; "
-        "forests and kNN here take the mean cost or the neighbours' and do nothing of that kind. Wall time includes "
+        "scikit-learn's forests and kNN here take the mean cost or the neighbours' and do nothing of that kind. The "
+        "`forest` mode predicts quality by a forest per LLM, and length by what validated best for the LLM: "
+        + ", ".join(f"{family} for {count}" for family, count in families.most_common())
+        + " LLMs. Wall time includes "
         "whatever else the machine does and is the median over the rounds. Of CPU time each query counts with its "
         "least over the rounds: what a decision takes when nothing else fills the caches.\n"
     )
@@ -317,35 +339,79 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
         in_batch(router, precise, tokens)
         spent.append(time.perf_counter() - began)
     say(f"In batches of {n:,}: {n / np.median(spent):,.0f} decisions a second, variances included.\n")
-    end_to_end(say, services["linear"], encode, world.texts[train_rows:][: options.texts], options.rounds)
+    end_to_end(say, services["linear"], encoders, world.texts[train_rows:][: options.texts], options.rounds)
+    own = trained("linear", vectors["bfloat16"])
+    precisions(say, router, own, asked, vectors["bfloat16"][train_rows:], tokens)
     updates(say, router, precise, learned)
 
 
 def end_to_end(
     say: Callable[[str], None],
     service: RoutingService,
-    encode: Callable[[str], np.ndarray],
+    encoders: dict[encoder.Precision, Callable[[str], np.ndarray]],
     texts: Sequence[str],
     rounds: int,
 ) -> None:
-    """From text to decision."""
-    afresh: Callable[[str], np.ndarray] = encode.__wrapped__  # type: ignore[attr-defined]
-    times = {
-        "encoder and form of the text alone": lambda query: afresh(texts[query]),
-        "with the decision": lambda query: service.route(afresh(texts[query]), 200.0),
-        "with the decision, texts that came before": lambda query: service.route(encode(texts[query]), 200.0),
+    """From text to decision, in each precision of the encoder."""
+
+    def ways(encode: Callable[[str], np.ndarray]) -> dict[str, Decide]:
+        afresh: Callable[[str], np.ndarray] = encode.__wrapped__  # type: ignore[attr-defined]
+        return {
+            "encoder and form of the text alone": lambda query: afresh(texts[query]),
+            "with the decision": lambda query: service.route(afresh(texts[query]), 200.0),
+            "with the decision, texts that came before": lambda query: service.route(encode(texts[query]), 200.0),
+        }
+
+    methods = {
+        (precision, name): decide for precision, encode in encoders.items() for name, decide in ways(encode).items()
     }
-    found = {name: Times() for name in times}
+    found = {key: Times() for key in methods}
     for _ in range(rounds):
-        for name, decide in times.items():
-            found[name].add(*one_round(decide, len(texts)))
+        for key, decide in methods.items():
+            found[key].add(*one_round(decide, len(texts)))
     say("## End to end\n")
-    say(f"| from text, {ENCODER}, at most 256 tokens | p50 ms | p99 ms | least CPU: p50 ms | p99 ms |")
-    say("| --- " * 5 + "|")
-    for name, one in found.items():
-        say(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in one.cells()) + " |")
+    say(f"| precision | from text, {ENCODER}, at most 256 tokens | p50 ms | p99 ms | least CPU: p50 ms | p99 ms |")
+    say("| --- " * 6 + "|")
+    for (precision, name), one in found.items():
+        say(f"| {precision} | {name} | " + " | ".join(f"{cell:.2f}" for cell in one.cells()) + " |")
     words = np.median([len(text.split()) for text in texts])
     say(f"\n{len(texts)} texts of {words:.0f} words in the median.\n")
+
+
+def precisions(
+    say: Callable[[str], None],
+    router: Router,
+    own: Router,
+    exact: np.ndarray,
+    rounded: np.ndarray,
+    tokens: np.ndarray,
+) -> None:
+    """What bfloat16 changes: the vectors, and the LLM that is chosen.
+
+    Parameters
+    ----------
+    say
+        Takes a line.
+    router, own
+        Trained on vectors in float32, and in bfloat16.
+    exact, rounded
+        (N, d), the queries' vectors in float32, and in bfloat16.
+    tokens
+        (N, L), of the prompts.
+    """
+    ways = {
+        "the router trained on float32 vectors": (router, rounded),
+        "a router trained on bfloat16 vectors": (own, rounded),
+    }
+    columns = " | ".join(f"trade-off {trade_off:g}" for trade_off in TRADE_OFFS)
+    say(f"| bfloat16 routed as float32: share of {len(exact):,} queries | {columns} | largest difference |")
+    say("| --- " * (len(TRADE_OFFS) + 2) + "|")
+    for name, way in ways.items():
+        shares = shares_alike((router, exact), way, tokens)
+        cells = " | ".join(f"{100 * share:.1f} %" for share in shares)
+        say(f"| {name} | {cells} | {100 * (1 - min(shares)):.1f} % of the queries |")
+    cosine = (exact * rounded).sum(axis=1)
+    say(f"\nCosine of a query's two vectors: at least {cosine.min():.6f}, {np.median(cosine):.6f} in the median.\n")
 
 
 def updates(say: Callable[[str], None], router: Router, vectors: np.ndarray, peer: list[float]) -> None:
