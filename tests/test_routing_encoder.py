@@ -84,8 +84,12 @@ def test_bfloat16_leaves_the_model_as_it_is(model: "SentenceTransformer") -> Non
 
 def test_what_the_model_is_configured_to_do_to_a_text_is_done() -> None:
     own = encoder.load(encoder.OFFLINE, 64)
-    plain = encoder.embed(own, ["query: Who?", "Who?"])
-    own.prompts, own.default_prompt_name, own.truncate_dim = {"query": "query: "}, "query", 8
+    plain, identities = encoder.embed(own, ["query: Who?", "Who?"]), {encoder.identity(own, "float32")}
+    own.prompts, own.default_prompt_name = {"query": "query: "}, "query"
+    identities.add(encoder.identity(own, "float32"))
+    own.truncate_dim = 8
+    identities.add(encoder.identity(own, "float32"))
+    assert len(identities) == 3
     (short,) = encoder.embed(own, ["Who?"])
     assert short.shape == (8,)
     np.testing.assert_allclose(short, plain[0, :8] / np.linalg.norm(plain[0, :8]), atol=1e-6)

@@ -156,8 +156,7 @@ def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> 
         model = deepcopy(model)
         model[0].to(torch.bfloat16)
     transformer, *layers = model
-    prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-    dimension = model.truncate_dim
+    prompt, dimension = _prompt(model), model.truncate_dim
 
     @torch.inference_mode()
     def embed_one(text: str) -> np.ndarray:
@@ -178,6 +177,12 @@ def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> 
         return np.asarray((vector / norm)[0], dtype=np.float32)
 
     return embed_one
+
+
+def _prompt(model: "SentenceTransformer") -> str | None:
+    """Return what the encoder is configured to put before every text."""
+    prompts: dict[str, str | None] = model.prompts
+    return prompts.get(model.default_prompt_name) if model.default_prompt_name else None
 
 
 def embed(model: "SentenceTransformer", texts: Sequence[str], precision: Precision = "float32") -> np.ndarray:
@@ -218,8 +223,9 @@ def weights_sha256(model: "SentenceTransformer") -> str:
 def identity(model: "SentenceTransformer", precision: Precision) -> str:
     """SHA-256 of all that a text's embedding depends on.
 
-    That is the weights, the layers on top of the transformer, the tokenizer, the number of tokens read, the precision,
-    and, for the last digits, the version of torch and its number of threads.
+    That is the weights, the layers on top of the transformer, the tokenizer, the number of tokens read, a prompt and a
+    smaller dimension where the encoder is configured so, the precision, and, for the last digits, the version of torch
+    and its number of threads.
     """
     import torch
 
@@ -235,4 +241,6 @@ def identity(model: "SentenceTransformer", precision: Precision) -> str:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
+    configured = {"prompt": _prompt(model), "dimension": model.truncate_dim}
+    settings.update({name: value for name, value in configured.items() if value is not None})
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
