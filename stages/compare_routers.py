@@ -29,11 +29,12 @@ def work(seed: int, params: CompareRoutersParams) -> None:
         params.baselines,
         params.quality_share,
         params.seed + seed,
+        params.stream,
     )
     reference = Reference.choose(training.outcomes)
     curves = {**compared.curves, SINGLES: reference.curve(tested.outcomes)}
     with staged(f"data/comparison/{seed}") as (folder,):
-        Played(test, curves, compared.report).save(folder)
+        Played(test, curves, compared.report, compared.streams).save(folder)
         if params.leave_domains_out and seed == params.splits[0]:
             left_out = leave_one_domain_out(whole, llms, router, params.leave_domains_out, params.seed)
             left_out[SINGLES] = Reference.choose(whole.outcomes).curve(whole.outcomes)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from symbiosis.artifacts import staged, write_json
-from symbiosis.routing.comparison import feedback, report, results
+from symbiosis.routing.comparison import feedback, limited, report, results
 from symbiosis.routing.params import CompareRoutersParams, ReportRoutersParams, StudyFeedbackParams
 from symbiosis.stage import read_document, run, validate_block
 
@@ -32,6 +32,9 @@ def work(params: ReportRoutersParams) -> None:
         "settings": [split.report["settings"] for split in splits],
         "feedback": feedback.summary(studies, samples, seed),
     }
+    # Splits compared before streams were, or without one, have none.
+    if all(split.streams for split in splits):
+        numbers["limited"] = limited.summary(splits, samples, seed)
     left_out = [results.Played.load(folder / "domains") for folder in folders if (folder / "domains").is_dir()]
     if left_out:
         curves = dict(left_out[0].curves)

@@ -32,8 +32,8 @@ class Capacities:
     jitter: np.ndarray
 
     @classmethod
-    def of(cls, stream: StreamParams, names: Sequence[str]) -> "Capacities":
-        """Read the params.
+    def of(cls, stream: StreamParams, names: Sequence[str], block: str = "online_replay") -> "Capacities":
+        """Read the params of a block's stream.
 
         Raises
         ------
@@ -43,7 +43,7 @@ class Capacities:
         unknown = sorted(set(stream.llms) - set(names))
         if unknown:
             raise InputError(
-                f"params.yaml: `online_replay.stream.llms` names the LLM {unknown[0]!r}, which the router does not have"
+                f"params.yaml: `{block}.stream.llms` names the LLM {unknown[0]!r}, which the router does not have"
             )
         own = [stream.llms.get(name, CapacityParams()) for name in names]
         return cls(

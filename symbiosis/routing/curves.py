@@ -1,6 +1,6 @@
 """The quality-cost curve of a policy: one operating point per trade-off weight."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from symbiosis.routing.metrics import aiq, area, cost_at, hull
 from symbiosis.routing.outcomes import Outcomes
 
 TRADE_OFFS = np.logspace(-6, 6, 73)
+NOBODY = -1  # in a list of calls: the query was answered before
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,26 @@ class Curve:
     ----------
     quality, cost
         (P, N), per operating point and query.
+    calls
+        (P, N, K) int16, the LLMs that are asked one after another, the last of whom answers, then `NOBODY`; None where
+        quality and cost are not those of certain calls, but expected of a random choice for instance.
     """
 
     quality: np.ndarray
     cost: np.ndarray
+    calls: np.ndarray | None = None
 
     @classmethod
     def of(cls, choices: np.ndarray, outcomes: Outcomes) -> "Curve":
         """Look up the outcomes of choices (P, N)."""
         rows = np.arange(len(outcomes))
-        return cls(outcomes.quality[rows, choices], outcomes.cost_usd[rows, choices])
+        calls = choices[..., None].astype(np.int16)
+        return cls(outcomes.quality[rows, choices], outcomes.cost_usd[rows, choices], calls)
+
+    def at(self, positions: Sequence[int]) -> "Curve":
+        """Return the given operating points alone."""
+        rows = list(positions)
+        return Curve(self.quality[rows], self.cost[rows], None if self.calls is None else self.calls[rows])
 
     def points(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Mean cost and quality of each operating point.

@@ -165,21 +165,6 @@ class SplitsParams(StageParams):
         return self
 
 
-class CompareRoutersParams(SplitsParams):
-    """The comparison of routers on splits of its own; see `symbiosis.routing.comparison`."""
-
-    forms: tuple[RouterForm, ...] = Field(min_length=1)
-    baselines: tuple[str, ...]
-    quality_share: float = Field(gt=0)
-    leave_domains_out: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _known(self) -> "CompareRoutersParams":
-        if "router" not in self.forms:
-            raise ValueError("forms: `router` must be among them")
-        return self
-
-
 class ScoreParams(StageParams):
     """Weights of the decision's score; see `symbiosis.routing.decision.Rule`."""
 
@@ -217,6 +202,46 @@ class StreamParams(StageParams):
     own_dispatches: bool
     limit_s: float = Field(gt=0)
     charge_dropped: bool
+
+
+class DeadlineParams(StageParams):
+    """When our router takes an LLM for too slow; see `symbiosis.routing.objectives.Deadline`."""
+
+    share: float = Field(gt=0)
+    weight: float = Field(ge=0)
+    risk: float = Field(gt=0, le=1)
+
+
+class PenaltyParams(StageParams):
+    """MixLLM's waiting penalty; see `symbiosis.routing.decision.Rule`."""
+
+    waiting: float = Field(ge=0)
+    growth_per_s: float = Field(ge=0)
+    onset: float = Field(ge=0)
+
+
+class CompareStreamParams(StreamParams):
+    """The test queries of the comparison as a timed stream; see `symbiosis.routing.comparison.stream`."""
+
+    points: int = Field(ge=2)
+    deadline: DeadlineParams
+    penalty: PenaltyParams
+
+
+class CompareRoutersParams(SplitsParams):
+    """The comparison of routers on splits of its own; see `symbiosis.routing.comparison`."""
+
+    forms: tuple[RouterForm, ...] = Field(min_length=1)
+    baselines: tuple[str, ...]
+    quality_share: float = Field(gt=0)
+    leave_domains_out: tuple[str, ...]
+    stream: CompareStreamParams | None
+
+    @model_validator(mode="after")
+    def _known(self) -> "CompareRoutersParams":
+        if "router" not in self.forms:
+            raise ValueError("forms: `router` must be among them")
+        return self
 
 
 class UserParams(StageParams):

@@ -6,7 +6,7 @@ of the waits may be older (MixLLM, arXiv 2502.18482: refreshed every 10 s).
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,11 +28,15 @@ class Dispatch:
         Expected service time.
     fallback
         What to do if the LLM fails, one decision per further attempt; empty: ask the same again.
+    then
+        Who is asked after this LLM has answered, one after another, as a cascade does; empty: nobody. The query
+        queues anew at each of them.
     """
 
     arm: int
     expected_s: float
     fallback: tuple["Dispatch", ...] = ()
+    then: tuple["Dispatch", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Trace:
     arm
         (N,), where it was sent last.
     wait_s
-        (N,), from arrival to the start of the last attempt; of a dropped query the wait it would have had.
+        (N,), from arrival to the start of the last attempt; of a dropped query the wait it would have had. What
+        earlier attempts and the earlier LLMs of a cascade took is part of it.
     dropped
         (N,), whether the wait was above the limit.
     failed
@@ -55,6 +60,8 @@ class Trace:
         (N,), how often an LLM was asked.
     finish_s
         (N,), when it was answered, or when it gave up.
+    answers
+        (N,), how many LLMs answered: one, or none, or several of a cascade; the last may be missing.
     """
 
     arrival_s: np.ndarray
@@ -64,6 +71,7 @@ class Trace:
     failed: np.ndarray
     attempts: np.ndarray
     finish_s: np.ndarray
+    answers: np.ndarray
 
     @property
     def served(self) -> np.ndarray:
@@ -143,7 +151,8 @@ def simulate(
     choose
         From the query's number and the waits that the router sees, (L,), to its decision.
     limit_s
-        A query that would wait longer is dropped: it is never started and holds no worker.
+        A query that would wait longer is dropped: it is never started and holds no worker. In a cascade the time
+        spent on earlier LLMs counts as waiting; a query dropped on its way has held their workers.
     refresh_s, own_dispatches
         See `View`.
     answered
@@ -156,7 +165,7 @@ def simulate(
         at once, which is a failed attempt.
     failures
         (attempts, N, L), whether an LLM fails at each attempt; by default there is one attempt and it succeeds. A
-        failed attempt holds its worker as long as an answer would.
+        failed attempt holds its worker as long as an answer would. Each LLM of a cascade has so many attempts.
 
     Returns
     -------
@@ -170,6 +179,7 @@ def simulate(
     failing = np.broadcast_to(failing, (len(failing), *service_s.shape))
     arms, waits, finish = np.empty(n, dtype=np.int64), np.empty(n), np.empty(n)
     dropped, failed, attempts = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    tries, answers = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     pending: list[tuple[float, int]] = []
     again: list[tuple[float, int, Dispatch]] = []
 
@@ -180,7 +190,7 @@ def simulate(
                 answered(query, int(arms[query]), float(waits[query]), bool(dropped[query] or failed[query]))
 
     def send(query: int, now: float, decision: Dispatch) -> None:
-        attempt, arm = int(attempts[query]), decision.arm
+        attempt, arm = int(tries[query]), decision.arm
         service, size, before = float(service_s[query, arm]), float(sizes[query, arm]), now - float(arrival_s[query])
         arms[query] = arm
         refused = bool(limits) and size > limits[arm].tokens_per_minute
@@ -189,6 +199,7 @@ def simulate(
             dropped[query], finish[query] = True, max(float(arrival_s[query]) + limit_s, now)
         else:
             attempts[query] += 1
+            tries[query] += 1
             if refused:
                 finish[query] = now
             else:
@@ -197,10 +208,18 @@ def simulate(
             if refused or failing[attempt, query, arm]:
                 if attempt + 1 < len(failing):
                     following = (*decision.fallback, decision)[0]
-                    rest = Dispatch(following.arm, following.expected_s, decision.fallback[1:])
+                    rest = Dispatch(following.arm, following.expected_s, decision.fallback[1:], decision.then)
                     heapq.heappush(again, (float(finish[query]), query, rest))
                     return
                 failed[query] = True
+            else:
+                answers[query] += 1
+                if decision.then:
+                    tries[query] = 0
+                    following, *rest_of_cascade = decision.then
+                    onwards = replace(following, then=tuple(rest_of_cascade))
+                    heapq.heappush(again, (float(finish[query]), query, onwards))
+                    return
         heapq.heappush(pending, (float(finish[query]), query))
 
     def resend(until: float) -> None:
@@ -215,4 +234,4 @@ def simulate(
         send(query, now, choose(query, view.waits(now)))
     resend(np.inf)
     report(np.inf)
-    return Trace(arrival_s, arms, waits, dropped, failed, attempts, finish)
+    return Trace(arrival_s, arms, waits, dropped, failed, attempts, finish, answers)

@@ -183,6 +183,13 @@ class Baseline(ABC):
             (P, N) each; P does not depend on the data.
         """
 
+    def stream(self, sample: Sample, outcomes: Outcomes, played: Curve) -> Curve:
+        """Answer as for `play`, whose result is given, but with certain calls: in a stream they take up time.
+
+        Another answer only of baselines that choose at random.
+        """
+        return played
+
 
 class Predictive(Baseline):
     """A baseline that predicts quality and cost of every LLM and then weighs one against the other."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Sample, Training
 from symbiosis.routing.baselines.classifiers import thresholds, weak_and_strong
-from symbiosis.routing.curves import TRADE_OFFS, Curve
+from symbiosis.routing.curves import NOBODY, TRADE_OFFS, Curve
 from symbiosis.routing.decision import utility
 from symbiosis.routing.metrics import hull
 from symbiosis.routing.outcomes import Outcomes
@@ -138,6 +138,13 @@ class Cascade:
             open_ = open_[scorer(sample.take(open_), arm, tokens) < keep]
         return quality, cost, called
 
+    def calls(self, called: np.ndarray, longest: int) -> np.ndarray:
+        """Return the LLMs asked, (N, longest) int16 in their order, given who was called (N, L)."""
+        calls = np.full((len(called), longest), NOBODY, dtype=np.int16)
+        for place, arm in enumerate(self.arms):
+            calls[called[:, arm], place] = arm
+        return calls
+
 
 class CascadeParams(BaselineParams):
     """Inverse ridge penalties of the scorers to be tried."""
@@ -162,9 +169,11 @@ class Cascading(Baseline):
 
     def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
         """Play the cascades."""
-        played = {cascade: cascade.play(self.scorer, sample, outcomes)[:2] for cascade in set(self.cascades)}
-        quality, cost = zip(*(played[cascade] for cascade in self.cascades), strict=True)
-        return Curve(np.stack(quality), np.stack(cost))
+        played = {cascade: cascade.play(self.scorer, sample, outcomes) for cascade in set(self.cascades)}
+        longest = max(len(cascade.arms) for cascade in played)
+        quality, cost, called = zip(*(played[cascade] for cascade in self.cascades), strict=True)
+        calls = [cascade.calls(own, longest) for cascade, own in zip(self.cascades, called, strict=True)]
+        return Curve(np.stack(quality), np.stack(cost), np.stack(calls))
 
 
 class FrugalGPT(Cascading):

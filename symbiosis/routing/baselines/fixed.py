@@ -7,7 +7,10 @@ import numpy as np
 from symbiosis.routing.baselines.base import Baseline, Sample
 from symbiosis.routing.curves import Curve, sweep
 from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.metrics import hull
 from symbiosis.routing.outcomes import Outcomes
+
+MIXES = 12  # of single LLMs, in a stream
 
 
 class Single(Baseline):
@@ -55,6 +58,11 @@ class Random(Baseline):
         """Return the mean over the LLMs."""
         return Curve(outcomes.quality.mean(axis=1)[None], outcomes.cost_usd.mean(axis=1)[None])
 
+    def stream(self, sample: Sample, outcomes: Outcomes, played: Curve) -> Curve:
+        """Draw an LLM for each query."""
+        rng = np.random.default_rng(self.training.seed)
+        return Curve.of(rng.integers(len(self.training.llms), size=(1, len(sample))), outcomes)
+
 
 class Zero(Baseline):
     """A random mix of single LLMs: the hull of their points is RouterBench's zero router (arXiv 2403.12031)."""
@@ -67,6 +75,23 @@ class Zero(Baseline):
     def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
         """Return one operating point per LLM."""
         return Curve(outcomes.quality.T, outcomes.cost_usd.T)
+
+    def stream(self, sample: Sample, outcomes: Outcomes, played: Curve) -> Curve:
+        """Draw one of two LLMs for each query: neighbours on the hull of the training queries, in `MIXES` shares.
+
+        Where LLMs wait, a mix is not what lies between its ends: each of the two gets only a part of the queries.
+        """
+        known = self.training.outcomes
+        cost, quality = known.cost_usd.mean(axis=0), known.quality.mean(axis=0)
+        corners = hull(cost, quality)
+        # Of LLMs alike in both, the first.
+        arms = np.array([int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in corners.tolist()])
+        places = np.linspace(0, len(arms) - 1, MIXES)
+        lower = np.minimum(places.astype(int), max(len(arms) - 2, 0))
+        upper = np.minimum(lower + 1, len(arms) - 1)
+        luck = np.random.default_rng(self.training.seed).random(len(sample))
+        choices = np.where(luck < (places - lower)[:, None], arms[upper][:, None], arms[lower][:, None])
+        return Curve.of(choices, outcomes)
 
 
 class Oracle(Baseline):

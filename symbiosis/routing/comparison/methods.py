@@ -11,13 +11,16 @@ from symbiosis.errors import InputError
 from symbiosis.routing.baselines.base import Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.baselines.tuning import tune
+from symbiosis.routing.capacity import Capacities
+from symbiosis.routing.comparison.stream import SINGLES, Streamed, Traffic, spread_points
+from symbiosis.routing.comparison.waits import routers_seeing_waits
 from symbiosis.routing.curves import TRADE_OFFS, Curve
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import draw_folds
 from symbiosis.routing.llms import fit_prices
 from symbiosis.routing.metrics import calibration_error
 from symbiosis.routing.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.params import RouterForm, RouterTrainParams
+from symbiosis.routing.params import CompareStreamParams, RouterForm, RouterTrainParams
 from symbiosis.routing.router import Router
 from symbiosis.routing.training import train
 
@@ -116,10 +119,13 @@ class Compared:
         By method.
     report
         Numbers for JSON: settings, calibration.
+    streams
+        By method, and of the cheapest and the best single LLM; empty if no stream is played.
     """
 
     curves: dict[str, Curve]
     report: dict[str, Any]
+    streams: dict[str, Streamed]
 
 
 def compare(
@@ -131,6 +137,7 @@ def compare(
     baselines: Sequence[str],
     share: float,
     seed: int,
+    stream: CompareStreamParams | None = None,
 ) -> Compared:
     """Train everything on the training queries and play the test queries once.
 
@@ -148,17 +155,23 @@ def compare(
         Of the best single LLM's quality, for the operating point that is chosen on training queries.
     seed
         Of whatever is random.
+    stream
+        In which the test queries are played once more, with waits; None: not at all.
 
     Raises
     ------
     InputError
-        There is no such baseline.
+        There is no such baseline, or the stream gives the capacity of an LLM that is not there.
     """
     unknown = sorted(set(baselines) - set(BASELINES))
     if unknown:
         raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
+    if stream is not None:
+        Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
     curves: dict[str, Curve] = {}
+    streams: dict[str, Streamed] = {}
+    traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
     report: dict[str, Any] = {
         "queries_training": len(training),
         "queries_test": len(test),
@@ -167,17 +180,29 @@ def compare(
     }
     for form in tqdm(forms, desc="routers", unit="form"):
         router = train_form(form, training, llms, params, seed)
-        quality, cost = predictions(router, test)
+        predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
+        quality, cost = predicted.quality, predicted.cost_usd
         curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
         report["prediction"][form] = _judge(quality, cost, test.outcomes)
+        if traffic is not None:
+            places = spread_points(curves[form], traffic.params.points)
+            streams[form] = traffic.blind(curves[form].at(places))
+            if form == "router":
+                streams |= routers_seeing_waits(traffic, router, predicted, curves[form], places)
     known = Training(Sample.of(training), training.outcomes, llms, seed)
     for name in tqdm(baselines, desc="baselines", unit="baseline"):
         tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
         curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
+        if traffic is not None:
+            certain = tuned.baseline.stream(Sample.of(test), test.outcomes, curves[name])
+            streams[name] = traffic.blind(certain.at(spread_points(certain, traffic.params.points)))
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     point = trade_off_for(share, training, llms, params, seed)
     report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
-    return Compared(curves, report)
+    if traffic is not None:
+        streams[SINGLES] = traffic.blind(known.reference.curve(test.outcomes))
+        report["stream"] = {"load": traffic.load(), "params": traffic.params.model_dump(mode="json")}
+    return Compared(curves, report, streams)
 
 
 def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symbiosis import page
+from symbiosis.routing.comparison import limited_report
 from symbiosis.routing.comparison.results import ROUTER, SINGLES, Played, shares
 from symbiosis.routing.curves import SHARES
 from symbiosis.routing.metrics import hull
@@ -19,6 +20,8 @@ NAMES = {
     "router_forest": "router, forest per LLM (MixLLM's predictor)",
     "router_without_tags": "router without tags",
     "router_clusters": "router, tags from k-means",
+    "router_waits_seen": "router, waits seen",
+    "router_waits_penalty": "router, MixLLM's waiting penalty",
     "router_shuffled": "control: outcomes shuffled",
     "router_noise": "control: random vectors",
     "domain_mean": "domain mean (true label)",
@@ -67,6 +70,8 @@ def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
         page.note("Published by MixLLM, measured on other data (RouterBench):"),
         page.table(["method", "quality of best single", "cost of best single"], PUBLISHED),
     ]
+    if "limited" in numbers:
+        body += limited_report.section(splits, numbers["limited"], _name)
     if "domains" in numbers:
         body += [
             page.section("Domains left out"),

@@ -1,7 +1,7 @@
 """The comparison's numbers over all splits, with intervals that know which queries were tested more than once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from symbiosis.artifacts import read_array, read_json, write_json
 from symbiosis.routing.baselines.registry import BASELINES
+from symbiosis.routing.comparison.stream import SINGLES, Streamed
 from symbiosis.routing.curves import SHARES, Curve, Summary, summarise
 from symbiosis.routing.metrics import cost_at, hull, interval
 from symbiosis.routing.summaries import cost_key, ratio, rounded
 
-SINGLES = "singles"  # the cheapest and the best single LLM, chosen on training queries
 ROUTER = "router"
+STREAMS = "streams.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,14 @@ class Played:
         By method, `SINGLES` among them.
     report
         Settings and calibration.
+    streams
+        By method, `SINGLES` among them; empty if no stream was played.
     """
 
     rows: np.ndarray
     curves: dict[str, Curve]
     report: dict[str, Any]
+    streams: dict[str, Streamed] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write into a new folder."""
@@ -49,6 +53,13 @@ class Played:
         save_file(
             {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "curves.safetensors"
         )
+        if self.streams:
+            parts = {
+                f"{name}.{part}": tensor
+                for name, stream in sorted(self.streams.items())
+                for part, tensor in stream.tensors().items()
+            }
+            save_file(parts, folder / STREAMS)
         write_json(folder / "report.json", {"methods": list(self.curves), **self.report})
 
     @classmethod
@@ -63,7 +74,13 @@ class Played:
             name: Curve(*(tensors[f"{name}.{part}"].astype(np.float64) for part in ("quality", "cost")))
             for name in names
         }
-        return cls(read_array(folder / "rows.npy"), curves, report)
+        streams: dict[str, dict[str, np.ndarray]] = {}
+        if (folder / STREAMS).is_file():
+            for key, tensor in load_file(folder / STREAMS).items():
+                name, part = key.rsplit(".", 1)
+                streams.setdefault(name, {})[part] = tensor
+        played = {name: Streamed.of(parts) for name, parts in streams.items()}
+        return cls(read_array(folder / "rows.npy"), curves, report, played)
 
 
 def query_weights(splits: Sequence[Played], samples: int, seed: int) -> list[np.ndarray]:

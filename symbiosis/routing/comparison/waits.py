@@ -1,0 +1,81 @@
+"""The router's decisions in a stream when it sees the waits: MixLLM's penalty, and a deadline on the completion."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from symbiosis.routing.comparison.stream import Streamed, Traffic
+from symbiosis.routing.curves import TRADE_OFFS, Curve
+from symbiosis.routing.decision import Predictions, Rule
+from symbiosis.routing.objectives import Deadline, Outlook, Paper, TradeOff, decide
+from symbiosis.routing.replay import Choose, dispatch
+from symbiosis.routing.router import Router
+from symbiosis.routing.simulator import Dispatch
+
+
+def seeing_waits(
+    router: Router, predictions: Predictions, objective: TradeOff | Paper, deadline: Deadline | None = None
+) -> Choose:
+    """Return decisions that know the waits; at idle LLMs those of the same objective without them.
+
+    Parameters
+    ----------
+    router
+        The speeds of its LLMs and its scale of cost.
+    predictions
+        Of all N queries.
+    objective, deadline
+        See `symbiosis.routing.objectives`.
+    """
+    llms, quality, cost = router.llms, predictions.quality, predictions.cost_usd
+    service = llms.service_s(predictions.response_tokens)
+    uncertainty = np.sqrt(predictions.variance)
+
+    def choose(query: int, waits: np.ndarray) -> Dispatch:
+        own = quality[query]
+        outlook = Outlook(
+            own, own, own, uncertainty[query], cost[query], waits, service[query], llms.startup_s, router.cost_scale
+        )
+        verdict = decide(objective, outlook, deadline)
+        ranked = np.where(verdict.admissible, verdict.total, -np.inf)
+        return dispatch(int(ranked.argmax()), ranked, service[query])
+
+    return choose
+
+
+def routers_seeing_waits(
+    traffic: Traffic, router: Router, predictions: Predictions, curve: Curve, positions: Sequence[int]
+) -> dict[str, Streamed]:
+    """Play the router's operating points in a stream whose waits it sees.
+
+    Parameters
+    ----------
+    traffic
+        The stream.
+    router, predictions
+        Of the N test queries.
+    curve
+        Of the router at idle LLMs, a row for each of `symbiosis.routing.curves.TRADE_OFFS`.
+    positions
+        The trade-offs to be played.
+
+    Returns
+    -------
+    dict of Streamed
+        ``router_waits_seen``: a deadline on the predicted completion, queries sent since the last look are reckoned
+        with if params say so; ``router_waits_penalty``: MixLLM's exponential penalty on the bare waits as they were at
+        the last look, without its exploration.
+    """
+    params = traffic.params
+    late = Deadline(params.deadline.share * params.limit_s, params.deadline.weight, params.deadline.risk)
+    weights = [float(TRADE_OFFS[place]) for place in positions]
+    rules = [
+        Rule(weight, "convex", 0.0, True, **params.penalty.model_dump(), limit_s=params.limit_s) for weight in weights
+    ]
+    idle = curve.at(positions)
+    ours = [seeing_waits(router, predictions, TradeOff(weight), late) for weight in weights]
+    published = [seeing_waits(router, predictions, Paper(rule)) for rule in rules]
+    return {
+        "router_waits_seen": traffic.seeing(idle, ours, params.own_dispatches),
+        "router_waits_penalty": traffic.seeing(idle, published, False),
+    }
