@@ -103,6 +103,40 @@ def test_every_query_is_served_or_dropped_once_and_no_worker_serves_two(
             assert ((begin <= moment) & (trace.finish_s[mine] > moment + 1e-9)).sum() <= workers[arm]
 
 
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), workers=st.sampled_from([1, 2, 1000]), limit=st.sampled_from([1.0, 4.0, np.inf]))
+def test_a_cascade_is_answered_once_by_all_its_llms_or_dropped_on_its_way(
+    seed: int, workers: int, limit: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    n, n_llms = 60, 3
+    service = rng.exponential(1.0, (n, n_llms))
+    plans = [rng.permutation(n_llms)[: rng.integers(1, n_llms + 1)].tolist() for _ in range(n)]
+    told: list[tuple[int, int, bool]] = []
+    trace = simulate(
+        arrivals(n, 2.0),
+        service,
+        [workers] * n_llms,
+        lambda query, _: Dispatch(plans[query][0], 1.0, then=tuple(Dispatch(arm, 1.0) for arm in plans[query][1:])),
+        limit_s=limit,
+        answered=lambda query, arm, _wait, lost: told.append((query, arm, lost)),
+    )
+    assert sorted(query for query, _, _ in told) == list(range(n))
+    length = np.array([len(plan) for plan in plans])
+    np.testing.assert_array_equal(trace.attempts, trace.answers)
+    np.testing.assert_array_equal(trace.answers[trace.served], length[trace.served])
+    assert (trace.answers[trace.dropped] < length[trace.dropped]).all()
+    for query, arm, lost in told:
+        assert lost == trace.dropped[query]
+        assert arm == plans[query][min(trace.answers[query], length[query] - 1)]
+    busy = np.array([service[query, plan].sum() for query, plan in enumerate(plans)])
+    assert (trace.completion_s >= busy[trace.served] - 1e-9).all()
+    before = np.array([service[query, plan[:-1]].sum() for query, plan in enumerate(plans)])
+    if workers == 1000:  # nobody waits for others, only for the earlier LLMs of their own cascade
+        np.testing.assert_allclose(trace.completion_s, busy[trace.served])
+        np.testing.assert_array_equal(trace.dropped, before > limit)
+
+
 def test_waits_by_hand() -> None:
     trace = simulate(np.array([0.0, 1.0, 2.0, 3.0]), np.full((4, 1), 5.0), [2], lambda *_: FIRST, limit_s=3.5)
     np.testing.assert_array_equal(trace.wait_s, [0, 0, 3, 3])

@@ -228,6 +228,10 @@ def test_points_are_corners_of_the_hull_spread_along_the_cost() -> None:
     assert places[-1] == 40
     assert all(place % 2 == 0 for place in places)
     assert np.diff(places).min() >= 2
+    more = spread_points(curve, 30)  # all 21 corners, then points between them
+    assert set(range(0, 41, 2)) < set(more)
+    assert len(more) == 30
+    assert (np.diff(more) > 0).all()
     few = Curve(np.array([[0.5], [0.9], [0.1]]), np.array([[3.0], [1.0], [2.0]]))
     assert spread_points(few, 3) == [1, 2, 0]  # all of them, by cost
     level = Curve(np.zeros((9, 2)), np.zeros((9, 2)))

@@ -20,6 +20,7 @@ from symbiosis.routing.simulator import Dispatch, Trace
 from symbiosis.routing.summaries import rounded
 
 SINGLES = "singles"  # the cheapest and the best single LLM, chosen on training queries
+NEAR = 1e-3  # of a hull's length: two operating points so near are one
 
 
 @dataclass(frozen=True)
@@ -181,14 +182,17 @@ def one_after_another(calls: np.ndarray) -> Choose:
 
 
 def spread_points(curve: Curve, most: int) -> list[int]:
-    """Choose operating points for the stream: all if they are few, else corners of the hull at idle LLMs.
+    """Choose operating points for the stream: all if they are few, else those that part the hull at idle LLMs evenly.
+
+    Corners of the hull come first; if they are fewer than `most`, other points fill the gaps, since under a limit what
+    lies between two corners is not known from them.
 
     Parameters
     ----------
     curve
         P operating points.
     most
-        How many; the corners chosen part the hull's length, in units of its range of cost and of quality, evenly.
+        How many.
 
     Returns
     -------
@@ -196,15 +200,23 @@ def spread_points(curve: Curve, most: int) -> list[int]:
         Positions, by cost.
     """
     cost, quality = curve.points().T
+    order = np.lexsort((-quality, cost))
     if len(cost) <= most:
-        return [int(place) for place in np.lexsort((quality, cost))]
+        return [int(place) for place in order]
     corners = hull(cost, quality)
-    places = [int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in corners.tolist()]
+    # Where each point lies along the hull, whose length counts in units of its range of cost and of quality.
     steps = np.diff(corners, axis=0) / np.maximum(np.ptp(corners, axis=0), 1e-300)
-    along = np.concatenate([[0.0], np.cumsum(np.hypot(*steps.T))])
-    wanted = np.linspace(0, along[-1], most)
-    nearest = np.unique(np.abs(along[:, None] - wanted).argmin(axis=0))
-    return [places[corner] for corner in nearest.tolist()]
+    lengths = np.concatenate([[0.0], np.cumsum(np.hypot(*steps.T))])
+    along = np.interp(cost, corners[:, 0], lengths)
+    places = [int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in corners.tolist()]
+    chosen = sorted({places[0], places[-1]})
+    for pool in (places, order.tolist()):
+        while len(chosen) < most:
+            gaps = np.abs(along[pool][:, None] - along[chosen]).min(axis=1)
+            if gaps.max() < NEAR:
+                break
+            chosen.append(pool[int(gaps.argmax())])
+    return sorted(chosen, key=lambda place: (cost[place], -quality[place]))
 
 
 def _gathered(idle: Curve, logs: Sequence[Log]) -> Streamed:
