@@ -1,8 +1,6 @@
 """Build the train-only user-item graph and the relations between items.  Run it:  python -m stages.build_graph"""
 
-import polars as pl
-
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.graph.build import build_graph, summarise
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.stage import run
@@ -10,9 +8,9 @@ from symbiosis.stage import run
 
 def work(params: BuildGraphParams) -> None:
     """Read items and the edges that the graph may see; write the graph's arrays, names and summary."""
-    n_users = len(pl.read_parquet("data/clean/users.parquet", columns=["user"]))
-    items = pl.read_parquet("data/clean/items.parquet", columns=["item", "brand", "categories"])
-    edges = pl.read_parquet("data/clean/graph.parquet")
+    n_users = len(read_frame("data/clean/users.parquet", ["user"]))
+    items = read_frame("data/clean/items.parquet", ["item", "brand", "categories"])
+    edges = read_frame("data/clean/graph.parquet")
     graph = build_graph(n_users, items, edges, params)
     summary = summarise(graph)
     with staged("data/graph") as (folder,):

@@ -1,8 +1,6 @@
 """Tell contents, reviews, second-order relations and interactions in words.  Run it:  python -m stages.corpus"""
 
-import polars as pl
-
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.corpus import build_corpus
 from symbiosis.recommender.params import CorpusParams
@@ -12,8 +10,8 @@ from symbiosis.stage import run
 def work(params: CorpusParams) -> None:
     """Read items, training interactions and graph; write the documents and their counts by kind."""
     graph = Graph.load("data/graph")
-    items = pl.read_parquet("data/clean/items.parquet")
-    train = pl.read_parquet("data/clean/train.parquet")
+    items = read_frame("data/clean/items.parquet")
+    train = read_frame("data/clean/train.parquet")
     documents = build_corpus(items, train, graph, params)
     counts = documents.group_by("kind").len().sort("kind")
     with staged("data/corpus") as (folder,):

@@ -1,9 +1,8 @@
 """Text embeddings of the items.  Run it:  python -m stages.embed_items"""
 
 import numpy as np
-import polars as pl
 
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.recommender.content import MANIFEST, embed_items, item_texts
 from symbiosis.recommender.params import EmbedItemsParams
 from symbiosis.stage import run
@@ -11,7 +10,7 @@ from symbiosis.stage import run
 
 def work(params: EmbedItemsParams) -> None:
     """Read the items; write one vector an item, and what made them."""
-    texts = item_texts(pl.read_parquet("data/clean/items.parquet"))
+    texts = item_texts(read_frame("data/clean/items.parquet"))
     vectors = embed_items(texts, params)
     with staged("data/item_embeddings") as (folder,):
         folder.mkdir()

@@ -1,9 +1,8 @@
 """Vectors of the queries: sentence embeddings, and the form of the text.  Run it:  python -m stages.embed_queries"""
 
 import numpy as np
-import polars as pl
 
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.routing.embedding_cache import embed_cached
 from symbiosis.routing.encoder import embed, identity, load_chosen, weights_sha256
 from symbiosis.routing.params import EmbedQueriesParams
@@ -13,7 +12,7 @@ from symbiosis.stage import run
 
 def work(params: EmbedQueriesParams) -> None:
     """Write data/embeddings: queries.npy, one row per query, and the encoder's manifest."""
-    queries = pl.read_parquet("data/routing/queries.parquet", columns=["query_text", "prompt_tokens"])
+    queries = read_frame("data/routing/queries.parquet", ["query_text", "prompt_tokens"])
     texts = queries["query_text"].to_list()
     model, chosen = load_chosen("models/encoder")
     embeddings = embed_cached(

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing import report
 from symbiosis.routing.evaluation import evaluate
@@ -18,7 +18,7 @@ def work(params: OnlineReplayParams) -> None:
     llms = Llms.load("data/routing/llms.parquet")
     if llms.names != router.llms.names:
         raise InputError("models/router knows other LLMs than data/routing/llms.parquet: run `dvc repro router-train`")
-    queries = pl.read_parquet("data/routing/queries.parquet", columns=["domain", "subdomain"])
+    queries = read_frame("data/routing/queries.parquet", ["domain", "subdomain"])
     queries = queries.with_columns(pl.col("subdomain").fill_null(""))
 
     def read(name: str) -> Split:

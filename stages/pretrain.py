@@ -3,7 +3,7 @@
 import polars as pl
 import torch
 
-from symbiosis.artifacts import read_array, staged, write_json
+from symbiosis.artifacts import read_array, read_frame, staged, write_json
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import AttentionBias
 from symbiosis.recommender.checkpoint import Checkpoints
@@ -21,7 +21,7 @@ INPUTS = ("data/corpus", "data/distances", "data/graph", "data/item_embeddings")
 def work(params: PretrainParams) -> None:
     """Read corpus, graph, distances and item embeddings; write model, tokenizer and loss curve."""
     identity = fingerprint(__file__, params, INPUTS)
-    documents = pl.read_parquet("data/corpus/documents.parquet")
+    documents = read_frame("data/corpus/documents.parquet")
     prepare_torch(params.seed)
     texts = torch.from_numpy(read_array("data/item_embeddings/vectors.npy")) if params.content else None
     model, vocabulary = untrained(params, documents, Graph.load("data/graph"), texts)

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.routing.comparison import feedback, limited, report, results
 from symbiosis.routing.params import CompareRoutersParams, ReportRoutersParams, StudyFeedbackParams
 from symbiosis.stage import read_document, run, validate_block
@@ -21,8 +19,8 @@ def work(params: ReportRoutersParams) -> None:
     folders = _split_folders(Path("data/comparison"), compared)
     splits = [results.Played.load(folder) for folder in folders]
     studies = [feedback.Studied.load(folder) for folder in _split_folders(Path("data/feedback"), studied)]
-    llms = pl.read_parquet("data/routing/llms.parquet", columns=["llm"]).height
-    queries = pl.read_parquet("data/routing/queries.parquet", columns=["query"]).height
+    llms = read_frame("data/routing/llms.parquet", ["llm"]).height
+    queries = read_frame("data/routing/queries.parquet", ["query"]).height
     samples, seed = params.bootstrap_samples, params.seed
     numbers: dict[str, Any] = {
         "data": {"queries": queries, "llms": llms, "splits": [int(folder.name) for folder in folders]},

@@ -1,8 +1,6 @@
 """Train the router's predictors of quality and response length.  Run it:  python -m stages.router_train"""
 
-import polars as pl
-
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.routing.outcomes import Llms, Outcomes, load_embeddings
 from symbiosis.routing.params import RouterTrainParams
 from symbiosis.routing.training import train
@@ -14,7 +12,7 @@ def work(params: RouterTrainParams) -> None:
     llms = Llms.load("data/routing/llms.parquet")
     outcomes = Outcomes.load("data/routing/offline.parquet", llms)
     embeddings = load_embeddings("data/embeddings", outcomes.queries)
-    queries = pl.read_parquet("data/routing/queries.parquet", columns=["domain", "subdomain"])[outcomes.queries]
+    queries = read_frame("data/routing/queries.parquet", ["domain", "subdomain"])[outcomes.queries]
     router, report = train(
         embeddings, outcomes, llms, queries["domain"].to_list(), queries["subdomain"].to_list(), params
     )

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from symbiosis.artifacts import staged, write_json
+from symbiosis.artifacts import read_frame, staged, write_json
 from symbiosis.routing import encoder
 from symbiosis.routing.embedding_cache import embed_cached
 from symbiosis.routing.outcomes import Llms, Outcomes
@@ -40,7 +39,7 @@ def _trained(params: TrainEncoderParams) -> tuple["SentenceTransformer", dict[st
 
     outcomes = Outcomes.load("data/routing/offline.parquet", Llms.load("data/routing/llms.parquet"))
     columns = ["query_text", "domain", "subdomain"]
-    queries = pl.read_parquet("data/routing/queries.parquet", columns=columns)[outcomes.queries]
+    queries = read_frame("data/routing/queries.parquet", columns)[outcomes.queries]
     texts, domains, subdomains = (queries[column].to_list() for column in columns)
     model = encoder.load(params.encoder, params.maximum_tokens, params.revision)
     report: dict[str, Any] = {"queries": len(texts)}

@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from symbiosis.errors import InputError
 
@@ -124,6 +125,23 @@ def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
     return array
+
+
+def read_frame(path: Path | str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a parquet artefact, all columns or some.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged, or lacks a column.
+    """
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro`") from None
 
 
 def sha256_of(path: Path | str) -> str:

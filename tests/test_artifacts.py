@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
-from symbiosis.artifacts import read_array, read_json, sha256_of, staged, write_json
+from symbiosis.artifacts import read_array, read_frame, read_json, sha256_of, staged, write_json
 from symbiosis.errors import InputError
 
 
@@ -150,6 +151,21 @@ def test_an_array_is_never_unpickled(tmp_path: Path) -> None:
         read_array(tmp_path / "a.npy")
     with pytest.raises(InputError, match=r"b\.npy is missing"):
         read_array(tmp_path / "b.npy")
+
+
+def test_a_frame_comes_back_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user": [0, 1], "item": [2, 3]})
+    path = tmp_path / "a.parquet"
+    frame.write_parquet(path)
+    assert read_frame(path).equals(frame)
+    assert read_frame(path, ["item"]).equals(frame.select("item"))
+    with pytest.raises(InputError, match=r"a\.parquet is damaged.*rating"):
+        read_frame(path, ["rating"])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"a\.parquet is damaged"):
+        read_frame(path)
+    with pytest.raises(InputError, match=r"b\.parquet is missing"):
+        read_frame(tmp_path / "b.parquet")
 
 
 def test_the_digest_of_a_file_is_the_usual_one(tmp_path: Path) -> None:

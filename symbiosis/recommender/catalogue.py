@@ -6,7 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
+from symbiosis.artifacts import read_frame
 from symbiosis.errors import InputError
+
+_COLUMNS = {
+    "users": ["user", "user_id"],
+    "items": ["item", "item_id", "title", "brand", "categories", "description"],
+}
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,9 @@ class Catalogue:
         InputError
             A file is missing or damaged.
         """
-        columns = ["item", "item_id", "title", "brand", "categories", "description"]
         folder = Path(folder)
-        return cls(_read(folder / "users.parquet", ["user", "user_id"]), _read(folder / "items.parquet", columns))
+        users, items = (read_frame(folder / f"{name}.parquet", columns) for name, columns in _COLUMNS.items())
+        return cls(users.sort("user"), items.sort("item"))
 
     def user(self, name: str) -> int:
         """Number of the user of an original id or, where no user has that id, of a number.
@@ -80,12 +86,3 @@ def _number(name: str, kind: str, numbers: dict[str, int]) -> int:
         f"--{kind} {name} is unknown: give an original id such as {example} (data/clean/{kind}s.parquet, column "
         f"{kind}_id) or a number from 0 to {len(numbers) - 1}"
     )
-
-
-def _read(path: Path, columns: list[str]) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, columns=columns).sort(columns[0])
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}): run `dvc repro clean`") from None

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
+from symbiosis.artifacts import read_frame
 from symbiosis.errors import InputError
 
 
@@ -17,7 +18,8 @@ def read_sizes(folder: Path | str) -> tuple[int, int]:
     InputError
         A file is missing or damaged.
     """
-    return len(_read(Path(folder) / "users.parquet", ["user"])), len(_read(Path(folder) / "items.parquet", ["item"]))
+    users, items = (read_frame(Path(folder) / f"{kind}s.parquet", [kind]) for kind in ("user", "item"))
+    return len(users), len(items)
 
 
 def read_matrix(path: Path | str, shape: tuple[int, int]) -> csr_array:
@@ -40,7 +42,7 @@ def read_matrix(path: Path | str, shape: tuple[int, int]) -> csr_array:
     InputError
         The file is missing or damaged, a row number is out of range, or a pair is repeated.
     """
-    frame = _read(Path(path), ["user", "item"]).cast(pl.Int64).sort("user", "item")
+    frame = read_frame(path, ["user", "item"]).cast(pl.Int64).sort("user", "item")
     for column, size in zip(("user", "item"), shape, strict=True):
         bad = frame.filter((pl.col(column) < 0) | (pl.col(column) >= size) | pl.col(column).is_null())
         if len(bad):
@@ -58,13 +60,3 @@ def items_of(matrix: csr_array, user: int) -> np.ndarray:
     """Return the stored items of one user."""
     items: np.ndarray = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
     return items
-
-
-def _read(path: Path, columns: list[str]) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, columns=columns)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro`") from None

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
+from symbiosis.artifacts import read_frame
 from symbiosis.errors import InputError
 from symbiosis.recommender.interactions import read_matrix
 
@@ -93,7 +94,7 @@ def _damped(values: np.ndarray, groups: np.ndarray, count: int, damping: float) 
 
 def _read(path: Path, shape: tuple[int, int]) -> csr_array:
     taken = read_matrix(path, shape)
-    ratings = pl.read_parquet(path, columns=["user", "item", "rating"]).sort("user", "item")["rating"]
+    ratings = read_frame(path, ["user", "item", "rating"]).sort("user", "item")["rating"]
     if ratings.null_count():
         raise InputError(
             f"{path}: {ratings.null_count():,} of {len(ratings):,} interactions have no rating: set "

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from symbiosis.artifacts import read_json, staged, write_json
+from symbiosis.artifacts import read_frame, read_json, staged, write_json
 from symbiosis.errors import InputError
 from symbiosis.recommender.evaluation import MODEL, bootstrap
 from symbiosis.recommender.metrics import METRICS
@@ -51,7 +51,7 @@ def read_runs(folder: Path) -> dict[str, dict[str, dict[int, Path]]]:
 
 def over_seeds(folders: dict[int, Path]) -> pl.DataFrame:
     """Average the metrics of every user and method over the seeds."""
-    frames = [pl.read_parquet(folder / "per_user.parquet") for folder in folders.values()]
+    frames = [read_frame(folder / "per_user.parquet") for folder in folders.values()]
     means = pl.concat(frames).group_by("method", "user", "history").agg(pl.col(columns()).mean())
     return means.sort("method", "user")
 
@@ -121,7 +121,7 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
         "variant seeds": {name: list(variants[name]) for name in runs},
         "invalid": [name for name in runs if _leaks(variants[name])],
         "spread": {
-            seed: pl.read_parquet(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*METRICS).mean()).row(0)
+            seed: read_frame(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*METRICS).mean()).row(0)
             for seed, path in variants[FULL].items()
         },
         "slices": _slices(tables),

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
+from symbiosis.artifacts import read_frame
 from symbiosis.errors import InputError
 from symbiosis.recommender.interactions import read_matrix, read_sizes
 
@@ -140,13 +141,7 @@ def read_training_data(folder: Path | str) -> TrainingData:
     """
     folder = Path(folder)
     interactions = read_matrix(folder / "train.parquet", read_sizes(folder))
-    try:
-        train = pl.read_parquet(folder / "train.parquet", columns=["user", "item", "timestamp"])
-        items = pl.read_parquet(folder / "items.parquet", columns=["item", *_ITEM_COLUMNS]).sort("item")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{folder}: train.parquet or items.parquet lacks a column ({reason}): run `dvc repro`"
-        ) from None
+    train = read_frame(folder / "train.parquet", ["user", "item", "timestamp"])
+    items = read_frame(folder / "items.parquet", ["item", *_ITEM_COLUMNS]).sort("item")
     times = train.sort("user", "item")["timestamp"].to_numpy()
     return TrainingData(interactions, times, items.select(_ITEM_COLUMNS))

@@ -93,6 +93,79 @@ def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int
     return [int(arm) for arm in np.argsort(-counts, kind="stable")[:n]]
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Three routers trained offline: without some LLMs, with them added, and with them known from the start.
+
+    Attributes
+    ----------
+    routers
+        By name (`ROUTERS`).
+    arms
+        Arms of each router's LLMs among all; the new ones come last.
+    new
+        Arms of the LLMs that join.
+    experience
+        Of the router without them.
+    probe_usd
+        What the new LLMs' answers to the probe queries cost.
+    """
+
+    routers: dict[str, Router]
+    arms: dict[str, list[int]]
+    new: list[int]
+    experience: Experience
+    probe_usd: float
+
+
+def join(
+    offline: Split,
+    llms: Llms,
+    train_params: RouterTrainParams,
+    params: OnlineReplayParams,
+    seed: int,
+    withheld: Sequence[str],
+    probes: int,
+) -> Joined:
+    """Train on offline queries without some LLMs, and add these by their answers to probe queries.
+
+    Parameters
+    ----------
+    offline, llms, train_params, params, seed
+        See `adapt`.
+    withheld, probes
+        See `adapt`.
+    """
+    everything = _trained(offline, llms, range(len(llms)), train_params)
+    named = [llms.names.index(name) for name in withheld]
+    new = named or most_used(everything, offline, params, 2)
+    old = [arm for arm in range(len(llms)) if arm not in new]
+    order = [*old, *new]
+    without = _trained(offline, llms, old, train_params)
+    experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
+    # The cost scale is a matter of the study, not of who is withheld.
+    without = replace(without, cost_scale=everything.cost_scale)
+    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
+    rows = stratified(labels, probes, seed)
+    asked = offline.outcomes.take(rows)
+    added = without
+    for place, arm in enumerate(new):
+        before = order[: len(old) + place]
+        added = onboard(
+            added,
+            llms.take([arm]),
+            offline.embeddings[rows],
+            asked.quality[:, arm],
+            asked.response_tokens[:, arm],
+            experience.noise,
+            asked.quality[:, before],
+            asked.prompt_tokens[:, before],
+        )
+    routers = {"without": without, "added": added, "known": everything.take(order)}
+    arms = {"without": old, "added": order, "known": order}
+    return Joined(routers, arms, new, experience, float(asked.cost_usd[:, new].sum()))
+
+
 def adapt(
     training: Split,
     test: Split,
@@ -126,43 +199,14 @@ def adapt(
         That all three routers are told.
     """
     offline, stream = divide(training, offline_share, seed)
-    everything = _trained(offline, llms, range(len(llms)), train_params)
-    named = [llms.names.index(name) for name in withheld]
-    new = named or most_used(everything, offline, params, 2)
-    old = [arm for arm in range(len(llms)) if arm not in new]
-    order = [*old, *new]
-    without = _trained(offline, llms, old, train_params)
-    experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
-    # The cost scale is a matter of the study, not of who is withheld.
-    without = replace(without, cost_scale=everything.cost_scale)
-    known = everything.take(order)
-    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
-    rows = stratified(labels, probes, seed)
-    asked = offline.outcomes.take(rows)
-    added = without
-    for place, arm in enumerate(new):
-        before = order[: len(old) + place]
-        added = onboard(
-            added,
-            llms.take([arm]),
-            offline.embeddings[rows],
-            asked.quality[:, arm],
-            asked.response_tokens[:, arm],
-            experience.noise,
-            asked.quality[:, before],
-            asked.prompt_tokens[:, before],
-        )
-    routers = {
-        "without": (without, old),
-        "added": (added, order),
-        "known": (known, order),
-    }
+    joined = join(offline, llms, train_params, params, seed, withheld, probes)
     taken = np.arange(min(queries, len(stream.outcomes)))
     worth = {}
-    for name, (router, arms) in routers.items():
+    for name, router in joined.routers.items():
+        arms = joined.arms[name]
         worth[name] = _followed(
             router,
-            experience,
+            joined.experience,
             columns(stream.outcomes.take(taken), arms),
             stream.embeddings[taken],
             columns(test.outcomes, arms),
@@ -171,11 +215,11 @@ def adapt(
             feedback,
             every,
             seed,
-            range(len(old), len(order)) if name == "added" else (),
+            range(len(arms) - len(joined.new), len(arms)) if name == "added" else (),
         )
     steps = every * np.arange(len(worth["known"]))
-    cost = float(asked.cost_usd[:, new].sum())
-    return Adapted(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in new), cost)
+    names = tuple(llms.names[arm] for arm in joined.new)
+    return Adapted(steps, test.outcomes.queries, worth, names, joined.probe_usd)
 
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:

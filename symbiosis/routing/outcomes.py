@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from symbiosis.artifacts import read_array, read_frame
 from symbiosis.errors import InputError
 
 OPTIONAL_PRICES = ("price_cached", "price_reasoning")
@@ -227,15 +228,12 @@ class Split:
 
 
 def _read(path: Path | str, columns: list[str], optional: Sequence[str] = ()) -> pl.DataFrame:
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro` to make it")
-    try:
-        present = pl.read_parquet_schema(path) if optional else {}
-        frame = pl.read_parquet(path, columns=[*columns, *(name for name in optional if name in present)])
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}): delete it and run `dvc repro`") from None
-    lacking = [name for name in optional if name not in frame.columns]
+    frame = read_frame(path)
+    present = [name for name in optional if name in frame.columns]
+    lacking = [name for name in optional if name not in present]
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(f"{path} is damaged (it has no column {missing[0]}): delete it and run `dvc repro`")
     return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking).select(*columns, *optional)
 
 
@@ -259,8 +257,6 @@ def load_embeddings(folder: Path | str, queries: np.ndarray) -> np.ndarray:
     InputError
         The file is missing or damaged, has too few rows or a value that is not finite.
     """
-    from symbiosis.artifacts import read_array
-
     path = Path(folder) / "queries.npy"
     vectors = read_array(path)
     if vectors.ndim != 2 or len(vectors) <= queries.max():

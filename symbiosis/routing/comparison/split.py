@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from symbiosis.artifacts import read_frame
 from symbiosis.errors import InputError
 from symbiosis.routing.outcomes import Llms, Outcomes, Split, load_embeddings
 from symbiosis.routing.split import SPLITS, assign, normalised
@@ -33,7 +34,7 @@ def read_whole(routing: Path, embeddings: Path) -> tuple[Split, Llms, pl.DataFra
         ``queries.parquet``, a row per query.
     """
     llms = Llms.load(routing / "llms.parquet")
-    queries = pl.read_parquet(routing / "queries.parquet")
+    queries = read_frame(routing / "queries.parquet")
     parts = [name for name in SPLITS if (queries["split"] == name).any()]
     outcomes = Outcomes.join([Outcomes.load(routing / f"{name}.parquet", llms) for name in parts])
     subdomains = [f"{domain} / {subdomain or ''}" for domain, subdomain in queries["domain", "subdomain"].iter_rows()]

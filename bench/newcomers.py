@@ -1,0 +1,112 @@
+"""How many answers a new LLM needs.  Run it:  python -m bench.newcomers --data FOLDER
+
+Of routers trained on nine tenths of the training queries, one does not know the two LLMs that are used most, one knows
+them from the start, and one is given their answers to so many probe queries. Told is the share of the gain in utility
+from knowing them that the probes recover on other queries, no feedback following. Beside it: the whole router trained
+on the probe queries alone, which shows what is due to the number of answers and not to how an LLM is added. Only
+development queries are used, drawn anew for every split into three quarters and one quarter that is asked.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import trange
+
+from bench.children import write_report
+from symbiosis.errors import InputError
+from symbiosis.routing.adaptability import join
+from symbiosis.routing.comparison.split import development, read_whole
+from symbiosis.routing.continual import columns, divide, stratified
+from symbiosis.routing.decision import scaled_cost, utility
+from symbiosis.routing.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
+from symbiosis.routing.router import Router
+from symbiosis.routing.training import train
+from symbiosis.stage import read_document, validate_block
+
+
+def worth(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: OnlineReplayParams) -> float:
+    """Mean utility of queries at the trade-off of the params, on idle LLMs."""
+    predicted = router.predict(router.feature_map(embeddings), outcomes.prompt_tokens)
+
+    def of(quality: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        return utility(quality, scaled_cost(cost, router.cost_scale), params.score.trade_off, params.score.weighting)
+
+    rows, arms = np.arange(len(outcomes)), of(predicted.quality, predicted.cost_usd).argmax(axis=1)
+    return float(of(outcomes.quality[rows, arms], outcomes.cost_usd[rows, arms]).mean())
+
+
+def one_split(
+    whole: Split, llms: Llms, rows: np.ndarray, probes: list[int], seed: int
+) -> tuple[float, float, list[float], list[float]]:
+    """Utility without the LLMs, with them known, and by number of probes with them added and trained on probes."""
+    document = read_document()
+    trained = validate_block(document, "router_train", RouterTrainParams)
+    replay = validate_block(document, "online_replay", OnlineReplayParams)
+    order = np.random.default_rng(seed).permutation(rows)
+    cut = len(order) // 4
+    test, training = whole.take(np.sort(order[:cut])), whole.take(np.sort(order[cut:]))
+    offline, _ = divide(training, 0.9, seed)
+    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
+    added, alone = [], []
+    for count in probes:
+        joined = join(offline, llms, trained, replay, seed, (), count)
+        value = {
+            name: worth(router, columns(test.outcomes, joined.arms[name]), test.embeddings, replay)
+            for name, router in joined.routers.items()
+        }
+        added.append(value["added"])
+        few = offline.take(stratified(labels, count, seed))
+        small, _ = train(few.embeddings, few.outcomes, llms, few.domains, few.subdomains, trained)
+        small = replace(small, cost_scale=joined.routers["known"].cost_scale)
+        alone.append(worth(small, test.outcomes, test.embeddings, replay))
+    return value["without"], value["known"], added, alone
+
+
+def main() -> None:
+    """Print a table, write it if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="data folder of a pipeline that ran")
+    parser.add_argument("--probes", type=int, nargs="+", default=[50, 200, 500, 700, 1200, 1700, 2000])
+    parser.add_argument("--splits", type=int, default=30)
+    parser.add_argument("--fifths", type=int, default=2, help="of the queries, that are development")
+    parser.add_argument("--report", type=Path, help="Markdown file that is written")
+    options = parser.parse_args()
+    whole, llms, queries = read_whole(options.data / "routing", options.data / "embeddings")
+    rows = np.flatnonzero(development(queries["query_id"].to_list(), options.fifths))
+    if len(rows) < 100:
+        raise InputError(f"{options.data}: {len(rows)} development queries are too few: raise --fifths")
+    drawn = [one_split(whole, llms, rows, options.probes, seed) for seed in trange(options.splits, unit="split")]
+    without, known = (np.array([split[place] for split in drawn]) for place in (0, 1))
+    chosen = np.random.default_rng(0).integers(len(drawn), size=(2000, len(drawn)))
+    gain = (known - without)[chosen].mean(axis=1)
+
+    def share(utilities: np.ndarray) -> str:
+        recovered = utilities - without
+        low, high = np.quantile(recovered[chosen].mean(axis=1) / gain, [0.025, 0.975])
+        return f"{recovered.mean() / (known - without).mean():.0%} [{low:.0%}, {high:.0%}]"
+
+    lines = [
+        "# Answers that a new LLM needs: `python -m bench.newcomers`",
+        "",
+        (__doc__ or "").split("\n\n", 1)[1].strip(),
+        "",
+        f"{len(rows):,} development queries, {len(llms)} LLMs, {len(drawn)} splits; utility without the two "
+        f"{without.mean():.4f}, with them known {known.mean():.4f}. Intervals: bootstrap over the splits, which share "
+        "queries and so are somewhat too narrow.",
+        "",
+        "| probe queries | recovered by adding | by training on the probes alone |",
+        "| ---: | ---: | ---: |",
+    ]
+    for place, count in enumerate(options.probes):
+        cells = (share(np.array([split[kind][place] for split in drawn])) for kind in (2, 3))
+        lines.append(f"| {count:,} | {' | '.join(cells)} |")
+    print("\n".join(lines))
+    if options.report:
+        write_report(options.report, lines)
+
+
+if __name__ == "__main__":
+    main()
