@@ -220,7 +220,12 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     }
     Path("params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     comparison = params_of(
-        "compare_routers", CompareRoutersParams, forms=["router"], baselines=BASELINES, leave_domains_out=["ridge"]
+        "compare_routers",
+        CompareRoutersParams,
+        forms=["router"],
+        baselines=BASELINES,
+        leave_domains_out=["ridge"],
+        stream=document["compare_routers"]["stream"] | {"controls": ["ridge"]},
     )
     joining = {"offline_share": 0.5, "withheld": ["bio-mid"], "probes": 20, "queries": 40, "every": 20}
     studied = params_of("study_feedback", StudyFeedbackParams, offline_shares=[0.5], adaptability=joining)
@@ -247,7 +252,13 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "<script" not in page
     assert "http://www.w3.org" in page
     assert page.count("<svg") == 4
-    assert set(numbers["limited"]["methods"]) == {"router", "router_waits_seen", "router_waits_penalty", *BASELINES}
+    assert set(numbers["limited"]["methods"]) == {
+        "router",
+        "router_waits_seen",
+        "router_waits_penalty",
+        "ridge_waits_seen",
+        *BASELINES,
+    }
     # Splits that were compared without a stream have no such section.
     for seed in (1, 2):
         Path(f"data/comparison/{seed}/streams.safetensors").unlink()

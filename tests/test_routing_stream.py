@@ -251,6 +251,13 @@ def test_the_stream_may_be_left_out() -> None:
     assert "stream" not in compared.report
 
 
+@pytest.mark.parametrize("name", ["random", "rdige"])
+def test_controls_are_baselines_that_predict(name: str) -> None:
+    stream = params(controls=[name])
+    with pytest.raises(InputError, match=f"{name} is no baseline that predicts"):
+        methods.compare(split_of(30, 0), split_of(30, 1), LLMS, train_params(), ["router"], ["random"], 0.9, 5, stream)
+
+
 def test_unknown_llms_are_refused_before_any_work() -> None:
     stream = params(llms={"gpt": {"workers": 1}})
     with pytest.raises(InputError, match=r"`compare_routers.stream.llms` names the LLM 'gpt'"):

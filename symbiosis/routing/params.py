@@ -224,6 +224,7 @@ class CompareStreamParams(StreamParams):
     """The test queries of the comparison as a timed stream; see `symbiosis.routing.comparison.stream`."""
 
     points: int = Field(ge=2)
+    controls: tuple[str, ...]
     deadline: DeadlineParams
     penalty: PenaltyParams
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.comparison.results import SINGLES, Played, query_weights
-from symbiosis.routing.comparison.stream import Streamed
+from symbiosis.routing.comparison.stream import WAITS_SEEN, Streamed
 from symbiosis.routing.metrics import aiq, cost_at, hull, interval
 from symbiosis.routing.summaries import cost_key, ratio, rounded
 
@@ -61,7 +61,7 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
         sampled[name] = np.mean(areas, axis=0), np.mean(kept, axis=0)
         corners = [r.corners(one.timed.points()) for one, r in zip(streams, references, strict=True)]
         methods[name] = {
-            "kind": BASELINES[name].category if name in BASELINES else "router",
+            "kind": BASELINES[own].category if (own := name.removesuffix(WAITS_SEEN)) in BASELINES else "router",
             "points": len(streams[0].dropped),
             "aiq_idle": _mean(
                 [r.aiq(r.idle_corners(s.idle.points())) for s, r in zip(streams, references, strict=True)]

@@ -20,12 +20,16 @@ DRAWN = (
     LEADER,
     "router_waits_penalty",
     "router",
+    "nearest_neighbours_waits_seen",
     "nearest_neighbours",
     "domain_mean",
     "frugal_gpt",
     "auto_mix",
     "oracle",
 )
+
+_OWN = " and counts what it sent since its last look"
+WAITING = ("router_waits", "nearest_neighbours_waits")
 
 
 def section(splits: Sequence[Played], numbers: Mapping[str, Any], name: Callable[[str], str]) -> list[str]:
@@ -55,9 +59,9 @@ def section(splits: Sequence[Played], numbers: Mapping[str, Any], name: Callable
         _table(numbers["methods"], name),
         page.note(
             "The test queries once more, as a stream in a random order, the same for all methods, at up to "
-            f"{stream['points']} operating points each, spread along the hull without waits. All methods but the two "
-            "that see the waits choose as if no LLM were ever busy. The router that sees them weighs the predicted "
-            f"time to the answer{' and counts what it sent since its last look' if stream['own_dispatches'] else ''}; "
+            f"{stream['points']} operating points each, spread along the hull without waits. Methods whose "
+            "names do not say that they see the waits choose as if no LLM were ever busy. The router that sees them "
+            f"weighs the predicted time to the answer{_OWN if stream['own_dispatches'] else ''}; "
             "MixLLM's penalty weighs the waits as they were at the last look. A cascade's query queues at each of its "
             "LLMs, and what it spent on earlier ones counts as waiting. AIQ and cost as above, of the points played; "
             "all is measured against the best single LLM without limit. What lies between two corners of a hull is a "
@@ -119,8 +123,8 @@ def _curves(splits: Sequence[Played], name: Callable[[str], str]) -> "Figure":
     for number, method in enumerate(drawn):
         color, strong = f"C{number}", method == LEADER
         for timed in (True, False):
-            if not timed and method in (LEADER, "router_waits_penalty"):
-                continue  # at idle LLMs they are the router
+            if not timed and method.startswith(WAITING):
+                continue  # at idle LLMs they are what is drawn without waits
             corners = _mean_hull(splits, method, timed)
             axes.plot(
                 *(100 * corners.T),

@@ -8,12 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from symbiosis.errors import InputError
-from symbiosis.routing.baselines.base import Sample, Training
+from symbiosis.routing.baselines.base import Predictive, Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.baselines.tuning import tune
 from symbiosis.routing.capacity import Capacities
-from symbiosis.routing.comparison.stream import SINGLES, Streamed, Traffic, spread_points
-from symbiosis.routing.comparison.waits import routers_seeing_waits
+from symbiosis.routing.comparison.stream import SINGLES, WAITS_SEEN, Streamed, Traffic, spread_points
+from symbiosis.routing.comparison.waits import routers_seeing_waits, with_deadline
 from symbiosis.routing.curves import TRADE_OFFS, Curve
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.features import draw_folds
@@ -167,6 +167,7 @@ def compare(
     if unknown:
         raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
     if stream is not None:
+        _check_controls(stream)
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
     curves: dict[str, Curve] = {}
@@ -188,6 +189,7 @@ def compare(
             places = spread_points(curves[form], traffic.params.points)
             streams[form] = traffic.blind(curves[form].at(places))
             if form == "router":
+                ours = router, predicted
                 streams |= routers_seeing_waits(traffic, router, predicted, curves[form], places)
     known = Training(Sample.of(training), training.outcomes, llms, seed)
     for name in tqdm(baselines, desc="baselines", unit="baseline"):
@@ -195,7 +197,13 @@ def compare(
         curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
         if traffic is not None:
             certain = tuned.baseline.stream(Sample.of(test), test.outcomes, curves[name])
-            streams[name] = traffic.blind(certain.at(spread_points(certain, traffic.params.points)))
+            places = spread_points(certain, traffic.params.points)
+            streams[name] = traffic.blind(certain.at(places))
+            if name in traffic.params.controls and isinstance(tuned.baseline, Predictive):
+                # Its own quality and cost; the lengths and speeds that tell when an answer is there are the router's.
+                quality, cost = tuned.baseline.predict(Sample.of(test))
+                told = replace(ours[1], quality=quality, cost_usd=cost)
+                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, curves[name], places)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     point = trade_off_for(share, training, llms, params, seed)
     report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
@@ -203,6 +211,15 @@ def compare(
         streams[SINGLES] = traffic.blind(known.reference.curve(test.outcomes))
         report["stream"] = {"load": traffic.load(), "params": traffic.params.model_dump(mode="json")}
     return Compared(curves, report, streams)
+
+
+def _check_controls(stream: CompareStreamParams) -> None:
+    for name in stream.controls:
+        if name not in BASELINES or not issubclass(BASELINES[name], Predictive):
+            raise InputError(
+                f"params.yaml: `compare_routers.stream.controls`: {name} is no baseline that predicts quality, which "
+                "could be weighed against waits: leave it out"
+            )
 
 
 def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:

@@ -21,6 +21,7 @@ NAMES = {
     "router_without_tags": "router without tags",
     "router_clusters": "router, tags from k-means",
     "router_waits_seen": "router, waits seen",
+    "nearest_neighbours_waits_seen": "nearest neighbours, waits seen",
     "router_waits_penalty": "router, MixLLM's waiting penalty",
     "router_shuffled": "control: outcomes shuffled",
     "router_noise": "control: random vectors",

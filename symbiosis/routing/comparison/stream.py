@@ -20,6 +20,7 @@ from symbiosis.routing.simulator import Dispatch, Trace
 from symbiosis.routing.summaries import rounded
 
 SINGLES = "singles"  # the cheapest and the best single LLM, chosen on training queries
+WAITS_SEEN = "_waits_seen"  # ends the names of methods that see the waits
 NEAR = 1e-3  # of a hull's length: two operating points so near are one
 
 

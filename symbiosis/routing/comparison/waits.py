@@ -67,15 +67,22 @@ def routers_seeing_waits(
         the last look, without its exploration.
     """
     params = traffic.params
-    late = Deadline(params.deadline.share * params.limit_s, params.deadline.weight, params.deadline.risk)
     weights = [float(TRADE_OFFS[place]) for place in positions]
     rules = [
         Rule(weight, "convex", 0.0, True, **params.penalty.model_dump(), limit_s=params.limit_s) for weight in weights
     ]
-    idle = curve.at(positions)
-    ours = [seeing_waits(router, predictions, TradeOff(weight), late) for weight in weights]
     published = [seeing_waits(router, predictions, Paper(rule)) for rule in rules]
     return {
-        "router_waits_seen": traffic.seeing(idle, ours, params.own_dispatches),
-        "router_waits_penalty": traffic.seeing(idle, published, False),
+        "router_waits_seen": with_deadline(traffic, router, predictions, curve, positions),
+        "router_waits_penalty": traffic.seeing(curve.at(positions), published, False),
     }
+
+
+def with_deadline(
+    traffic: Traffic, router: Router, predictions: Predictions, curve: Curve, positions: Sequence[int]
+) -> Streamed:
+    """Play operating points by a deadline on the predicted completion; see `routers_seeing_waits`."""
+    params = traffic.params
+    late = Deadline(params.deadline.share * params.limit_s, params.deadline.weight, params.deadline.risk)
+    policies = [seeing_waits(router, predictions, TradeOff(float(TRADE_OFFS[place])), late) for place in positions]
+    return traffic.seeing(curve.at(positions), policies, params.own_dispatches)
