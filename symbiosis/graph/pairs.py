@@ -26,6 +26,9 @@ COUNTS = 7
 FEATURES = 4
 """Buckets that a pair has at most."""
 
+_PAIRS = 2048
+"""Pairs of items whose common neighbours are looked for at once: bounds memory."""
+
 _SIZES = {
     "none": 1,  # fills up pairs with fewer features
     "self": 1,
@@ -138,16 +141,18 @@ class PairFeatures:
 
     def _linked(self, i: np.ndarray, j: np.ndarray, user: np.ndarray) -> np.ndarray:
         """Whether some item shares a user with each of the two, the row's own user left out: four hops."""
-        if not len(i):
-            return np.zeros(0, dtype=np.int64)
-        own = self.train[np.maximum(user, 0)] * (user >= 0)[:, None].astype(np.int32)
-        reached = []
-        for item in (i, j):
-            others = (self.common[item] - own).tocsr()
-            others.data = (others.data > 0).astype(np.int32)
-            others.eliminate_zeros()
-            reached.append(others)
-        return (reached[0].multiply(reached[1]).sum(axis=1) > 0).astype(np.int64)
+        linked = np.zeros(len(i), dtype=np.int64)
+        for start in range(0, len(i), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            own = self.train[np.maximum(user[part], 0)] * (user[part] >= 0)[:, None].astype(np.int32)
+            reached = []
+            for item in (i[part], j[part]):
+                others = (self.common[item] - own).tocsr()
+                others.data = (others.data > 0).astype(np.int32)
+                others.eliminate_zeros()
+                reached.append(others)
+            linked[part] = reached[0].multiply(reached[1]).sum(axis=1) > 0
+        return linked
 
 
 def count_bucket(count: np.ndarray) -> np.ndarray:

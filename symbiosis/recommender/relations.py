@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csc_array, csr_array, diags_array
 
 from symbiosis.graph.build import Graph
+
+_ITEMS = 128
+"""Items compared with all others at once: bounds memory, whatever the histories' length."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,13 @@ class Relations:
             float32 (3, B, I), filled with those of texts, brands and categories.
         """
         named, columns = np.unique(visible.indices, return_inverse=True)
-        likeness = self.texts[named] @ self.texts.T
-        np.square(np.maximum(likeness, 0, out=likeness), out=likeness)
-        out[0] = csr_array((visible.data, columns, visible.indptr), shape=(visible.shape[0], len(named))) @ likeness
+        taken = csc_array(csr_array((visible.data, columns, visible.indptr), shape=(visible.shape[0], len(named))))
+        out[0] = 0
+        for start in range(0, len(named), _ITEMS):
+            part = slice(start, start + _ITEMS)
+            likeness = self.texts[named[part]] @ self.texts.T
+            np.square(np.maximum(likeness, 0, out=likeness), out=likeness)
+            out[0] += taken[:, part] @ likeness
         for flow, groups in zip(out[1:], (self.brands, self.categories), strict=True):
             flow[:] = (groups @ (visible @ groups).T.toarray(order="C")).T
 
