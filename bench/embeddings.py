@@ -309,8 +309,9 @@ def main() -> None:
             "",
             "AIQ: mean quality over all trade-offs. Cost: as a share of the best single LLM's, where the same share of "
             "its quality is reached. A gain's interval is that of a paired bootstrap over the held-out queries, the "
-            "folds pooled; it does not tell how another seed of the training would do. `_shuffled`: trained on tags or "
-            "qualities of other queries, a control.",
+            "folds pooled; it does not tell how another seed of the training would do. The form of the text stands "
+            "beside every embedding; `random` is noise beside it. `_shuffled`: trained on tags or qualities of other "
+            "queries, a control.",
         ]
         print("\n" + "\n".join(lines), flush=True)
         if arguments.report:
