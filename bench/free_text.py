@@ -23,26 +23,17 @@ import torch
 from scipy.sparse import csr_array
 
 from bench.children import write_report
-from symbiosis.recommender import __main__ as places
+from symbiosis.recommender import places
 from symbiosis.recommender.catalogue import Catalogue
 from symbiosis.recommender.free_text import WEIGHT, Requests
 from symbiosis.recommender.generation import Sampling, Writer
 from symbiosis.recommender.interactions import read_matrix
 from symbiosis.recommender.predict import Recommender
-from symbiosis.recommender.prompts import Prompts
 
 WEIGHTS = (5.0, 10.0, 20.0, 40.0)
 REASONS = 200
 _WORD = re.compile(r"\w{3,}")
 _LONG = re.compile(r"[a-z]{4,}")
-
-
-class Asked(Prompts):
-    """The prompt with a request's words before the last user token."""
-
-    def __init__(self, prompts: Prompts, request: str) -> None:
-        super().__init__(prompts.vocabulary, prompts.maximum_items)
-        self._question = np.concatenate([self._question, prompts.vocabulary.encode([" " + request])[0]])
 
 
 def requests_of(catalogue: Catalogue, kind: str) -> list[str]:
@@ -115,7 +106,7 @@ def measure_requests(root: Path, kind: str) -> list[str]:
     words, prompts = np.empty((2, *like.shape), np.float32), recommender.prompts
     for request in sorted({asked[item] for item in items}):
         where = np.flatnonzero([asked[item] == request for item in items])
-        recommender.prompts = Asked(prompts, request)
+        recommender.prompts = prompts.asking(request)
         words[0, where] = recommender.scores(users[where], train)
         words[1, where] = title_likelihood(writer, request)
     lines += [

@@ -14,6 +14,7 @@ from symbiosis.artifacts import write_json
 from symbiosis.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.recommender import __main__ as command
+from symbiosis.recommender import places
 from symbiosis.recommender.catalogue import Catalogue
 from symbiosis.recommender.content import MANIFEST, embed_items, item_texts, text_encoder
 from symbiosis.recommender.free_text import Requests, best_items
@@ -46,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     for name in ("clean", "graph", "item_embeddings"):
         (root / "data" / name).mkdir(parents=True)
-    clean, items = root / command.CLEAN, items_table()
+    clean, items = root / places.CLEAN, items_table()
     items.write_parquet(clean / "items.parquet")
     users = pl.DataFrame({"user": np.arange(USERS, dtype=np.uint32), "user_id": ["Ann", "Ben", "Cy"]})
     users.write_parquet(clean / "users.parquet")
@@ -55,15 +56,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clean / f"{part}.parquet"
         )
     texts = item_texts(items)
-    np.save(root / command.EMBEDDINGS / "vectors.npy", embed_items(texts, PARAMS))
-    write_json(root / command.EMBEDDINGS / MANIFEST, PARAMS.model_dump())
+    np.save(root / places.EMBEDDINGS / "vectors.npy", embed_items(texts, PARAMS))
+    write_json(root / places.EMBEDDINGS / MANIFEST, PARAMS.model_dump())
     torch.manual_seed(0)
     phrases = ["has interacted with The user will", "explains the reason for purchasing a red garden glove"]
     vocabulary = Vocabulary(train_tokenizer(phrases * 20, 300), USERS, len(TITLES))
     model = GraphGPT2(scratch_config(vocabulary.n_words, 16, 1, 2, 64, 0.0), USERS, len(TITLES))
     settings = {"bias": "ones", "graph_term": False, "personal_gates": True, "maximum_items": 8, "seed": 5}
     settings |= {"content_epochs": 1, "language_model": True, "mean_rating": None}
-    for place in (command.PRETRAINED, command.FINETUNED):
+    for place in (places.PRETRAINED, places.FINETUNED):
         (root / place).mkdir(parents=True)
         model.save(root / place)
         vocabulary.save(root / place / "tokenizer.json")
@@ -135,7 +136,7 @@ def test_a_request_of_unknown_words_is_refused() -> None:
 
 def test_embeddings_of_other_items_or_without_manifest_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds 6 items, not 2"):
-        Requests.load(folder / command.EMBEDDINGS, items_table()[:2])
+        Requests.load(folder / places.EMBEDDINGS, items_table()[:2])
     with pytest.raises(InputError, match=r"encoder\.json is missing"):
         Requests.load(tmp_path, items_table())
     (tmp_path / MANIFEST).write_text("{}")
@@ -147,7 +148,7 @@ def test_embeddings_of_other_items_or_without_manifest_are_refused(folder: Path,
 
 
 def test_users_and_items_go_by_original_id_or_number(folder: Path) -> None:
-    catalogue = Catalogue.load(folder / command.CLEAN)
+    catalogue = Catalogue.load(folder / places.CLEAN)
     assert [catalogue.user(name) for name in ("Ben", "1", "0")] == [1, 1, 0]
     assert [catalogue.item(name) for name in ("B3", "3", "2")] == [3, 3, 5]  # the original id 2 is that of item 5
     assert [catalogue.title(item) for item in (2, 4)] == ["copper teapot", "B4"]
@@ -224,7 +225,7 @@ def test_nothing_made_yet(tmp_path: Path, folder: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("settings", [{"bias": "learned", "content_epochs": 0}, {"bias": "learned"}])
 def test_a_model_that_never_read_a_text_writes_none(settings: dict[str, Any], say: Any, folder: Path) -> None:
-    file = folder / command.PRETRAINED / "training.json"
+    file = folder / places.PRETRAINED / "training.json"
     before = file.read_text()
     write_json(file, settings)
     try:
@@ -241,7 +242,7 @@ def test_a_user_who_took_everything() -> None:
 
 def test_the_graph_is_read_if_the_bias_asks_for_it(say: Any, folder: Path) -> None:
     """A model of bias `learned` reads data/graph, by the same folder."""
-    file = folder / command.PRETRAINED / "training.json"
+    file = folder / places.PRETRAINED / "training.json"
     before = file.read_text()
     write_json(file, {"bias": "learned", "content_epochs": 1})
     try:

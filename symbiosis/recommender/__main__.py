@@ -18,11 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from symbiosis.errors import InputError
+from symbiosis.recommender.places import CLEAN, DISTANCES, EMBEDDINGS, FINETUNED, GRAPH, PRETRAINED, PROPAGATION
 from symbiosis.telemetry import switch_telemetry_off
-
-CLEAN, GRAPH, DISTANCES = Path("data/clean"), Path("data/graph"), Path("data/distances")
-PROPAGATION, EMBEDDINGS = Path("data/propagation"), Path("data/item_embeddings")
-PRETRAINED, FINETUNED = Path("models/pretrain"), Path("models/finetune")
 
 
 def parser() -> argparse.ArgumentParser:

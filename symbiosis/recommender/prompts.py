@@ -31,6 +31,12 @@ class Prompts:
         self.vocabulary, self.maximum_items = vocabulary, maximum_items
         self._middle, self._question = vocabulary.encode(PHRASES)
 
+    def asking(self, request: str) -> "Prompts":
+        """Return prompts with a request's words before the last user token."""
+        asked = Prompts(self.vocabulary, self.maximum_items)
+        asked._question = np.concatenate([self._question, self.vocabulary.encode([" " + request])[0]])
+        return asked
+
     @property
     def overhead(self) -> int:
         """Tokens of a prompt beside its items."""

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from symbiosis.stage import StageParams
 
+Predictor = Literal["linear", "forest", "stacked"]
+
 
 class SyntheticRouting(StageParams):
     """Size of the synthetic routing table; see `symbiosis.routing.synthetic`."""
@@ -127,7 +129,7 @@ class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
     seed: int = Field(ge=0)
-    predictor: Literal["linear", "forest", "stacked"]
+    predictor: Predictor
     tags: Literal["none", "domain", "subdomain", "clusters"]
     minimum_tag: int = Field(ge=1)
     clusters: int = Field(ge=2)

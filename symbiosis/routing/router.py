@@ -17,14 +17,13 @@ from symbiosis.routing.forest_prior import ForestPrior
 from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.length_models import Family
 from symbiosis.routing.outcomes import Llms
+from symbiosis.routing.params import Predictor
 from symbiosis.routing.predictors import LENGTH, N_TARGETS, QUALITY, Lengths, Prior, TagPrior
 from symbiosis.routing.ranges import Ranges
 from symbiosis.routing.shared_forest import SharedForest
 
 TENSORS = "router.safetensors"
 MANIFEST = "router.json"
-
-Predictor = Literal["linear", "forest", "stacked"]
 
 
 @dataclass(frozen=True)
