@@ -4,10 +4,13 @@ Of routers trained on nine tenths of the training queries, one does not know the
 them from the start, and one is given their answers to so many probe queries. Told is the share of the gain in utility
 from knowing them that the probes recover on other queries, no feedback following. Beside it: the whole router trained
 on the probe queries alone, which shows what is due to the number of answers and not to how an LLM is added. Only
-development queries are used, drawn anew for every split into three quarters and one quarter that is asked.
+development queries are used, drawn anew for every split into three quarters and one quarter that is asked. The router
+is that of the params.yaml of the current folder.
 """
 
 import argparse
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +19,9 @@ from tqdm import trange
 
 from bench.children import write_report
 from symbiosis.errors import InputError
-from symbiosis.routing.adaptability import join
+from symbiosis.routing.adaptability import Separated, probes_of
 from symbiosis.routing.comparison.split import development, read_whole
-from symbiosis.routing.continual import columns, divide, stratified
+from symbiosis.routing.continual import columns, divide
 from symbiosis.routing.decision import scaled_cost, utility
 from symbiosis.routing.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
@@ -39,30 +42,50 @@ def worth(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: On
 
 
 def one_split(
-    whole: Split, llms: Llms, rows: np.ndarray, probes: list[int], seed: int
+    whole: Split, llms: Llms, rows: np.ndarray, probes: Sequence[int], seed: int, document: Mapping[str, object]
 ) -> tuple[float, float, list[float], list[float]]:
-    """Utility without the LLMs, with them known, and by number of probes with them added and trained on probes."""
-    document = read_document()
-    trained = validate_block(document, "router_train", RouterTrainParams)
+    """Utility without the LLMs, with them known, and by number of probes with them added and trained on probes.
+
+    Parameters
+    ----------
+    whole, llms
+        All queries.
+    rows
+        Of those that may be used.
+    probes
+        Numbers of probe queries.
+    seed
+        Of the split and the probes.
+    document
+        ``params.yaml``.
+
+    Raises
+    ------
+    InputError
+        There are fewer queries than probes.
+    """
+    params = validate_block(document, "router_train", RouterTrainParams)
     replay = validate_block(document, "online_replay", OnlineReplayParams)
     order = np.random.default_rng(seed).permutation(rows)
     cut = len(order) // 4
     test, training = whole.take(np.sort(order[:cut])), whole.take(np.sort(order[cut:]))
     offline, _ = divide(training, 0.9, seed)
-    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
+    if len(offline) < max(probes):
+        raise InputError(f"--probes {max(probes)} are more than the {len(offline)} offline queries: ask for fewer")
+    pair = Separated.train(offline, llms, params, replay)
+
+    def value(router: Router, arms: list[int]) -> float:
+        return worth(router, columns(test.outcomes, arms), test.embeddings, replay)
+
     added, alone = [], []
     for count in probes:
-        joined = join(offline, llms, trained, replay, seed, (), count)
-        value = {
-            name: worth(router, columns(test.outcomes, joined.arms[name]), test.embeddings, replay)
-            for name, router in joined.routers.items()
-        }
-        added.append(value["added"])
-        few = offline.take(stratified(labels, count, seed))
-        small, _ = train(few.embeddings, few.outcomes, llms, few.domains, few.subdomains, trained)
-        small = replace(small, cost_scale=joined.routers["known"].cost_scale)
+        asked = probes_of(offline, count, seed)
+        added.append(value(pair.added(offline, llms, asked), pair.order))
+        few = offline.take(asked)
+        small, _ = train(few.embeddings, few.outcomes, llms, few.domains, few.subdomains, params)
+        small = replace(small, cost_scale=pair.known.cost_scale)
         alone.append(worth(small, test.outcomes, test.embeddings, replay))
-    return value["without"], value["known"], added, alone
+    return value(pair.without, pair.old), value(pair.known, pair.order), added, alone
 
 
 def main() -> None:
@@ -78,7 +101,9 @@ def main() -> None:
     rows = np.flatnonzero(development(queries["query_id"].to_list(), options.fifths))
     if len(rows) < 100:
         raise InputError(f"{options.data}: {len(rows)} development queries are too few: raise --fifths")
-    drawn = [one_split(whole, llms, rows, options.probes, seed) for seed in trange(options.splits, unit="split")]
+    document = read_document()
+    seeds = trange(options.splits, unit="split")
+    drawn = [one_split(whole, llms, rows, options.probes, seed, document) for seed in seeds]
     without, known = (np.array([split[place] for split in drawn]) for place in (0, 1))
     chosen = np.random.default_rng(0).integers(len(drawn), size=(2000, len(drawn)))
     gain = (known - without)[chosen].mean(axis=1)
@@ -109,4 +134,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -136,10 +136,12 @@ def read_frame(path: Path | str, columns: Sequence[str] | None = None) -> pl.Dat
         The file is missing or damaged, or lacks a column.
     """
     try:
-        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+        return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): change its permissions") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro`") from None
 

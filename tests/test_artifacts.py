@@ -166,6 +166,9 @@ def test_a_frame_comes_back_and_a_bad_one_is_named(tmp_path: Path) -> None:
         read_frame(path)
     with pytest.raises(InputError, match=r"b\.parquet is missing"):
         read_frame(tmp_path / "b.parquet")
+    (tmp_path / "[x]").mkdir()  # no pattern
+    frame.write_parquet(tmp_path / "[x]/a.parquet")
+    assert read_frame(tmp_path / "[x]/a.parquet").equals(frame)
 
 
 def test_the_digest_of_a_file_is_the_usual_one(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bench.free_text import Asked, ranks, requests_of
+from bench.free_text import ranks, requests_of
 from symbiosis.recommender.catalogue import Catalogue
 from symbiosis.recommender.prompts import Prompts
 from symbiosis.recommender.tokens import Vocabulary, train_tokenizer
@@ -20,7 +20,7 @@ def test_the_request_stands_before_the_user_that_is_read_out() -> None:
     vocabulary = Vocabulary(train_tokenizer(["has interacted with garden gloves"] * 9, 300), 2, 2)
     prompts = Prompts(vocabulary, 5)
     (plain,), _ = prompts([1], [np.array([0])])
-    (ids,), (last,) = Asked(prompts, "garden gloves")([1], [np.array([0])])
+    (ids,), (last,) = prompts.asking("garden gloves")([1], [np.array([0])])
     assert ids[: len(plain) - 1].tolist() == plain[:-1].tolist()
     assert vocabulary.tokenizer.decode(ids[len(plain) - 1 : last].tolist()) == " garden gloves"
     assert ids[last] == vocabulary.user(1)

@@ -100,7 +100,7 @@ def test_what_the_model_is_configured_to_do_to_a_text_is_done() -> None:
 def test_embeddings_that_are_not_finite_are_refused(precision: Any) -> None:
     own = encoder.load(encoder.OFFLINE, 64)
     own[0].auto_model.embeddings.LayerNorm.weight.data.fill_(np.nan)
-    with pytest.raises(InputError, match="gives embeddings that are zero or not finite"):
+    with pytest.raises(InputError, match="gives an embedding that is zero or not finite"):
         encoder.embed(own, TEXTS[:1], precision)
 
 

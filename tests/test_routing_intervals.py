@@ -197,7 +197,19 @@ def test_the_network_learns_and_stays_small() -> None:
     for field in fields(Network):
         assert getattr(network, field.name).tobytes() == getattr(again, field.name).tobytes()
     wide = Network.fit(rng.standard_normal((50, 768)), rng.random(50), seed=1)
-    assert wide.size < length_models.MAXIMUM_BYTES
+    assert sum(getattr(wide, field.name).nbytes for field in fields(Network)) < 2_000_000
+
+
+def test_the_network_does_not_blow_up_rounding() -> None:
+    rng = np.random.default_rng(8)
+    features = rng.standard_normal((200, 3))
+    features[:, 1] = 1 + rng.choice([-1.1e-16, 0, 2.2e-16], 200)  # a sum of chances
+    network = Network.fit(features, features[:, 0], seed=1)
+    asked = features[:1].copy()
+    asked[0, 1] = 1 + 2.2e-16
+    other = asked.copy()
+    other[0, 1] = 1 - 1.1e-16
+    np.testing.assert_allclose(network.predict(asked), network.predict(other), rtol=1e-9)
 
 
 @pytest.mark.parametrize(("kind", "best"), [("steps", "forest"), ("cloud", "neighbours"), ("plane", "mlp")])

@@ -1,5 +1,6 @@
 """The comparison's timed stream: small queues by hand, no waits without a limit, waits that are seen, its numbers."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from symbiosis.errors import InputError
 from symbiosis.routing.baselines.base import Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.comparison import limited, limited_report, methods, report, results
-from symbiosis.routing.comparison.stream import SINGLES, Streamed, Traffic, one_after_another, spread_points
-from symbiosis.routing.comparison.waits import routers_seeing_waits, seeing_waits
+from symbiosis.routing.comparison.stream import SINGLES, WAITS_SEEN, Streamed, Traffic, one_after_another, spread_points
+from symbiosis.routing.comparison.waits import LEADER, PENALTY, routers_seeing_waits, seeing_waits
 from symbiosis.routing.curves import NOBODY, TRADE_OFFS, Curve
 from symbiosis.routing.objectives import Deadline, TradeOff
 from symbiosis.routing.outcomes import Llms, Outcomes, Split
@@ -29,7 +30,7 @@ ENDLESS = {"limit_s": 1e9, "workers": 100_000}
 
 
 def params(**changes: Any) -> CompareStreamParams:
-    return CompareStreamParams.model_validate(BLOCK["stream"] | changes)
+    return CompareStreamParams.model_validate(BLOCK["stream"] | {"controls": []} | changes)
 
 
 def outcomes(tokens: list[list[float]], quality: list[list[float]], cost: list[list[float]]) -> Outcomes:
@@ -194,9 +195,17 @@ def test_waits_are_seen_only_where_there_are_any() -> None:
     curve = Curve.of(choices, test.outcomes)
     places = spread_points(curve, 6)
     traffic = Traffic(test.outcomes, LLMS, params(**ENDLESS), 0)
-    for name, streamed in routers_seeing_waits(traffic, router, predicted, curve, places).items():
+    for name, streamed in routers_seeing_waits(traffic, router, predicted, places).items():
         # The published penalty of idle LLMs is the same for all of them.
         np.testing.assert_array_equal(streamed.timed.quality, curve.quality[places], err_msg=name)
+        np.testing.assert_array_equal(streamed.idle.quality, curve.quality[places], err_msg=name)
+    # A deadline counts the answer's own time, too: the dear LLMs are slow, and then avoided where nobody waits.
+    hurried = Traffic(test.outcomes, LLMS, params(limit_s=0.5, workers=100_000), 0)
+    seen = routers_seeing_waits(hurried, router, predicted, places)
+    assert (seen[LEADER].idle.quality != curve.quality[places]).any()
+    for streamed in seen.values():
+        np.testing.assert_array_equal(streamed.timed.cost, streamed.idle.cost)
+    np.testing.assert_array_equal(seen[PENALTY].idle.quality, curve.quality[places])
 
 
 def test_a_router_that_sees_the_waits_beats_one_that_does_not() -> None:
@@ -209,7 +218,7 @@ def test_a_router_that_sees_the_waits_beats_one_that_does_not() -> None:
     traffic = Traffic(test.outcomes, LLMS, params(queries_per_s=2, workers=3, limit_s=10, refresh_s=2), 0)
     blind = traffic.blind(curve)
     aware = traffic.seeing(
-        curve, [seeing_waits(router, predicted, TradeOff(float(TRADE_OFFS[-1])), Deadline(10, weight=1.0))], True
+        [seeing_waits(router, predicted, TradeOff(float(TRADE_OFFS[-1])), Deadline(10, weight=1.0))], True
     )
     assert blind.dropped.mean() > 0.1
     assert aware.dropped.mean() < blind.dropped.mean() / 2
@@ -251,11 +260,14 @@ def test_the_stream_may_be_left_out() -> None:
     assert "stream" not in compared.report
 
 
-@pytest.mark.parametrize("name", ["random", "rdige"])
-def test_controls_are_baselines_that_predict(name: str) -> None:
-    stream = params(controls=[name])
-    with pytest.raises(InputError, match=f"{name} is no baseline that predicts"):
-        methods.compare(split_of(30, 0), split_of(30, 1), LLMS, train_params(), ["router"], ["random"], 0.9, 5, stream)
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("random", "does not weigh"), ("opt_llm", "does not weigh"), ("rdige", "is not among"), ("ridge", "is not among")],
+)
+def test_controls_are_compared_baselines_that_predict(name: str, fault: str) -> None:
+    stream, baselines = params(controls=[name]), ["random", "opt_llm"]
+    with pytest.raises(InputError, match=f"{name} {fault}"):
+        methods.compare(split_of(30, 0), split_of(30, 1), LLMS, train_params(), ["router"], baselines, 0.9, 5, stream)
 
 
 def test_unknown_llms_are_refused_before_any_work() -> None:
@@ -280,9 +292,11 @@ def played(seed: int) -> results.Played:
     streams = {
         SINGLES: Streamed(plain, timed, lost, none, took),
         "router": Streamed(plain, timed, lost, none, took),
-        limited.LEADER: Streamed(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
+        LEADER: Streamed(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
+        "nearest_neighbours": Streamed(plain, timed, lost, none, took),
+        f"nearest_neighbours{WAITS_SEEN}": Streamed(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
     }
-    curves = {"router": idle, SINGLES: idle}
+    curves = {"router": idle, "nearest_neighbours": idle, SINGLES: idle}
     point = {"share": 0.9, "trade_off": 1.0, "position": 1}
     stream = {"load": {"a": 1.0 + seed}, "params": BLOCK["stream"]}
     return results.Played(np.arange(40) + 20 * seed, curves, {"operating_point": point, "stream": stream}, streams)
@@ -292,8 +306,11 @@ def test_the_numbers_by_hand() -> None:
     splits = [played(0), played(1)]
     numbers = limited.summary(splits, 100, seed=0)
     assert numbers["load"] == {"a": 1.5}
-    assert list(numbers["methods"]) == ["router", limited.LEADER]
-    blind, aware = numbers["methods"]["router"], numbers["methods"][limited.LEADER]
+    control = f"nearest_neighbours{WAITS_SEEN}"
+    assert list(numbers["methods"]) == ["router", LEADER, control, "nearest_neighbours"]
+    assert [one["kind"] for one in numbers["methods"].values()] == ["router", "router", "predictor", "predictor"]
+    assert numbers["methods"][control]["lead_aiq"] == 0
+    blind, aware = numbers["methods"]["router"], numbers["methods"][LEADER]
     assert aware["aiq"] == aware["aiq_idle"] == blind["aiq_idle"]
     assert blind["aiq"] < blind["aiq_idle"]
     # Both take the dear point, which alone keeps nine tenths.
@@ -336,9 +353,11 @@ def test_streams_are_saved_with_the_rest(tmp_path: Path) -> None:
 
 def test_the_section_shows_every_method() -> None:
     splits = [played(0), played(1)]
-    parts = limited_report.section(splits, limited.summary(splits, 100, seed=0), report.NAMES.__getitem__)
+    parts = limited_report.section(splits, limited.summary(splits, 100, seed=0), report._name)
     text = "".join(parts)
-    assert "router, waits seen" in text
+    rows = re.findall(r"<tr[^>]*><td[^>]*>([^<]+)</td>", text)
+    assert sorted(rows) == ["nearest neighbours", "nearest neighbours, waits seen", "router", "router, waits seen"]
+    assert "As a control, nearest neighbours also see the waits" in text
     assert "10 queries a second (even)" in text
     assert "a 1.50" in text
     assert text.count("<svg") == 1

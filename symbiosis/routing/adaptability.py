@@ -94,76 +94,73 @@ def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int
 
 
 @dataclass(frozen=True)
-class Joined:
-    """Three routers trained offline: without some LLMs, with them added, and with them known from the start.
+class Separated:
+    """Two routers trained offline: one does not know some LLMs, one knows them from the start.
 
     Attributes
     ----------
-    routers
-        By name (`ROUTERS`).
-    arms
-        Arms of each router's LLMs among all; the new ones come last.
-    new
-        Arms of the LLMs that join.
+    without, known
+        The routers, their costs on one scale.
+    old, new
+        Arms, among all, of the LLMs that both know, and of those that join; `known` has the latter last.
     experience
         Of the router without them.
-    probe_usd
-        What the new LLMs' answers to the probe queries cost.
     """
 
-    routers: dict[str, Router]
-    arms: dict[str, list[int]]
+    without: Router
+    known: Router
+    old: list[int]
     new: list[int]
     experience: Experience
-    probe_usd: float
+
+    @property
+    def order(self) -> list[int]:
+        """Arms of `known`'s LLMs among all."""
+        return [*self.old, *self.new]
+
+    @classmethod
+    def train(
+        cls,
+        offline: Split,
+        llms: Llms,
+        train_params: RouterTrainParams,
+        params: OnlineReplayParams,
+        withheld: Sequence[str] = (),
+    ) -> "Separated":
+        """Train both; see `adapt` for the parameters."""
+        everything = _trained(offline, llms, range(len(llms)), train_params)
+        named = [llms.names.index(name) for name in withheld]
+        new = named or most_used(everything, offline, params, 2)
+        old = [arm for arm in range(len(llms)) if arm not in new]
+        without = _trained(offline, llms, old, train_params)
+        experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
+        # The cost scale is a matter of the study, not of who is withheld.
+        without = replace(without, cost_scale=everything.cost_scale)
+        return cls(without, everything.take([*old, *new]), old, new, experience)
+
+    def added(self, offline: Split, llms: Llms, rows: np.ndarray) -> Router:
+        """Give the router without them the new LLMs, by their answers to some of the offline queries."""
+        asked = offline.outcomes.take(rows)
+        router = self.without
+        for place, arm in enumerate(self.new):
+            before = self.order[: len(self.old) + place]
+            router = onboard(
+                router,
+                llms.take([arm]),
+                offline.embeddings[rows],
+                asked.quality[:, arm],
+                asked.response_tokens[:, arm],
+                self.experience.noise,
+                asked.quality[:, before],
+                asked.prompt_tokens[:, before],
+            )
+        return router
 
 
-def join(
-    offline: Split,
-    llms: Llms,
-    train_params: RouterTrainParams,
-    params: OnlineReplayParams,
-    seed: int,
-    withheld: Sequence[str],
-    probes: int,
-) -> Joined:
-    """Train on offline queries without some LLMs, and add these by their answers to probe queries.
-
-    Parameters
-    ----------
-    offline, llms, train_params, params, seed
-        See `adapt`.
-    withheld, probes
-        See `adapt`.
-    """
-    everything = _trained(offline, llms, range(len(llms)), train_params)
-    named = [llms.names.index(name) for name in withheld]
-    new = named or most_used(everything, offline, params, 2)
-    old = [arm for arm in range(len(llms)) if arm not in new]
-    order = [*old, *new]
-    without = _trained(offline, llms, old, train_params)
-    experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
-    # The cost scale is a matter of the study, not of who is withheld.
-    without = replace(without, cost_scale=everything.cost_scale)
+def probes_of(offline: Split, n: int, seed: int) -> np.ndarray:
+    """Rows of `n` probe queries, stratified by tag; all, if there are fewer."""
     labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
-    rows = stratified(labels, probes, seed)
-    asked = offline.outcomes.take(rows)
-    added = without
-    for place, arm in enumerate(new):
-        before = order[: len(old) + place]
-        added = onboard(
-            added,
-            llms.take([arm]),
-            offline.embeddings[rows],
-            asked.quality[:, arm],
-            asked.response_tokens[:, arm],
-            experience.noise,
-            asked.quality[:, before],
-            asked.prompt_tokens[:, before],
-        )
-    routers = {"without": without, "added": added, "known": everything.take(order)}
-    arms = {"without": old, "added": order, "known": order}
-    return Joined(routers, arms, new, experience, float(asked.cost_usd[:, new].sum()))
+    return stratified(labels, n, seed)
 
 
 def adapt(
@@ -199,14 +196,19 @@ def adapt(
         That all three routers are told.
     """
     offline, stream = divide(training, offline_share, seed)
-    joined = join(offline, llms, train_params, params, seed, withheld, probes)
+    pair = Separated.train(offline, llms, train_params, params, withheld)
+    rows = probes_of(offline, probes, seed)
+    routers = {
+        "without": (pair.without, pair.old),
+        "added": (pair.added(offline, llms, rows), pair.order),
+        "known": (pair.known, pair.order),
+    }
     taken = np.arange(min(queries, len(stream.outcomes)))
     worth = {}
-    for name, router in joined.routers.items():
-        arms = joined.arms[name]
+    for name, (router, arms) in routers.items():
         worth[name] = _followed(
             router,
-            joined.experience,
+            pair.experience,
             columns(stream.outcomes.take(taken), arms),
             stream.embeddings[taken],
             columns(test.outcomes, arms),
@@ -215,11 +217,11 @@ def adapt(
             feedback,
             every,
             seed,
-            range(len(arms) - len(joined.new), len(arms)) if name == "added" else (),
+            range(len(pair.old), len(pair.order)) if name == "added" else (),
         )
     steps = every * np.arange(len(worth["known"]))
-    names = tuple(llms.names[arm] for arm in joined.new)
-    return Adapted(steps, test.outcomes.queries, worth, names, joined.probe_usd)
+    probe_usd = float(offline.outcomes.take(rows).cost_usd[:, pair.new].sum())
+    return Adapted(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
 
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:

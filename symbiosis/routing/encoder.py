@@ -172,7 +172,8 @@ def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> 
         norm = np.linalg.norm(vector, axis=1, keepdims=True)
         if not np.isfinite(norm).all() or (norm == 0).any():
             raise InputError(
-                "params.yaml: `train_encoder.encoder` gives embeddings that are zero or not finite: use another"
+                "params.yaml: the encoder gives an embedding that is zero or not finite: name another in "
+                "`train_encoder.encoder` (of items: `embed_items.encoder`)"
             )
         return np.asarray((vector / norm)[0], dtype=np.float32)
 

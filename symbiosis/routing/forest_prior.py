@@ -46,8 +46,10 @@ class ForestPrior:
             (N, L, 2), quality and log length.
         folds
             (N,), see `symbiosis.routing.length_models.choose`.
-        trees, minimum_leaf, seed
+        trees, minimum_leaf
             See `symbiosis.routing.forest.Forest.fit`.
+        seed
+            Of the first LLM; each that follows has seeds of its own, by its place.
 
         Returns
         -------

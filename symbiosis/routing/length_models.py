@@ -3,7 +3,7 @@
 MixLLM (arXiv 2502.18482) chooses the family by validation. All are fitted by scikit-learn and kept as arrays.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -13,7 +13,6 @@ from symbiosis.routing.forest import Forest
 
 Family = Literal["forest", "mlp", "neighbours"]
 HIDDEN = 64
-MAXIMUM_BYTES = 2_000_000  # of an MLP
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,8 @@ class Network:
         from sklearn.neural_network import MLPRegressor
 
         mean, deviation = features.mean(axis=0), features.std(axis=0)
-        scale = np.where(deviation > 0, deviation, 1.0)
+        # A sum of chances is 1 but for rounding, which must not be blown up.
+        scale = np.where(deviation > 1e-9 * np.maximum(1.0, np.abs(mean)), deviation, 1.0)
         centre = target.mean()
         model = MLPRegressor(
             hidden_layer_sizes=(HIDDEN,),
@@ -72,11 +72,6 @@ class Network:
     def level(self) -> float:
         """What it predicts for the mean query."""
         return float(self.predict(self.mean[None])[0])
-
-    @property
-    def size(self) -> int:
-        """Bytes of its arrays."""
-        return int(sum(getattr(self, field.name).nbytes for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,8 @@ class Chosen:
     errors
         Mean squared error of the log length on the validation queries, of each family.
     held_out
-        (N,), predictions of models of that family that have not seen the query.
+        (N,), predictions of models of that family that have not seen the query. Those of the validation queries chose
+        the family, so that their errors are a little too small.
     """
 
     family: Family

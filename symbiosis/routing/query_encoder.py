@@ -46,7 +46,7 @@ def query_encoder(encoder: Path | str, embeddings: Path | str) -> Callable[[str]
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
-            f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}; "
+            f"{path}: `{'.'.join(map(str, first['loc'])) or 'manifest'}`: {first['msg']}; "
             f"delete {embeddings} and run `dvc repro embed-queries router-train`"
         ) from None
     model, _ = load_chosen(encoder)

@@ -47,7 +47,7 @@ class BestSingle(Single):
 
 
 class Random(Baseline):
-    """Every LLM with the same chance; in expectation, not one draw."""
+    """Every LLM with the same chance: in expectation, but in a stream, where calls take up time, one draw."""
 
     category = "trivial"
 

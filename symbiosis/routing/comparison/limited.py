@@ -14,10 +14,10 @@ import numpy as np
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.comparison.results import SINGLES, Played, query_weights
 from symbiosis.routing.comparison.stream import WAITS_SEEN, Streamed
+from symbiosis.routing.comparison.waits import LEADER
 from symbiosis.routing.metrics import aiq, cost_at, hull, interval
 from symbiosis.routing.summaries import cost_key, ratio, rounded
 
-LEADER = "router_waits_seen"
 LIMITED_SHARES = (0.95, 0.9725)
 
 
@@ -40,8 +40,10 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
         - ``aiq_idle``, ``aiq``: AIQ of the operating points that were played, without and with the limit;
         - ``cost_at_...``: share of the best single LLM's cost at which the hull under the limit reaches a share of its
           quality, null where some split never does;
-        - at one operating point, the cheapest that keeps ``wanted_quality_share`` without waits, else the best:
-          ``quality_share_idle``, ``quality_share``, ``cost_share``, ``dropped``, ``failed`` (shares of the queries),
+        - ``kind``: the baseline's category, or router;
+        - at one operating point, the cheapest that keeps ``wanted_quality_share`` of the test queries' quality without
+          waits, else the best: ``quality_share_idle`` and ``cost_share_idle`` without waits, ``quality_share``,
+          ``cost_share``, ``dropped``, ``failed`` (shares of the queries),
           ``p50_s``, ``p99_s`` (seconds to the answer of those answered, null if there are none);
         - ``lead_aiq``, ``lead_quality_share``: `LEADER` minus the method, paired.
     """
@@ -62,7 +64,6 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
         corners = [r.corners(one.timed.points()) for one, r in zip(streams, references, strict=True)]
         methods[name] = {
             "kind": BASELINES[own].category if (own := name.removesuffix(WAITS_SEEN)) in BASELINES else "router",
-            "points": len(streams[0].dropped),
             "aiq_idle": _mean(
                 [r.aiq(r.idle_corners(s.idle.points())) for s, r in zip(streams, references, strict=True)]
             ),

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symbiosis import page
-from symbiosis.routing.comparison.limited import LEADER, LIMITED_SHARES
+from symbiosis.routing.comparison.limited import LIMITED_SHARES
 from symbiosis.routing.comparison.results import SINGLES, Played, shares
+from symbiosis.routing.comparison.stream import WAITS_SEEN
+from symbiosis.routing.comparison.waits import LEADER, PENALTY
 from symbiosis.routing.metrics import hull
 from symbiosis.routing.summaries import cost_key
 
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 DRAWN = (
     LEADER,
-    "router_waits_penalty",
+    PENALTY,
     "router",
-    "nearest_neighbours_waits_seen",
+    f"nearest_neighbours{WAITS_SEEN}",
     "nearest_neighbours",
     "domain_mean",
     "frugal_gpt",
@@ -29,7 +31,6 @@ DRAWN = (
 )
 
 _OWN = " and counts what it sent since its last look"
-WAITING = ("router_waits", "nearest_neighbours_waits")
 
 
 def section(splits: Sequence[Played], numbers: Mapping[str, Any], name: Callable[[str], str]) -> list[str]:
@@ -48,9 +49,17 @@ def section(splits: Sequence[Played], numbers: Mapping[str, Any], name: Callable
     limits = (
         f"{stream['queries_per_s']:g} queries a second ({stream['arrivals']}), waits looked at every "
         f"{stream['refresh_s']:g} s; a query that would wait longer than {stream['limit_s']:g} s is dropped, scores 0 "
-        f"and is {'' if stream['charge_dropped'] else 'not '}charged; {stream['workers']} workers per LLM"
-        f"{', where not given otherwise' if stream['llms'] else ''}."
+        f"and is {'' if stream['charge_dropped'] else 'not '}charged, but what a cascade's earlier LLMs answered is; "
+        f"{stream['workers']} workers per LLM{', where not given otherwise' if stream['llms'] else ''}."
     )
+    if stream["controls"]:
+        names = ", ".join(name(control) for control in stream["controls"])
+        limits += f" As a control, {names} also see the waits: by the router's rule, its speeds and predicted lengths."
+    if stream["failure"] or any(own.get("failure") for own in stream["llms"].values()):
+        limits += f" Attempts fail with probability {stream['failure']:g}, where not given otherwise; "
+        limits += f"{stream['attempts']} attempts, then {stream['on_failure']}."
+    if stream["jitter"]:
+        limits += f" The log of a service time has a standard deviation of {stream['jitter']:g}."
     load = ", ".join(f"{llm} {share:.2f}" for llm, share in numbers["load"].items())
     return [
         page.section("Under a time limit"),
@@ -63,11 +72,12 @@ def section(splits: Sequence[Played], numbers: Mapping[str, Any], name: Callable
             "names do not say that they see the waits choose as if no LLM were ever busy. The router that sees them "
             f"weighs the predicted time to the answer{_OWN if stream['own_dispatches'] else ''}; "
             "MixLLM's penalty weighs the waits as they were at the last look. A cascade's query queues at each of its "
-            "LLMs, and what it spent on earlier ones counts as waiting. AIQ and cost as above, of the points played; "
-            "all is measured against the best single LLM without limit. What lies between two corners of a hull is a "
-            "mix of their queries, which under the limit is not exactly what the hull says. From `kept` on: at the "
-            f"cheapest point that keeps {100 * numbers['wanted_quality_share']:g} % of the best single LLM's quality "
-            "without waits (else at the best point): quality kept without and with the limit, cost, queries dropped "
+            "LLMs, and what it spent on earlier ones counts as waiting. `random` and `zero` are one draw. AIQ and cost "
+            "as above, of the points played; all is measured against the best single LLM without limit. What lies "
+            "between two corners of a hull is a mix of their queries, which under the limit is not exactly what the "
+            f"hull says. From `kept` on: at the cheapest point that keeps {100 * numbers['wanted_quality_share']:g} % "
+            "of the best single LLM's quality without waits on these very queries (else at the best point): quality "
+            "kept without and with the limit, cost, queries dropped "
             "and failed, seconds to the answer of those answered. Lead: AIQ of the router that sees the waits minus "
             "the method's. In brackets 95 % intervals by bootstrap over queries, paired; who waited for whom is left "
             "as it happened. `+`: the interval lies above zero."
@@ -123,8 +133,8 @@ def _curves(splits: Sequence[Played], name: Callable[[str], str]) -> "Figure":
     for number, method in enumerate(drawn):
         color, strong = f"C{number}", method == LEADER
         for timed in (True, False):
-            if not timed and method.startswith(WAITING):
-                continue  # at idle LLMs they are what is drawn without waits
+            if not timed and (method == PENALTY or method.endswith(WAITS_SEEN)):
+                continue  # nearly the line of the same method that does not see them
             corners = _mean_hull(splits, method, timed)
             axes.plot(
                 *(100 * corners.T),

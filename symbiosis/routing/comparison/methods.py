@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from symbiosis.errors import InputError
-from symbiosis.routing.baselines.base import Predictive, Sample, Training
+from symbiosis.routing.baselines.base import Baseline, Predictive, Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.baselines.tuning import tune
 from symbiosis.routing.capacity import Capacities
@@ -167,7 +167,7 @@ def compare(
     if unknown:
         raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
     if stream is not None:
-        _check_controls(stream)
+        _check_controls(stream.controls, baselines)
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
     curves: dict[str, Curve] = {}
@@ -190,7 +190,7 @@ def compare(
             streams[form] = traffic.blind(curves[form].at(places))
             if form == "router":
                 ours = router, predicted
-                streams |= routers_seeing_waits(traffic, router, predicted, curves[form], places)
+                streams |= routers_seeing_waits(traffic, router, predicted, places)
     known = Training(Sample.of(training), training.outcomes, llms, seed)
     for name in tqdm(baselines, desc="baselines", unit="baseline"):
         tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
@@ -203,7 +203,7 @@ def compare(
                 # Its own quality and cost; the lengths and speeds that tell when an answer is there are the router's.
                 quality, cost = tuned.baseline.predict(Sample.of(test))
                 told = replace(ours[1], quality=quality, cost_usd=cost)
-                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, curves[name], places)
+                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, places)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     point = trade_off_for(share, training, llms, params, seed)
     report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
@@ -213,13 +213,20 @@ def compare(
     return Compared(curves, report, streams)
 
 
-def _check_controls(stream: CompareStreamParams) -> None:
-    for name in stream.controls:
-        if name not in BASELINES or not issubclass(BASELINES[name], Predictive):
-            raise InputError(
-                f"params.yaml: `compare_routers.stream.controls`: {name} is no baseline that predicts quality, which "
-                "could be weighed against waits: leave it out"
-            )
+def _check_controls(controls: Sequence[str], baselines: Sequence[str]) -> None:
+    for name in controls:
+        fault = None
+        if name not in baselines:
+            fault = "is not among `compare_routers.baselines`"
+        elif not _weighs(BASELINES[name]):
+            fault = "does not weigh a predicted quality against cost, nor could it against waits"
+        if fault:
+            raise InputError(f"params.yaml: `compare_routers.stream.controls`: {name} {fault}: leave it out")
+
+
+def _weighs(baseline: type[Baseline]) -> bool:
+    """Whether a baseline is no more than what it predicts, weighed under every trade-off."""
+    return issubclass(baseline, Predictive) and baseline.choices is Predictive.choices
 
 
 def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:

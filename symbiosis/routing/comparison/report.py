@@ -8,6 +8,8 @@ import numpy as np
 from symbiosis import page
 from symbiosis.routing.comparison import limited_report
 from symbiosis.routing.comparison.results import ROUTER, SINGLES, Played, shares
+from symbiosis.routing.comparison.stream import WAITS_SEEN
+from symbiosis.routing.comparison.waits import PENALTY
 from symbiosis.routing.curves import SHARES
 from symbiosis.routing.metrics import hull
 from symbiosis.routing.summaries import cost_key
@@ -20,9 +22,7 @@ NAMES = {
     "router_forest": "router, forest per LLM (MixLLM's predictor)",
     "router_without_tags": "router without tags",
     "router_clusters": "router, tags from k-means",
-    "router_waits_seen": "router, waits seen",
-    "nearest_neighbours_waits_seen": "nearest neighbours, waits seen",
-    "router_waits_penalty": "router, MixLLM's waiting penalty",
+    PENALTY: "router, MixLLM's waiting penalty",
     "router_shuffled": "control: outcomes shuffled",
     "router_noise": "control: random vectors",
     "domain_mean": "domain mean (true label)",
@@ -111,6 +111,8 @@ def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
 
 
 def _name(method: str) -> str:
+    if method.endswith(WAITS_SEEN):
+        return f"{_name(method.removesuffix(WAITS_SEEN))}, waits seen"
     return NAMES.get(method, method.replace("_", " "))
 
 

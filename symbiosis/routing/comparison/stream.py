@@ -21,7 +21,7 @@ from symbiosis.routing.summaries import rounded
 
 SINGLES = "singles"  # the cheapest and the best single LLM, chosen on training queries
 WAITS_SEEN = "_waits_seen"  # ends the names of methods that see the waits
-NEAR = 1e-3  # of a hull's length: two operating points so near are one
+NEAR = 1e-3  # along a hull, in units of its range of cost and quality: two operating points so near are one
 
 
 @dataclass(frozen=True)
@@ -143,19 +143,20 @@ class Traffic:
             logs.append(Log(log.trace, kept, self._paid(log.trace, dollars, calls)))
         return _gathered(curve, logs)
 
-    def seeing(self, idle: Curve, policies: Sequence[Choose], own_dispatches: bool) -> Streamed:
-        """Play policies that see the waits.
+    def seeing(self, policies: Sequence[Choose], own_dispatches: bool) -> Streamed:
+        """Play policies that see the waits, and once more at LLMs that are always idle.
 
         Parameters
         ----------
-        idle
-            What they get at idle LLMs, a row per policy.
         policies
             One for each operating point.
         own_dispatches
             See `send`.
         """
-        return _gathered(idle, [self.send(choose, own_dispatches) for choose in policies])
+        none = np.zeros(len(self.llms))
+        queries = range(len(self.outcomes))
+        arms = np.array([[choose(query, none).arm for query in queries] for choose in policies])
+        return _gathered(Curve.of(arms, self.outcomes), [self.send(choose, own_dispatches) for choose in policies])
 
     def _paid(self, trace: Trace, dollars: np.ndarray, calls: np.ndarray) -> np.ndarray:
         """Dollars (N,) for the calls that were answered, given those for all calls (N,) and the calls (N, K)."""

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from symbiosis.routing.comparison.stream import Streamed, Traffic
-from symbiosis.routing.curves import TRADE_OFFS, Curve
+from symbiosis.routing.comparison.stream import WAITS_SEEN, Streamed, Traffic
+from symbiosis.routing.curves import TRADE_OFFS
 from symbiosis.routing.decision import Predictions, Rule
 from symbiosis.routing.objectives import Deadline, Outlook, Paper, TradeOff, decide
 from symbiosis.routing.replay import Choose, dispatch
 from symbiosis.routing.router import Router
 from symbiosis.routing.simulator import Dispatch
 
+LEADER = f"router{WAITS_SEEN}"
+PENALTY = "router_waits_penalty"
+
 
 def seeing_waits(
     router: Router, predictions: Predictions, objective: TradeOff | Paper, deadline: Deadline | None = None
 ) -> Choose:
-    """Return decisions that know the waits; at idle LLMs those of the same objective without them.
+    """Return decisions that know the waits; a deadline counts the answer's own time, too, at idle LLMs as well.
 
     Parameters
     ----------
@@ -44,7 +47,7 @@ def seeing_waits(
 
 
 def routers_seeing_waits(
-    traffic: Traffic, router: Router, predictions: Predictions, curve: Curve, positions: Sequence[int]
+    traffic: Traffic, router: Router, predictions: Predictions, positions: Sequence[int]
 ) -> dict[str, Streamed]:
     """Play the router's operating points in a stream whose waits it sees.
 
@@ -54,35 +57,31 @@ def routers_seeing_waits(
         The stream.
     router, predictions
         Of the N test queries.
-    curve
-        Of the router at idle LLMs, a row for each of `symbiosis.routing.curves.TRADE_OFFS`.
     positions
-        The trade-offs to be played.
+        The trade-offs to be played, in `symbiosis.routing.curves.TRADE_OFFS`.
 
     Returns
     -------
     dict of Streamed
-        ``router_waits_seen``: a deadline on the predicted completion, queries sent since the last look are reckoned
-        with if params say so; ``router_waits_penalty``: MixLLM's exponential penalty on the bare waits as they were at
-        the last look, without its exploration.
+        `LEADER`: a deadline on the predicted completion, queries sent since the last look are reckoned with if params
+        say so; `PENALTY`: MixLLM's exponential penalty on the bare waits as they were at the last look, without its
+        exploration.
     """
     params = traffic.params
-    weights = [float(TRADE_OFFS[place]) for place in positions]
     rules = [
-        Rule(weight, "convex", 0.0, True, **params.penalty.model_dump(), limit_s=params.limit_s) for weight in weights
+        Rule(float(TRADE_OFFS[place]), "convex", 0.0, True, **params.penalty.model_dump(), limit_s=params.limit_s)
+        for place in positions
     ]
     published = [seeing_waits(router, predictions, Paper(rule)) for rule in rules]
     return {
-        "router_waits_seen": with_deadline(traffic, router, predictions, curve, positions),
-        "router_waits_penalty": traffic.seeing(curve.at(positions), published, False),
+        LEADER: with_deadline(traffic, router, predictions, positions),
+        PENALTY: traffic.seeing(published, False),
     }
 
 
-def with_deadline(
-    traffic: Traffic, router: Router, predictions: Predictions, curve: Curve, positions: Sequence[int]
-) -> Streamed:
+def with_deadline(traffic: Traffic, router: Router, predictions: Predictions, positions: Sequence[int]) -> Streamed:
     """Play operating points by a deadline on the predicted completion; see `routers_seeing_waits`."""
     params = traffic.params
     late = Deadline(params.deadline.share * params.limit_s, params.deadline.weight, params.deadline.risk)
     policies = [seeing_waits(router, predictions, TradeOff(float(TRADE_OFFS[place])), late) for place in positions]
-    return traffic.seeing(curve.at(positions), policies, params.own_dispatches)
+    return traffic.seeing(policies, params.own_dispatches)
