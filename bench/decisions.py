@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.children import write_report
 from symbiosis.routing import encoder, llms
 from symbiosis.routing.calibration import Calibration
 from symbiosis.routing.decision import scaled_cost, utility
@@ -491,8 +492,7 @@ def main() -> None:
         f"thread(s), {len(os.sched_getaffinity(0))} core(s)."
     )
     if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        options.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_report(options.report, lines)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.children import write_report
 from symbiosis.routing import encoder, llms, table
 from symbiosis.routing.curves import Curve, Reference, resample, summarise, sweep
 from symbiosis.routing.decision import scaled_cost, utility
@@ -315,8 +316,7 @@ def main() -> None:
         ]
         print("\n" + "\n".join(lines), flush=True)
         if arguments.report:
-            arguments.report.parent.mkdir(parents=True, exist_ok=True)
-            arguments.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_report(arguments.report, lines)
 
 
 if __name__ == "__main__":
