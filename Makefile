@@ -26,8 +26,8 @@ else
 	-python -m symbiosis.tracking
 endif
 
-table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml)
-	python -m flows.table $(or $(TABLE),full) $(if $(DIRTY),--dirty)
+table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml; KEEP=1: keep the page's other rows)
+	python -m flows.table $(or $(TABLE),full) $(if $(DIRTY),--dirty) $(if $(KEEP),--keep-earlier)
 
 flow: .venv/.installed ## the same as a Prefect flow (ARGS="--help")
 	python -m flows.pipeline $(ARGS)

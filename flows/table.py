@@ -266,6 +266,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="full", help="of a file in configs/tables/")
     parser.add_argument("--dirty", action="store_true", help="run tracked files as they are, committed or not")
     parser.add_argument("--report-only", action="store_true", help="make the page of the runs that are done")
+    parser.add_argument("--keep-earlier", action="store_true", help="keep the page's rows that this table does not run")
     chosen = parser.parse_args()
     switch_telemetry_off()
     try:
@@ -278,6 +279,7 @@ def main() -> None:
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     page = [sys.executable, "-m", "symbiosis.recommender.table", str(results), "reports/recommender_table"]
+    page += ["--keep-earlier"] if chosen.keep_earlier else []
     sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
 
 

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 import yaml
 
-from symbiosis.artifacts import write_json
+from symbiosis.artifacts import read_json, write_json
 from symbiosis.errors import InputError
+from symbiosis.recommender.earlier_table import keep_earlier, read_earlier
 from symbiosis.recommender.evaluation import MODEL
 from symbiosis.recommender.metrics import METRICS
-from symbiosis.recommender.table import curves, over_seeds, read_runs, summarise
+from symbiosis.recommender.table import curves, main, over_seeds, read_runs, summarise
 from symbiosis.recommender.table_report import render
 from symbiosis.recommender.user_metrics import HISTORY, columns
 
@@ -115,3 +116,56 @@ def test_other_users_are_refused(results: Path) -> None:
 def test_without_runs_there_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="make table"):
         read_runs(tmp_path)
+
+
+def test_rows_of_an_earlier_table_are_kept(results: Path) -> None:
+    """New rows replace and join; the baselines and what belongs to them stay, for the new runs have not all of them."""
+    earlier = summarise(results)
+    for seed in (1, 2):
+        shutil.rmtree(results / f"toys/no graph/{seed}")
+        shutil.rmtree(results / f"toys/full/{seed}")
+        write_run(results / f"toys/full/{seed}", {MODEL: 0.61, "chance": 0.1}, seed)
+        shutil.rmtree(results / f"toys/<leaky>/{seed}")
+        write_run(results / f"toys/<leaky>/{seed}", {MODEL: 0.3, "chance": 0.1}, seed)
+        write_json(results / f"toys/<leaky>/{seed}/run.json", {"commit": "def", "seconds": {}})
+        write_run(results / f"toys/third/{seed}", {MODEL: 0.2, "chance": 0.1}, seed)
+    new = summarise(results)
+    merged = keep_earlier(earlier, new | {"others": new["toys"]})
+    assert merged["others"] == new["toys"]
+    toys = merged["toys"]
+    for key in ("methods", "gain", "strongest", "slices", "spread"):
+        assert toys[key] == earlier["toys"][key]
+    assert toys["variants"]["no graph"] == earlier["toys"]["variants"]["no graph"]
+    for key in ("variants", "loss"):
+        for name in ("<leaky>", "third"):
+            assert toys[key][name] == new["toys"][key][name]
+    assert toys["invalid"] == []  # the new run of that name does not leak
+    assert toys["commits"] == {"full": ["abc"], "no graph": ["abc"], "third": ["abc"], "<leaky>": ["def"]}
+    document = render(merged, curves(results), 2000)
+    assert "toys: commit def: &lt;leaky&gt;." in document
+
+    for seed in (1, 2):
+        shutil.rmtree(results / f"toys/full/{seed}")
+        write_run(results / f"toys/full/{seed}", {MODEL: 0.61, "ease": 0.5, "chance": 0.1}, seed)
+    assert keep_earlier(earlier, summarise(results))["toys"]["methods"] == summarise(results)["toys"]["methods"]
+
+
+def test_keeping_rows_from_the_command_line(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["table", str(results), str(results / "page"), "--keep-earlier"]
+    monkeypatch.setattr("sys.argv", asked[:-1])
+    main()
+    first = read_json(results / "page.json")
+    shutil.rmtree(results / "toys/no graph")
+    monkeypatch.setattr("sys.argv", asked)
+    main()
+    assert read_json(results / "page.json") == first
+
+
+def test_other_data_are_not_merged(results: Path) -> None:
+    summary = summarise(results)
+    other = {"toys": summary["toys"] | {"split": "temporal"}}
+    with pytest.raises(InputError, match="toys is not the data of the earlier table"):
+        keep_earlier(summary, other)
+    write_json(results / "page.json", {"toys": {"variants": {}}})
+    with pytest.raises(InputError, match="page.json: `toys` lacks `loss`"):
+        read_earlier(results / "page.json")

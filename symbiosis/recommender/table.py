@@ -17,6 +17,7 @@ import yaml
 
 from symbiosis.artifacts import read_frame, read_json, staged, write_json
 from symbiosis.errors import InputError
+from symbiosis.recommender.earlier_table import keep_earlier, read_earlier
 from symbiosis.recommender.evaluation import MODEL, bootstrap
 from symbiosis.recommender.metrics import METRICS
 from symbiosis.recommender.table_report import render
@@ -71,7 +72,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         the best baseline of each metric, with interval, relative to it, and in ``strongest`` over the one that is
         best in the sum; ``loss`` of every variant against the full model; ``slices``; ``seeds``, ``spread`` (the
         model's mean by seed), ``coverage``, ``cold items``, ``bias``, ``seconds``, ``data``, ``split``, ``commits``
-        and ``invalid`` (variants whose training saw held-out data).
+        (of every variant) and ``invalid`` (variants whose training saw held-out data).
     """
     return {data_set: _data_set(variants) for data_set, variants in read_runs(folder).items() if FULL in variants}
 
@@ -130,9 +131,10 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
         "cold items": report.get("cold items"),
         "bias": report.get("bias"),
         "seconds": _costs(variants),
-        "commits": sorted(
-            {read_json(path / "run.json")["commit"] for part in variants.values() for path in part.values()}
-        ),
+        "commits": {
+            name: sorted({read_json(path / "run.json")["commit"] for path in part.values()})
+            for name, part in variants.items()
+        },
     }
 
 
@@ -200,9 +202,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m symbiosis.recommender.table", description=__doc__)
     parser.add_argument("folder", type=Path, help="results of the runs")
     parser.add_argument("page", type=Path, help="where the report goes, without its ending")
+    parser.add_argument("--keep-earlier", action="store_true", help="keep rows of PAGE.json that FOLDER lacks")
     chosen = parser.parse_args()
     try:
         summary = summarise(chosen.folder)
+        if chosen.keep_earlier:
+            summary = keep_earlier(read_earlier(chosen.page.with_suffix(".json")), summary)
         document = render(summary, curves(chosen.folder), SAMPLES)
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -75,7 +75,7 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
     for name, by_seed in curves.items():
         body += [page.section(f"Learning curves: {name}"), page.figure(_curves(by_seed), f"Learning curves on {name}")]
     body += [page.section("Cost: seconds"), _costs(summary), page.note(_COST), page.section("Made from")]
-    body += [page.note(f"{name}: commit {', '.join(part['commits'])}.") for name, part in summary.items()]
+    body += [page.note(f"{name}: {told}.") for name, part in summary.items() for told in _sources(part["commits"])]
     lead = "; ".join(
         f"{name}: {part['data']['users']:,} users, {part['data']['items']:,} items, "
         f"{part['data']['training interactions']:,} training interactions, {len(part['seeds'])} seeds"
@@ -88,6 +88,14 @@ _COST = (
     "Wall time of a stage when it ran, whatever else the machine did: a baseline's is that of its whole tuning, the "
     "model's is one training with settings as given. Stages that were restored show the time of the run that made them."
 )
+
+
+def _sources(commits: dict[str, list[str]]) -> list[str]:
+    """Tell which rows are of which commits; a row is compared with the full model of its own."""
+    rows: dict[str, list[str]] = {}
+    for variant, made_at in commits.items():
+        rows.setdefault(", ".join(made_at), []).append(variant)
+    return [f"commit {made_at}: {'; '.join(names)}" for made_at, names in rows.items()]
 
 
 def _label(method: str) -> str:
