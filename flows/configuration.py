@@ -39,6 +39,9 @@ class Configuration(StageParams):
         Stages to run, with everything upstream of them.
     params
         What differs from ``params.yaml``.
+
+    A file that names another as its `base` holds what differs from that one: `data` and `targets` replace the base's,
+    `params` are merged into them.
     """
 
     data: dict[str, str]
@@ -54,14 +57,39 @@ def read(name: str, root: Path) -> Configuration:
     InputError
         There is none of that name, or it is malformed.
     """
-    file = root / "configs" / f"{name}.yaml"
-    names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
-    if not file.is_file():
-        raise InputError(f"there is no configs/{name}.yaml; the configurations are {names}")
     try:
-        return Configuration.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        return Configuration.model_validate(_document(name, root))
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"configs/{name}.yaml: {error}") from None
+
+
+def _document(name: str, root: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a file upon its base; `above` are those that led to it."""
+    file = root / "configs" / f"{name}.yaml"
+    led = f"configs/{above[-1]}.yaml: `base`: " if above else ""
+    if not file.is_file():
+        names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise InputError(f"{led}there is no configs/{name}.yaml; the configurations are {names}")
+    if name in above:
+        raise InputError(f"{led}`{name}` is built upon it: a configuration cannot be its own base")
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise InputError(f"configs/{name}.yaml must hold `data`, `targets` and `params`")
+    base = document.pop("base", None)
+    if base is None:
+        return document
+    below = _document(str(base), root, (*above, name))
+    return below | document | {"params": _merged(below.get("params") or {}, document.get("params") or {})}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested params with those of another laid over them."""
+    both = {
+        key: _merged(below[key], above[key])
+        for key in below.keys() & above.keys()
+        if isinstance(below[key], dict) and isinstance(above[key], dict)
+    }
+    return {**below, **above, **both}
 
 
 def overlay(params: Mapping[str, Any], document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -121,6 +121,35 @@ def test_overlay() -> None:
     }
 
 
+def test_a_configuration_may_build_on_another(configured: Path) -> None:
+    (configured / "configs/deeper.yaml").write_text(
+        "base: faster\nparams:\n  finetune: {steps: [1]}\n  other: {a: 2}\n"
+    )
+    (configured / "configs/deepest.yaml").write_text(
+        "base: deeper\ntargets: [report]\nparams: {finetune: {learning_rate: 0.4, steps: [2]}}\n"
+    )
+    found = read("deepest", configured)
+    assert found.data == {"data/local/rows": "sets/rows"}
+    assert found.targets == ["report"]
+    assert found.params == {"finetune": {"learning_rate": 0.4, "steps": [2]}, "other": {"a": 2}}
+    assert read("deeper", configured).params["finetune"] == {"learning_rate": 0.2, "steps": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: gone", r"configs/deeper.yaml: `base`: there is no configs/gone.yaml; the configurations are"),
+        ("base: deeper", r"configs/deeper.yaml: `base`: `deeper` is built upon it"),
+        ("base: faster\nbases: faster", r"configs/deeper.yaml: .*\nbases\n"),
+        ("- base", r"configs/deeper.yaml must hold `data`, `targets` and `params`"),
+    ],
+)
+def test_a_base_that_does_not_hold_is_refused(text: str, message: str, configured: Path) -> None:
+    (configured / "configs/deeper.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read("deeper", configured)
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
 def test_committed_configurations(name: str, tmp_path: Path) -> None:
     """Every committed configuration fits params.yaml."""
