@@ -9,6 +9,7 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing import __main__ as command
+from symbiosis.routing.decision_log import read_log
 from symbiosis.routing.training import train
 
 
@@ -47,6 +48,8 @@ def test_a_query_is_routed_explained_and_learned_from(say: Any) -> None:
     status, told = say("feedback", decision, "--satisfied", "no")
     assert (status, told.count("\n")) == (1, 1)
     assert "has other feedback already" in told
+    logged = read_log(".router/decisions.jsonl")
+    assert logged.select("decision", "quality", "response_tokens").rows() == [(decision, 1.0, 50.0)]
 
 
 def test_objectives_and_json(say: Any) -> None:

@@ -7,7 +7,8 @@
     python -m symbiosis.routing versions
     python -m symbiosis.routing rollback 3
 
-It starts from models/router, as `make repro` leaves it, and keeps what it learns in versions below --state.
+It starts from models/router, as `make repro` leaves it, and keeps what it learns in versions below --state, and every
+decision and piece of feedback in decisions.jsonl there.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 
 from symbiosis.errors import InputError
 from symbiosis.routing import service_state
+from symbiosis.routing.decision_log import DecisionLog
 from symbiosis.routing.objectives import Budget, Deadline, Objective, QualityFloor, TradeOff
 from symbiosis.routing.query_encoder import query_encoder
 from symbiosis.routing.router import MANIFEST, Router
@@ -28,6 +30,7 @@ from symbiosis.routing.service import RoutingService
 from symbiosis.routing.versions import Versions
 
 ROUTER, ENCODER, EMBEDDINGS = Path("models/router"), Path("models/encoder"), Path("data/embeddings")
+LOG = "decisions.jsonl"
 KEPT = 10
 
 
@@ -109,10 +112,13 @@ def opened(
     """Return the service as it was last saved, or a new one from the trained router."""
     objective, deadline = objective_of(options), deadline_of(options)
     if version is not None or versions.numbers():
-        return service_state.load(versions, objective, deadline, version=version, encode=encode)
+        log = DecisionLog(versions.folder / LOG)
+        return service_state.load(versions, objective, deadline, version=version, encode=encode, log=log)
     if not (ROUTER / MANIFEST).is_file():
         raise InputError(f"there is no trained router in {ROUTER}: run `make repro`")
-    return RoutingService(Router.load(ROUTER), objective, deadline, encode=encode)
+    return RoutingService(
+        Router.load(ROUTER), objective, deadline, encode=encode, log=DecisionLog(versions.folder / LOG)
+    )
 
 
 def run(options: argparse.Namespace) -> str:

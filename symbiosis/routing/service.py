@@ -6,13 +6,14 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from symbiosis.errors import InputError
 from symbiosis.routing.binary_head import BinaryHead
 from symbiosis.routing.decider import Decider
+from symbiosis.routing.decision_log import Decided, DecisionLog, Rewarded
 from symbiosis.routing.explanation import Decision
 from symbiosis.routing.feedback import Noise, Satisfaction
 from symbiosis.routing.memory import Context, Memory, Told, checked
@@ -57,6 +58,8 @@ class RoutingService:
         Seconds since the epoch.
     session
         Part of the decisions' ids, so that ids of another process are never taken for this one's; drawn if not given.
+    log
+        Takes down every decision and every piece of feedback, if given.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class RoutingService:
         settings: ServiceSettings = DEFAULTS,
         clock: Callable[[], float] = time.time,
         session: str | None = None,
+        log: DecisionLog | None = None,
     ) -> None:
         if isinstance(objective, Paper) and deadline is not None:
             raise InputError("the published score has its own waiting penalty: leave the deadline out")
@@ -81,7 +85,7 @@ class RoutingService:
         self.router = router.copy()
         self.objective, self.deadline, self.settings = objective, deadline, settings
         self.noise, self.satisfaction, self.binary = noise, satisfaction, binary
-        self.encode, self._clock = encode, clock
+        self.encode, self._clock, self.log = encode, clock, log
         if log_deviation is None:
             log_deviation = np.zeros(n_llms) if router.ranges is None else router.ranges.lengths.sigma
         self.log_deviation = np.array(log_deviation, dtype=np.float64)
@@ -146,12 +150,17 @@ class RoutingService:
         arm = decision.arm
         self._seen_at, self._backlog = context.at, decision.wait_s.copy()
         self._backlog[arm] += decision.service_s[arm] / self.workers[arm]
+        self._remember(decision.id, arm, context)
+        if self.log:
+            self.log.decided(decision.id, context)
+
+    def _remember(self, key: str, arm: int, context: Context) -> None:
         if self.burn_in[arm]:
             self.burn_in[arm] -= 1
         if isinstance(self.objective, Budget):
             self.objective.charge(context.cost_usd)
         self.decisions += 1
-        self.memory.remember(decision.id, context)
+        self.memory.remember(key, context)
 
     def feedback(
         self,
@@ -185,17 +194,48 @@ class RoutingService:
         """
         told = checked(decision_id, quality, response_tokens, satisfied)
         with self.lock:
-            context = self.memory.recall(decision_id, told, self._clock())
-            if context is None:
-                return False
-            names = self.router.llms.names
-            if context.llm not in names:
-                raise InputError(
-                    f"decision {decision_id!r}: its LLM {context.llm!r} was removed; nothing can be learned"
-                )
-            self._learn(names.index(context.llm), context, told)
-            self.memory.reward(decision_id, told)
-            return True
+            learned = self._reward(decision_id, told, self._clock())
+            if learned and self.log:
+                self.log.rewarded(decision_id, told)
+            return learned
+
+    def _reward(self, key: str, told: Told, now: float) -> bool:
+        context = self.memory.recall(key, told, now)
+        if context is None:
+            return False
+        names = self.router.llms.names
+        if context.llm not in names:
+            raise InputError(f"decision {key!r}: its LLM {context.llm!r} was removed; nothing can be learned")
+        self._learn(names.index(context.llm), context, told)
+        self.memory.reward(key, told)
+        return True
+
+    def catch_up(self, lines: Iterable[Decided | Rewarded]) -> int:
+        """Take in decisions and feedback of a process that ended before it saved them.
+
+        What is expected of the LLMs, what awaits feedback and what is left of a budget are then as they were; draws and
+        waits are not. Lines about LLMs that are not there are passed over.
+
+        Returns
+        -------
+        int
+            The lines that were taken in.
+        """
+        taken = 0
+        with self.lock:
+            for line in lines:
+                names = self.router.llms.names
+                if isinstance(line, Decided):
+                    if line.llm not in names:
+                        continue
+                    self._remember(line.decision, names.index(line.llm), line.context)
+                else:
+                    context = self.memory.contexts.get(line.feedback)
+                    if context is None or context.llm not in names:
+                        continue
+                    self._reward(line.feedback, line.told, context.at)
+                taken += 1
+        return taken
 
     def _learn(self, arm: int, context: Context, told: Told) -> None:
         quality, tokens, satisfied = told

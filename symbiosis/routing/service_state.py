@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from symbiosis.artifacts import read_json, write_json
 from symbiosis.errors import InputError
 from symbiosis.routing.binary_head import BinaryHead
+from symbiosis.routing.decision_log import DecisionLog, lines
 from symbiosis.routing.feedback import Noise, Satisfaction
 from symbiosis.routing.memory import Context
 from symbiosis.routing.objectives import Budget, Deadline, Objective
@@ -40,6 +41,7 @@ class State(BaseModel):
     binary: bool
     contexts: list[tuple[str, str, float, float, float, float, float]]
     rewarded: list[tuple[str, list[float | bool | None]]]
+    logged: int | None = None
 
 
 def save(service: RoutingService, versions: Versions) -> int:
@@ -65,6 +67,7 @@ def save(service: RoutingService, versions: Versions) -> int:
             contexts=[(key, c.llm, c.at, c.prompt_tokens, c.cost_usd, c.propensity, c.quality) for key, c in contexts],
             binary=service.binary is not None,
             rewarded=list(service.memory.rewarded.items()),
+            logged=None if service.log is None else service.log.position,
         )
 
     def write(folder: Path) -> None:
@@ -88,13 +91,24 @@ def load(
     settings: ServiceSettings = DEFAULTS,
     clock: Callable[[], float] = time.time,
     session: str | None = None,
+    log: DecisionLog | None = None,
 ) -> RoutingService:
     """Read a state; objective and settings are given anew, and a budget goes on at the price that it had reached.
+
+    Parameters
+    ----------
+    versions, version
+        Where it lies; None: the newest.
+    objective, deadline, encode, settings, clock, session
+        See `symbiosis.routing.service.RoutingService`.
+    log
+        Goes on with it. If the newest version was saved with this log, what was logged since is taken in; an older one
+        is loaded as it was.
 
     Raises
     ------
     InputError
-        There is no whole state of this version (None: the newest).
+        There is no whole state of this version, or the log is shorter than it was then, or damaged since.
     """
     from safetensors.numpy import load_file
 
@@ -118,6 +132,7 @@ def load(
         settings=settings,
         clock=clock,
         session=session,
+        log=log,
     )
     service.burn_in = np.array(state.burn_in, dtype=np.int64)
     service.decisions = state.decisions
@@ -128,4 +143,6 @@ def load(
     for row, (key, llm, *rest) in zip(x, state.contexts, strict=True):
         service.memory.contexts[key] = Context(llm, row, *rest)
     service.memory.rewarded.update(state.rewarded)
+    if log is not None and version is None and state.logged is not None:
+        service.catch_up(lines(log.path, state.logged))
     return service
