@@ -2,8 +2,8 @@
 
 All three use the same network with texts and graph terms (untrained: its numbers do not matter here), the same
 prompts and, as bias, the learned one; ties aside they give the same first 100 items. Ours: prompts of like length in
-one forward pass of up to 128, one product with the item table, partial selection of the best 100. The loop: one user
-after another, the whole item table made for each, `argsort` of all scores. Full sort as recommender libraries
+one forward pass, the item table made once, partial selection of the best 100. The loop: one user after another by the
+same functions, the item table made for each, `argsort` of all scores. Full sort as recommender libraries
 evaluate: batches as they come, filled up, scores of training items set to minus infinity, `torch.topk`; this is
 RecBole's algorithm written plainly, not RecBole, on our network. Each way runs in a process of its own; memory is its
 peak resident size.
@@ -57,7 +57,7 @@ def measure(way: str, data: Path, params: PretrainParams, count: int) -> dict[st
     users = np.random.default_rng(0).permutation(graph.n_users)[:count]
 
     def ours(part: np.ndarray) -> np.ndarray:
-        return rank_all(lambda block: recommender.scores(block, train), train, DEPTH, 0, part)
+        return rank_all(recommender.scorer(train), train, DEPTH, 0, part)
 
     def loop(part: np.ndarray) -> np.ndarray:
         rows = []

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from symbiosis.artifacts import read_array, read_json, staged, write_json
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.attention import learned_bias
@@ -37,10 +35,7 @@ def work(params: EvaluateParams) -> None:
     curves = {title: read_curve(path) for title, path in CURVES.items()}
     texts = read_array("data/item_embeddings/vectors.npy")
     recommender = Recommender.load("models/finetune", "data/graph", "data/distances", "data/propagation")
-
-    def scores(users: np.ndarray) -> np.ndarray:
-        return recommender.scores(users, train)
-
+    scores = recommender.scorer(train)
     rankings = {MODEL: rank_all(scores, train, depth, params.seed, label="scoring all users")} | baselines
     if params.mask_validation:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}

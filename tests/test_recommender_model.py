@@ -169,6 +169,32 @@ def test_a_filled_up_row_equals_the_row_alone(model: GraphGPT2) -> None:
     torch.testing.assert_close(short, long, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("bias_of", [lambda _: paper_bias(), learned_bias], ids=["paper", "learned"])
+def test_one_position_is_read_out_as_all_are(layers: int, bias_of: Callable[[GraphGPT2], AttentionBias]) -> None:
+    """States and gradients, at any position."""
+    torch.manual_seed(0)
+    model = GraphGPT2(scratch_config(WORDS, 32, layers, 4, 24, 0.0), USERS, ITEMS)
+    with torch.no_grad():
+        model.scalars.weight.normal_()
+    ids = np.array([[user(0), 7, item(0), item(2), 3, user(0)], [1, user(2), 3, item(1), item(3), 6], [2] * 6])
+    tokens, last, wanted = torch.from_numpy(ids), torch.tensor([5, 3, 0]), torch.randn(3, 32)
+    found = []
+    for read in (
+        lambda bias: model(tokens, bias, model.collaborative)[torch.arange(3), last],
+        lambda bias: model.read_out(tokens, bias, model.collaborative, last),
+    ):
+        model.zero_grad()
+        states = read(bias_of(model)(ids))
+        (states * wanted).sum().backward()
+        found.append((states.detach(), {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}))
+    (all_states, all_grads), (states, grads) = found
+    torch.testing.assert_close(states, all_states, rtol=1e-5, atol=1e-6)
+    assert grads.keys() == all_grads.keys()
+    for name, grad in grads.items():
+        torch.testing.assert_close(grad, all_grads[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
 def test_graph_bias_changes_the_answer(model: GraphGPT2) -> None:
     ids = np.array([[user(0), item(0), item(2)]])
     with torch.no_grad():

@@ -143,6 +143,14 @@ def test_what_is_trained(gpt2: Path, tmp_path: Path, tune: Tune) -> None:
         assert 1 <= int(ranks) <= LORA.rank
 
 
+def assert_one_position_sees_the_adapters(model: GraphGPT2) -> None:
+    ids = torch.randint(0, model.n_words, (3, 6), generator=torch.Generator().manual_seed(2))
+    bias, last = torch.full((6, 6), torch.finfo(torch.float32).min).triu(1).repeat(3, 1, 1, 1), torch.tensor([5, 2, 4])
+    with torch.no_grad():
+        whole = model.eval()(ids, bias, model.content)[torch.arange(3), last]
+        torch.testing.assert_close(model.read_out(ids, bias, model.content, last), whole, rtol=1e-4, atol=1e-5)
+
+
 def test_adapters_start_at_the_base_and_merge_into_what_they_were(gpt2: Path, tmp_path: Path) -> None:
     model, vocabulary = started(gpt2)
     base = logits(model, vocabulary)
@@ -153,6 +161,7 @@ def test_adapters_start_at_the_base_and_merge_into_what_they_were(gpt2: Path, tm
     assert all(".attn." in name and "lora_" in name for name in trainable)
     train(model, task_of(model, vocabulary), tmp_path)
     adapted = logits(model, vocabulary)
+    assert_one_position_sees_the_adapters(model)
     merge()
     merged = logits(model, vocabulary)
     assert not torch.allclose(adapted, base, atol=1e-3)

@@ -123,7 +123,7 @@ class Finetuning:
 
         With ratings, their root mean squared error is told too, and chooses.
         """
-        recommender = Recommender(
+        scores = Recommender(
             self.model,
             self.prompts,
             self.bias,
@@ -131,11 +131,7 @@ class Finetuning:
             self.seed,
             language_model=self.language_model,
             personal_gates=self.personal_gates,
-        )
-
-        def scores(users: np.ndarray) -> np.ndarray:
-            return recommender.scores(users, self.train)
-
+        ).scorer(self.train)
         ranking = rank_all(scores, self.train, DEPTH, self.seed, label="validation")
         metrics = {name: round(value, 6) for name, value in means(ranking, self.validation).items()}
         if self.ratings:

@@ -86,7 +86,7 @@ class GraphGPT2(nn.Module):
         return int(self.config.vocab_size)
 
     def forward(self, ids: Tensor, bias: Tensor, table: nn.Embedding) -> Tensor:
-        """Hidden states.
+        """Hidden states of all positions.
 
         Parameters
         ----------
@@ -101,9 +101,7 @@ class GraphGPT2(nn.Module):
         -------
         Tensor of shape (rows, length, width)
         """
-        node = ids - self.n_words
-        words = self.backbone.wte(ids.clamp(max=self.n_words - 1))
-        embedded = torch.where((node >= 0)[..., None], self.vectors(node.clamp(min=0), table), words)
+        embedded = self.embedded(ids, table)
         hidden: Tensor = self.backbone(
             inputs_embeds=embedded,
             attention_mask=bias.to(embedded.dtype),
@@ -111,6 +109,48 @@ class GraphGPT2(nn.Module):
             use_cache=False,
         ).last_hidden_state
         return hidden
+
+    def read_out(self, ids: Tensor, bias: Tensor, table: nn.Embedding, last: Tensor) -> Tensor:
+        """Hidden states of one position a row, (rows, width), as `forward` gives them.
+
+        The last block computes nothing of the other positions but their keys and values, which of two blocks saves a
+        third of the work.
+
+        Parameters
+        ----------
+        ids, bias, table
+            As in `forward`.
+        last
+            int64, shape (rows,).
+        """
+        backbone: Any = self.backbone
+        rows = torch.arange(len(ids))
+        embedded = self.embedded(ids, table)
+        mask = bias.to(embedded.dtype)
+        hidden = backbone.drop(embedded + backbone.wpe(self.positions(ids)))
+        *blocks, block = backbone.h
+        for whole in blocks:
+            hidden = whole(hidden, attention_mask=mask)
+        attention = block.attn
+        parts = attention.c_attn(block.ln_1(hidden)).split(hidden.shape[-1], dim=-1)
+        queries, keys, values = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
+        mixed = nn.functional.scaled_dot_product_attention(
+            queries[rows, :, last][:, :, None],
+            keys,
+            values,
+            attn_mask=mask[rows, :, last][:, :, None],
+            dropout_p=attention.attn_dropout.p if self.training else 0.0,
+            scale=attention.scaling,
+        )
+        state = hidden[rows, last] + attention.resid_dropout(attention.c_proj(mixed.flatten(1)))
+        result: Tensor = backbone.ln_f(state + block.mlp(block.ln_2(state)))
+        return result
+
+    def embedded(self, ids: Tensor, table: nn.Embedding) -> Tensor:
+        """Vectors of tokens before the first block, without positions, shape (rows, length, width)."""
+        node = ids - self.n_words
+        words = self.backbone.wte(ids.clamp(max=self.n_words - 1))
+        return torch.where((node >= 0)[..., None], self.vectors(node.clamp(min=0), table), words)
 
     def vectors(self, node: Tensor, table: nn.Embedding) -> Tensor:
         """Vectors of users and items, shape (..., width), for node numbers: users ``0 .. U-1``, then items."""

@@ -1,5 +1,6 @@
 """Score every item for a user with one forward pass."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from symbiosis.recommender.model import GraphGPT2
 from symbiosis.recommender.prompts import Prompts
 from symbiosis.recommender.propagation import Propagation
 from symbiosis.recommender.tokens import Vocabulary
+
+_ROWS, _CELLS = (32, 64), 1 << 16
+"""Users scored at once: between these, and as many as have so many scores."""
 
 
 class Recommender:
@@ -71,8 +75,7 @@ class Recommender:
         others = {name: settings[name] for name in ("language_model", "personal_gates", "mean_rating")}
         return cls(model, prompts, bias, strengths, settings["seed"], **others)
 
-    @torch.no_grad()
-    def scores(self, users: np.ndarray, train: csr_array, rows: int = 32) -> np.ndarray:
+    def scores(self, users: np.ndarray, train: csr_array, rows: int | None = None) -> np.ndarray:
         """Score all items; nothing is masked.
 
         Parameters
@@ -82,26 +85,40 @@ class Recommender:
         train
             (U, I); the stored items of a user stand in his prompt.
         rows
-            Users scored at once: with more the graph's terms leave the processor's cache.
+            Users scored at once, by default by the number of items: with more the graph's terms leave the processor's
+            cache.
 
         Returns
         -------
         float32 array of shape (users, I)
         """
-        order = np.argsort(np.diff(train.indptr)[users], kind="stable")
-        result = np.empty((len(users), self.model.n_items), dtype=np.float32)
-        vectors = self.model.item_vectors() if self.language_model else None
-        for start in range(0, len(users), rows):
-            places = order[start : start + rows]
-            block = users[places]
-            items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in block]
-            states = self._read_out(block, items) if self.language_model else None
-            terms = torch.from_numpy(self.propagation.terms(items)) if self.propagation else None
-            result[places] = self.model.scores(states, terms, self.personal_gates, vectors).numpy()
-        return result
+        return self.scorer(train, rows)(users)
+
+    def scorer(self, train: csr_array, rows: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+        """Return `scores` for many calls, between which the model must not learn: what is the same is made once."""
+        with torch.no_grad():
+            vectors = self.model.item_vectors() if self.language_model else None
+        step = rows or int(np.clip(_CELLS // self.model.n_items, *_ROWS))
+
+        @torch.no_grad()
+        def scores(users: np.ndarray) -> np.ndarray:
+            order = np.argsort(np.diff(train.indptr)[users], kind="stable")
+            result = np.empty((len(users), self.model.n_items), dtype=np.float32)
+            for start in range(0, len(users), step):
+                places = order[start : start + step]
+                result[places] = self._block(users[places], train, vectors).numpy()
+            return result
+
+        return scores
+
+    def _block(self, users: np.ndarray, train: csr_array, vectors: Tensor | None) -> Tensor:
+        items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in users]
+        states = self._read_out(users, items) if self.language_model else None
+        terms = torch.from_numpy(self.propagation.terms(items)) if self.propagation else None
+        return self.model.scores(states, terms, self.personal_gates, vectors)
 
     def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> Tensor:
         """Hidden states of the read-out positions, (B, width)."""
         ids, last = self.prompts(users.tolist(), items)
-        hidden: Tensor = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
-        return hidden[torch.arange(len(users)), torch.from_numpy(last)]
+        rows = torch.from_numpy(ids)
+        return self.model.read_out(rows, self.bias(ids), self.model.collaborative, torch.from_numpy(last))

@@ -33,8 +33,8 @@ TERMS = ("walk", "long walk", "text", "brand", "category", "popularity")
 """The connections, in the order of the gates."""
 
 _PARTS = ("data", "indices", "indptr")
-_ROWS = 32
-"""Rows of flows made at once; with more the dense matrices leave the processor's cache."""
+_ROWS, _CELLS = 32, 1 << 16
+"""Rows of flows made at once, and as many more as have so few cells; with more they leave the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ class Propagation:
 
     def _terms(self, items: Sequence[np.ndarray], walks: csr_array, degrees: np.ndarray) -> np.ndarray:
         terms = np.empty((len(TERMS), len(items), walks.shape[0]), dtype=np.float32)
-        for start in range(0, len(items), _ROWS):
-            rows = slice(start, start + _ROWS)
-            strengths = flows(items[rows], walks, self.relations)
+        step = max(_ROWS, _CELLS // walks.shape[0])
+        for start in range(0, len(items), step):
+            rows = slice(start, start + step)
+            strengths = flows(items[rows], walks, self.relations, out=terms[:-1, rows])
             strengths /= self.units[:, None, None]
-            np.log1p(strengths, out=terms[:-1, rows])
+            np.log1p(strengths, out=strengths)
         terms[-1] = np.log1p(degrees)
         return terms
 
@@ -145,8 +146,21 @@ class Propagation:
         )
 
 
-def flows(items: Sequence[np.ndarray], walks: csr_array, relations: Relations) -> np.ndarray:
+def flows(
+    items: Sequence[np.ndarray], walks: csr_array, relations: Relations, out: np.ndarray | None = None
+) -> np.ndarray:
     """What flows from each row of items to all items, by every connection but popularity.
+
+    Parameters
+    ----------
+    items
+        Of each row.
+    walks
+        float32 (I, I), see `Propagation`.
+    relations
+        What items have in common.
+    out
+        Is filled and returned, if given.
 
     Returns
     -------
@@ -156,7 +170,7 @@ def flows(items: Sequence[np.ndarray], walks: csr_array, relations: Relations) -
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in items])])
     columns = np.concatenate([*items, []]).astype(np.int64)
     visible = csr_array((np.ones(len(columns), np.float32), columns, offsets), shape=(len(items), walks.shape[0]))
-    result = np.empty((len(TERMS) - 1, *visible.shape), dtype=np.float32)
+    result = np.empty((len(TERMS) - 1, *visible.shape), dtype=np.float32) if out is None else out
     # A user's items lead to few items, those to most of all: only the first step pays off as a sparse product.
     once = visible @ walks
     result[0] = once.toarray()

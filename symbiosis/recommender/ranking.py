@@ -13,8 +13,8 @@ from symbiosis.errors import InputError
 NONE = -1
 """Pads a ranking where a user has fewer candidates than the ranking has places."""
 
-_CELLS = 1 << 22
-"""Scores held at once: 16 MiB."""
+_CELLS = 1 << 20
+"""Scores held at once: 4 MiB."""
 _CELLS_IN_CACHE = 1 << 17
 """Scores selected from at once: their keys, 1 MiB, stay in the processor's cache, which doubles the speed."""
 _EXCLUDED = np.iinfo(np.int64).min
