@@ -61,8 +61,9 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
             body.append(page.figure(_bars(name, part), f"Ablations on {name}, with 95 % intervals"))
     body.append(
         page.note(
-            "Difference to the full model, paired; an interval without 0 tells the two apart. Every variant has "
-            "the full model's other settings: none was tuned again."
+            "Difference to the full model, paired; an interval without 0 tells the two apart, for these seeds. Every "
+            "variant has the full model's other settings: none was tuned again. A row of another commit (see the end) "
+            "was compared with the full model of its own."
         )
     )
     for name, part in summary.items():
