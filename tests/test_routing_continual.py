@@ -192,6 +192,15 @@ def test_llms_that_join_recover_most_of_the_gain() -> None:
     assert rows[-1]["low"] <= rows[-1]["recovered"] <= rows[-1]["high"]
 
 
+def test_an_llm_that_joins_may_have_a_capacity_of_its_own() -> None:
+    own = {name: {"workers": 2, "jitter": 0.1} for name in ("bio-mid", "alge-mid", "poor-cheap")}
+    params = replay_params(stream=IDLE | {"llms": own})
+    parts = world(120, seed=13), world(40, seed=14)
+    settings = {"withheld": ["bio-mid"], "probes": 30, "queries": 20, "every": 20}
+    adapted = adaptability.adapt(*parts, LLMS, 0.4, SMALL, params, 0, **settings)  # type: ignore[arg-type]
+    assert adapted.steps.tolist() == [0, 20]
+
+
 def test_the_most_used_llms_are_withheld_unless_named() -> None:
     split = world(200, seed=15)
     router = train(split.embeddings, split.outcomes, LLMS, split.domains, split.subdomains, SMALL)[0]

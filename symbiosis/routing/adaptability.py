@@ -275,6 +275,9 @@ def _followed(
         if answers % every == 0:
             look()
 
+    # Of LLMs that this router does not know no capacity may be told.
+    capacities = {name: own for name, own in params.stream.llms.items() if name in router.llms.names}
+    stream = params.stream.model_copy(update={"llms": capacities})
     look()
-    run(outcomes, router.llms, params.stream, learner.choose, answered, seed=seed)
+    run(outcomes, router.llms, stream, learner.choose, answered, seed=seed)
     return np.stack(seen)
