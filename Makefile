@@ -22,7 +22,7 @@ ifdef CONFIG
 else
 	python -m symbiosis.params
 	dvc repro
-	python -m symbiosis.results
+	python -m symbiosis.reporting.results
 	-python -m symbiosis.tracking
 endif
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from symbiosis.recommender.baselines.ials import IALS
 from symbiosis.recommender.baselines.multi_vae import MultiVAE
-from symbiosis.recommender.training_data import TrainingData
+from symbiosis.recommender.data.training_data import TrainingData
 
 
 def interactions(users: int, items: int, each: int) -> TrainingData:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from symbiosis.artifacts import read_json
+from symbiosis.core.artifacts import read_json
+from symbiosis.core.params import read_document, validate_block
 from symbiosis.recommender.baselines.base import IterativeParams, learn
 from symbiosis.recommender.baselines.registry import BASELINES
-from symbiosis.recommender.metrics import DEPTH
-from symbiosis.recommender.ranking import rank_all
-from symbiosis.recommender.training_data import read_training_data
-from symbiosis.stage import read_document, validate_block
+from symbiosis.recommender.data.training_data import read_training_data
+from symbiosis.recommender.metrics.metrics import DEPTH
+from symbiosis.recommender.metrics.ranking import rank_all
 
 
 def main() -> None:

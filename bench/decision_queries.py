@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.routing import llms
-from symbiosis.routing.calibration import Calibration
-from symbiosis.routing.features import FeatureMap
-from symbiosis.routing.heads import LinearHeads
-from symbiosis.routing.outcomes import Llms, Outcomes
-from symbiosis.routing.params import CleanRoutingParams
-from symbiosis.routing.predictors import Lengths, TagPrior
-from symbiosis.routing.router import Router
-from symbiosis.stage import read_document, validate_block
+from symbiosis.core.params import read_document, validate_block
+from symbiosis.routing.data import prices
+from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.data.params import CleanRoutingParams
+from symbiosis.routing.model.calibration import Calibration
+from symbiosis.routing.model.features import FeatureMap
+from symbiosis.routing.model.linear_heads import LinearHeads
+from symbiosis.routing.model.predictors import Lengths, TagPrior
+from symbiosis.routing.model.router import Router
 
 
 class World:
@@ -30,7 +30,7 @@ def real(folder: str, queries: int) -> World:
 
     data = load(Path(folder, "routing/realroute12.parquet"), queries, seed=0)
     block = validate_block(read_document(), "clean_routing", CleanRoutingParams)
-    described = llms.describe(
+    described = prices.describe(
         data.long,
         prices=block.prices,
         price_tolerance=block.price_tolerance,

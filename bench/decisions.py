@@ -38,15 +38,15 @@ from bench.decision_methods import (
     shares_alike,
 )
 from bench.decision_queries import real, router_of, synthetic
-from symbiosis.routing import encoder
-from symbiosis.routing.forest_prior import ForestPrior
-from symbiosis.routing.objectives import TradeOff
-from symbiosis.routing.params import RouterTrainParams
-from symbiosis.routing.query_encoder import encoder_of
-from symbiosis.routing.router import Router
-from symbiosis.routing.service import RoutingService
-from symbiosis.routing.training import train
-from symbiosis.stage import read_document
+from symbiosis.core.params import read_document
+from symbiosis.routing.model.mixllm_predictor import ForestPrior
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.router import Router
+from symbiosis.routing.model.training import train
+from symbiosis.routing.policy.objectives import TradeOff
+from symbiosis.routing.queries.query_encoder import encoder_of
+from symbiosis.routing.serving.service import RoutingService
+from symbiosis.text import encoder
 
 PRECISIONS: tuple[encoder.Precision, ...] = ("float32", "bfloat16")
 ROUNDS_OF_GROWTH = 6

@@ -61,8 +61,8 @@ def beauty() -> tuple[str, int, int, pl.DataFrame]:
 
 def largest() -> tuple[str, int, int, pl.DataFrame]:
     """The good ratings of the synthetic source at its largest size."""
-    from symbiosis.amazon.params import SyntheticReviews
-    from symbiosis.amazon.synthetic import generate
+    from symbiosis.reviews.params import SyntheticReviews
+    from symbiosis.reviews.synthetic import generate
 
     n_users, n_items, n_edges = LARGEST
     world = generate(SyntheticReviews(users=n_users, items=n_items, interactions=n_edges, drift=0.3), seed=7)

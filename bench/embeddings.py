@@ -23,18 +23,21 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.children import write_report
-from symbiosis.routing import encoder, llms, table
-from symbiosis.routing.curves import Curve, Reference, resample, summarise, sweep
-from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.embedding_cache import embed_cached
-from symbiosis.routing.encoder_training import QualityObjective, TagObjective, fine_tune, with_mean_pooling
-from symbiosis.routing.metrics import interval
-from symbiosis.routing.outcomes import Llms, Outcomes
-from symbiosis.routing.params import CleanRoutingParams, EmbedQueriesParams, RouterTrainParams, TrainEncoderParams
-from symbiosis.routing.shape import query_vectors, shape
-from symbiosis.routing.tagging import tag
-from symbiosis.routing.training import train
-from symbiosis.stage import read_document, validate_block
+from symbiosis.core.params import read_document, validate_block
+from symbiosis.routing.data import table
+from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.data.params import CleanRoutingParams
+from symbiosis.routing.metrics.curves import Curve, Reference, resample, summarise, sweep
+from symbiosis.routing.metrics.metrics import interval
+from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.training import train
+from symbiosis.routing.queries.finetuning import QualityObjective, TagObjective, fine_tune, with_mean_pooling
+from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
+from symbiosis.routing.queries.tagging import tag
+from symbiosis.routing.queries.text_shape import query_vectors, shape
+from symbiosis.text import encoder
+from symbiosis.text.cache import embed_cached
 
 SHARE = 0.9725
 METHODS = (
@@ -156,7 +159,7 @@ def route(
 ) -> Curve:
     """Train the predictors on some queries and route others."""
     prices = clean_params()
-    described = llms.describe(
+    described = prices.describe(
         queries.long.with_columns(
             pl.Series("row", np.repeat(np.arange(len(queries.texts)), len(queries.names)))
         ).filter(pl.col("row").is_in(rows.tolist())),

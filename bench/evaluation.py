@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from symbiosis.recommender.metrics import DEPTH, means
-from symbiosis.recommender.ranking import top_items
+from symbiosis.recommender.metrics.metrics import DEPTH, means
+from symbiosis.recommender.metrics.ranking import top_items
 
 
 def interactions(users: int, items: int, each: int, rng: np.random.Generator) -> csr_array:

@@ -23,12 +23,12 @@ import torch
 from scipy.sparse import csr_array
 
 from bench.children import write_report
-from symbiosis.recommender import places
-from symbiosis.recommender.catalogue import Catalogue
-from symbiosis.recommender.free_text import WEIGHT, Requests
-from symbiosis.recommender.generation import Sampling, Writer
-from symbiosis.recommender.interactions import read_matrix
-from symbiosis.recommender.predict import Recommender
+from symbiosis.core import layout
+from symbiosis.recommender.data.catalogue import Catalogue
+from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.inference.reasons import Sampling, Writer
+from symbiosis.recommender.inference.requests import WEIGHT, Requests
+from symbiosis.recommender.inference.scoring import Recommender
 
 WEIGHTS = (5.0, 10.0, 20.0, 40.0)
 REASONS = 200
@@ -73,15 +73,15 @@ def row(name: str, place: np.ndarray) -> str:
 
 def measure_requests(root: Path, kind: str) -> list[str]:
     """The table of one kind of request."""
-    catalogue = Catalogue.load(root / places.CLEAN)
+    catalogue = Catalogue.load(root / layout.CLEAN)
     shape = (len(catalogue.users), len(catalogue.items))
     train, validation, test = (
-        read_matrix(root / places.CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
+        read_matrix(root / layout.CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
     )
-    graph, distances = root / places.GRAPH, root / places.DISTANCES
-    recommender = Recommender.load(root / places.FINETUNED, graph, distances, root / places.PROPAGATION)
-    compare = Requests.load(root / places.EMBEDDINGS, catalogue.items)
-    writer = Writer.load(root / places.PRETRAINED, graph, distances)
+    graph, distances = root / layout.GRAPH, root / layout.DISTANCES
+    recommender = Recommender.load(root / layout.FINETUNED, graph, distances, root / layout.PROPAGATION)
+    compare = Requests.load(root / layout.EMBEDDINGS, catalogue.items)
+    writer = Writer.load(root / layout.PRETRAINED, graph, distances)
     plain = recommender.scores(np.arange(shape[0]), train)
     asked = requests_of(catalogue, kind)
     likeness: dict[str, np.ndarray] = {}
@@ -121,8 +121,8 @@ def measure_requests(root: Path, kind: str) -> list[str]:
 
 def measure_reasons(root: Path) -> list[str]:
     """The table of reasons, each drawn with a seed of its own."""
-    catalogue = Catalogue.load(root / places.CLEAN)
-    writer = Writer.load(root / places.PRETRAINED, root / places.GRAPH, root / places.DISTANCES)
+    catalogue = Catalogue.load(root / layout.CLEAN)
+    writer = Writer.load(root / layout.PRETRAINED, root / layout.GRAPH, root / layout.DISTANCES)
 
     def words(text: str) -> set[str]:
         return {word.removesuffix("s") for word in _LONG.findall(text.lower())}
@@ -133,7 +133,7 @@ def measure_reasons(root: Path) -> list[str]:
     ]
     common = Counter(word for row in about for word in row)
     about = [{word for word in row if common[word] <= len(about) / 2} for row in about]
-    test = read_matrix(root / places.CLEAN / "test.parquet", (len(catalogue.users), len(about))).tocoo()
+    test = read_matrix(root / layout.CLEAN / "test.parquet", (len(catalogue.users), len(about))).tocoo()
     rng = np.random.default_rng(0)
     lines = ["| words | name the item | name a random item | different reasons | words a reason |"]
     lines += ["| --- | ---: | ---: | ---: | ---: |"]

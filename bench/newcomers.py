@@ -18,16 +18,17 @@ import numpy as np
 from tqdm import trange
 
 from bench.children import write_report
-from symbiosis.errors import InputError
-from symbiosis.routing.adaptability import Separated, probes_of
-from symbiosis.routing.comparison.split import development, read_whole
-from symbiosis.routing.continual import columns, divide
-from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
-from symbiosis.routing.router import Router
-from symbiosis.routing.training import train
-from symbiosis.stage import read_document, validate_block
+from symbiosis.core.errors import InputError
+from symbiosis.core.params import read_document, validate_block
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.data.splits import development, read_whole
+from symbiosis.routing.experiments.continual import columns, divide
+from symbiosis.routing.experiments.newcomers import Separated, probes_of
+from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.router import Router
+from symbiosis.routing.model.training import train
 
 
 def worth(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: OnlineReplayParams) -> float:

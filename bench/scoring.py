@@ -22,16 +22,16 @@ import torch
 import yaml
 
 from bench.children import measure_in_child, write_report
-from symbiosis.artifacts import read_array
+from symbiosis.core.artifacts import read_array
 from symbiosis.graph.build import Graph
-from symbiosis.recommender.attention import AttentionBias
-from symbiosis.recommender.interactions import items_of
-from symbiosis.recommender.params import PretrainParams
-from symbiosis.recommender.predict import Recommender
-from symbiosis.recommender.pretraining import untrained
-from symbiosis.recommender.prompts import Prompts
-from symbiosis.recommender.propagation import Propagation
-from symbiosis.recommender.ranking import rank_all
+from symbiosis.recommender.data.interactions import items_of
+from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.language.prompts import Prompts
+from symbiosis.recommender.metrics.ranking import rank_all
+from symbiosis.recommender.network.attention import AttentionBias
+from symbiosis.recommender.network.graph_terms import Propagation
+from symbiosis.recommender.training.params import PretrainParams
+from symbiosis.recommender.training.pretraining import untrained
 
 DEPTH = 100
 WAYS = ("ours", "loop", "full_sort")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from symbiosis.routing.service_times import ServiceTime
+from symbiosis.routing.simulation.service_times import ServiceTime
 
 SHARES = np.array([0.5, 0.9, 0.99])
 LEFT_OUT = ("gpt-4o-2024-08-06", "mistral-large-2407")  # in prompt mode: an artefact of their output format

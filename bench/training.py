@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from bench.children import measure_in_child, write_report
 from symbiosis.graph.build import Graph
 from symbiosis.graph.distances import HopDistances
-from symbiosis.recommender.attention import AttentionBias
-from symbiosis.recommender.params import PretrainParams
-from symbiosis.recommender.pretraining import Document, Pretraining, encode_corpus, fitted, untrained
-from symbiosis.recommender.torch_setup import prepare_torch
+from symbiosis.recommender.network.attention import AttentionBias
+from symbiosis.recommender.training.params import PretrainParams
+from symbiosis.recommender.training.pretraining import Document, Pretraining, encode_corpus, fitted, untrained
+from symbiosis.recommender.training.torch_setup import prepare_torch
 
 RATE = 1e-3
 

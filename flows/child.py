@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from symbiosis.stage import die_with_parent  # noqa: E402
+from symbiosis.core.processes import die_with_parent  # noqa: E402
 
 if __name__ == "__main__":
     die_with_parent()

@@ -18,11 +18,11 @@ from flows.overrides import override
 from flows.repro import CHILD
 from flows.work_tree import environment, prepare
 from flows.workspace import top
-from symbiosis.artifacts import staged
-from symbiosis.errors import InputError
-from symbiosis.results import markdown, text
-from symbiosis.stage import StageParams
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.artifacts import staged
+from symbiosis.core.errors import InputError
+from symbiosis.core.params import StageParams
+from symbiosis.core.telemetry import switch_telemetry_off
+from symbiosis.reporting.results import markdown, text
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.store import explain
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 
 
 def stage_graph(root: Path) -> dict[str, tuple[str, ...]]:

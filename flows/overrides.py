@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 
-from symbiosis.artifacts import staged
-from symbiosis.errors import InputError
+from symbiosis.core.artifacts import staged
+from symbiosis.core.errors import InputError
 from symbiosis.params import validate
 
 

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.telemetry import switch_telemetry_off
 
 switch_telemetry_off()  # before prefect is imported
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
@@ -30,7 +30,7 @@ from flows.dag import select, stage_graph  # noqa: E402
 from flows.overrides import override, parse  # noqa: E402
 from flows.repro import StageError, reproduce  # noqa: E402
 from flows.workspace import one_writer, top  # noqa: E402
-from symbiosis.errors import InputError  # noqa: E402
+from symbiosis.core.errors import InputError  # noqa: E402
 from symbiosis.tracking.publish import publish  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from symbiosis.telemetry import TELEMETRY_OFF
+from symbiosis.core.telemetry import TELEMETRY_OFF
 
 CHILD = Path(__file__).with_name("child.py")
 Outcome = Literal["ran", "restored", "unchanged"]

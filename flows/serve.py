@@ -19,8 +19,8 @@ import psutil
 
 from flows.repro import CHILD, end_group
 from flows.workspace import top
-from symbiosis.errors import InputError
-from symbiosis.telemetry import TELEMETRY_OFF
+from symbiosis.core.errors import InputError
+from symbiosis.core.telemetry import TELEMETRY_OFF
 from symbiosis.tracking.store import tracking_uri, without_credentials
 
 HOST, POOL = "127.0.0.1", "symbiosis"

@@ -26,10 +26,10 @@ from flows.overrides import override
 from flows.repro import CHILD, end_group, lines
 from flows.work_tree import State, environment, prepare
 from flows.workspace import top
-from symbiosis.artifacts import read_json, staged, write_json
-from symbiosis.errors import InputError
-from symbiosis.stage import StageParams
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.artifacts import read_json, staged, write_json
+from symbiosis.core.errors import InputError
+from symbiosis.core.params import StageParams
+from symbiosis.core.telemetry import switch_telemetry_off
 
 FULL = "full"
 """The variant that all others are compared with; it alone is run with the baselines."""
@@ -278,7 +278,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
-    page = [sys.executable, "-m", "symbiosis.recommender.table", str(results), "reports/recommender_table"]
+    page = [sys.executable, "-m", "symbiosis.recommender.evaluation.table", str(results), "reports/recommender_table"]
     page += ["--keep-earlier"] if chosen.keep_earlier else []
     sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 
 DATA = "SYMBIOSIS_DATA_DIR"
 _PIPELINE = ("dvc.yaml", "params.yaml", "stages", "symbiosis")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 
 
 def top(folder: Path | None = None) -> Path:

@@ -7,7 +7,7 @@ Runs that an earlier worker left behind are closed, and an automation closes tho
 import sys
 from datetime import timedelta
 
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.telemetry import switch_telemetry_off
 
 switch_telemetry_off()  # before prefect is imported
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.artifacts import staged, write_json
+from symbiosis.core.artifacts import staged, write_json
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams, tune
-from symbiosis.recommender.interactions import read_matrix
-from symbiosis.recommender.metrics import ranking_depth
-from symbiosis.recommender.training_data import read_training_data
+from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.data.training_data import read_training_data
+from symbiosis.recommender.metrics.metrics import ranking_depth
 from symbiosis.stage import run
 
 # Loaded by name: the registry imports every baseline, this stage depends on the one that it is told to run alone.

@@ -1,6 +1,6 @@
 """Build the train-only user-item graph and the relations between items.  Run it:  python -m stages.build_graph"""
 
-from symbiosis.artifacts import read_frame, staged, write_json
+from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.graph.build import build_graph, summarise
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.stage import run

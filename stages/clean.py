@@ -5,12 +5,12 @@ from typing import Any, TextIO
 
 import polars as pl
 
-from symbiosis import quality
-from symbiosis.amazon import interactions, raw, suites
-from symbiosis.amazon.params import CleanParams
-from symbiosis.amazon.records import ITEM_SCHEMA, read_metadata, read_reviews
-from symbiosis.artifacts import staged, write_json
-from symbiosis.errors import InputError
+from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.errors import InputError
+from symbiosis.reporting import quality
+from symbiosis.reviews import interactions, raw, suites
+from symbiosis.reviews.params import CleanParams
+from symbiosis.reviews.records import ITEM_SCHEMA, read_metadata, read_reviews
 from symbiosis.stage import run
 
 SOURCE = Path("data/raw/reviews")

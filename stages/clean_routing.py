@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from symbiosis.artifacts import staged, write_json
-from symbiosis.quality import require
-from symbiosis.routing.cleaning import clean, read
-from symbiosis.routing.params import CleanRoutingParams
-from symbiosis.routing.rules import check
-from symbiosis.routing.selection import choose, complete, first_of_each_text, with_label_tokens
+from symbiosis.core.artifacts import staged, write_json
+from symbiosis.reporting.quality import require
+from symbiosis.routing.data.cleaning import clean, read
+from symbiosis.routing.data.params import CleanRoutingParams
+from symbiosis.routing.data.selection import choose, complete, first_of_each_text, with_label_tokens
+from symbiosis.routing.data.suites import check
 from symbiosis.stage import run
 
 ROUTING = Path("data/routing")

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.artifacts import staged
-from symbiosis.routing.comparison.methods import compare, leave_one_domain_out
-from symbiosis.routing.comparison.results import SINGLES, Played
-from symbiosis.routing.comparison.split import draw, read_whole
-from symbiosis.routing.curves import Reference
-from symbiosis.routing.params import CompareRoutersParams, RouterTrainParams
-from symbiosis.stage import read_document, run, validate_block
+from symbiosis.core.artifacts import staged
+from symbiosis.core.params import read_document, validate_block
+from symbiosis.routing.data.splits import draw, read_whole
+from symbiosis.routing.experiments.comparison import compare, leave_one_domain_out
+from symbiosis.routing.experiments.comparison_results import SINGLES, Played
+from symbiosis.routing.experiments.params import CompareRoutersParams
+from symbiosis.routing.metrics.curves import Reference
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.stage import run
 
 
 def work(seed: int, params: CompareRoutersParams) -> None:

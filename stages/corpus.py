@@ -1,9 +1,9 @@
 """Tell contents, reviews, second-order relations and interactions in words.  Run it:  python -m stages.corpus"""
 
-from symbiosis.artifacts import read_frame, staged, write_json
+from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.graph.build import Graph
-from symbiosis.recommender.corpus import build_corpus
-from symbiosis.recommender.params import CorpusParams
+from symbiosis.recommender.language.corpus import build_corpus
+from symbiosis.recommender.language.params import CorpusParams
 from symbiosis.stage import run
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from symbiosis.amazon.params import DownloadParams
-from symbiosis.amazon.sources import obtain
-from symbiosis.artifacts import staged
+from symbiosis.core.artifacts import staged
+from symbiosis.reviews.params import DownloadParams
+from symbiosis.reviews.sources import obtain
 from symbiosis.stage import run
 
 RAW = Path("data/raw/reviews")

@@ -1,8 +1,8 @@
 """Fetch or generate the table of queries answered by several LLMs.  Run it:  python -m stages.download_routing"""
 
-from symbiosis.artifacts import staged
-from symbiosis.routing.params import DownloadRoutingParams
-from symbiosis.routing.sources import fetch
+from symbiosis.core.artifacts import staged
+from symbiosis.routing.data.params import DownloadRoutingParams
+from symbiosis.routing.data.sources import fetch
 from symbiosis.stage import run
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from symbiosis.artifacts import read_frame, staged, write_json
-from symbiosis.recommender.content import MANIFEST, embed_items, item_texts
-from symbiosis.recommender.params import EmbedItemsParams
+from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.recommender.language.item_texts import MANIFEST, embed_items, item_texts
+from symbiosis.recommender.language.params import EmbedItemsParams
 from symbiosis.stage import run
 
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from symbiosis.artifacts import read_frame, staged, write_json
-from symbiosis.routing.embedding_cache import embed_cached
-from symbiosis.routing.encoder import embed, identity, load_chosen, weights_sha256
-from symbiosis.routing.params import EmbedQueriesParams
-from symbiosis.routing.shape import query_vectors, shape
+from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.routing.queries.params import EmbedQueriesParams
+from symbiosis.routing.queries.text_shape import query_vectors, shape
 from symbiosis.stage import run
+from symbiosis.text.cache import embed_cached
+from symbiosis.text.encoder import embed, identity, load_chosen, weights_sha256
 
 
 def work(params: EmbedQueriesParams) -> None:

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from symbiosis.artifacts import read_array, read_json, staged, write_json
+from symbiosis.core.artifacts import read_array, read_json, staged, write_json
 from symbiosis.graph.build import Graph
-from symbiosis.recommender.attention import learned_bias
-from symbiosis.recommender.cold_items import cold_items, content_scores
-from symbiosis.recommender.evaluation import MODEL, evaluate, held_out_edges
-from symbiosis.recommender.interactions import read_matrix, read_sizes
-from symbiosis.recommender.metrics import DEPTH, ranking_depth
-from symbiosis.recommender.params import EvaluateParams
-from symbiosis.recommender.predict import Recommender
-from symbiosis.recommender.ranking import rank_all, read_ranking, without
-from symbiosis.recommender.rating_errors import rating_errors
-from symbiosis.recommender.ratings import Ratings
-from symbiosis.recommender.report import read_curve, render, verdict
-from symbiosis.recommender.user_metrics import user_metrics
+from symbiosis.recommender.data.interactions import read_matrix, read_sizes
+from symbiosis.recommender.data.ratings import Ratings
+from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
+from symbiosis.recommender.evaluation.evaluation import MODEL, evaluate, held_out_edges
+from symbiosis.recommender.evaluation.params import EvaluateParams
+from symbiosis.recommender.evaluation.per_user import user_metrics
+from symbiosis.recommender.evaluation.rating_errors import rating_errors
+from symbiosis.recommender.evaluation.report import read_curve, render, verdict
+from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.metrics.metrics import DEPTH, ranking_depth
+from symbiosis.recommender.metrics.ranking import rank_all, read_ranking, without
+from symbiosis.recommender.network.attention import learned_bias
 from symbiosis.stage import run
 
 CLEAN, RANKINGS = Path("data/clean"), Path("data/rankings")

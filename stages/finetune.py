@@ -4,22 +4,23 @@ from pathlib import Path
 
 import polars as pl
 
-from symbiosis.artifacts import read_json, staged, write_json
-from symbiosis.errors import InputError
-from symbiosis.recommender.attention import AttentionBias
-from symbiosis.recommender.checkpoint import Checkpoints
-from symbiosis.recommender.finetuning import Finetuning
-from symbiosis.recommender.interactions import read_matrix
-from symbiosis.recommender.model import GraphGPT2
-from symbiosis.recommender.params import FinetuneParams
-from symbiosis.recommender.prompts import Prompts
-from symbiosis.recommender.propagation import Propagation
-from symbiosis.recommender.ratings import Ratings
-from symbiosis.recommender.tokens import Vocabulary
-from symbiosis.recommender.torch_setup import prepare_torch
-from symbiosis.recommender.training import Schedule, fit, validated
-from symbiosis.recommender.tuning import adapt
-from symbiosis.stage import fingerprint, run
+from symbiosis.core.artifacts import read_json, staged, write_json
+from symbiosis.core.errors import InputError
+from symbiosis.core.fingerprint import fingerprint
+from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.data.ratings import Ratings
+from symbiosis.recommender.language.prompts import Prompts
+from symbiosis.recommender.language.tokens import Vocabulary
+from symbiosis.recommender.network.attention import AttentionBias
+from symbiosis.recommender.network.graph_terms import Propagation
+from symbiosis.recommender.network.model import GraphGPT2
+from symbiosis.recommender.training.adapters import adapt
+from symbiosis.recommender.training.checkpoints import Checkpoints
+from symbiosis.recommender.training.finetuning import Finetuning
+from symbiosis.recommender.training.loop import Schedule, fit, validated
+from symbiosis.recommender.training.params import FinetuneParams
+from symbiosis.recommender.training.torch_setup import prepare_torch
+from symbiosis.stage import run
 from symbiosis.tracking.live import live_run
 
 INPUTS = (

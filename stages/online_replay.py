@@ -2,13 +2,13 @@
 
 import polars as pl
 
-from symbiosis.artifacts import read_frame, staged, write_json
-from symbiosis.errors import InputError
-from symbiosis.routing import report
-from symbiosis.routing.evaluation import evaluate
-from symbiosis.routing.outcomes import Llms, Outcomes, Split, load_embeddings
-from symbiosis.routing.params import OnlineReplayParams
-from symbiosis.routing.router import Router
+from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split, load_embeddings
+from symbiosis.routing.experiments.online import evaluate
+from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.model.router import Router
+from symbiosis.routing.reports import online
 from symbiosis.stage import run
 
 
@@ -31,9 +31,9 @@ def work(params: OnlineReplayParams) -> None:
     targets = ("router.json", "router.html", "curves/quality_cost.csv", "curves/regret.csv")
     with staged(*(f"reports/{target}" for target in targets)) as (metrics, page, curves, regret):
         write_json(metrics, evaluation.numbers)
-        page.write_text(report.html(evaluation, llms.names), encoding="utf-8")
-        report.quality_cost(evaluation).write_csv(curves)
-        report.regret(evaluation).write_csv(regret)
+        page.write_text(online.html(evaluation, llms.names), encoding="utf-8")
+        online.quality_cost(evaluation).write_csv(curves)
+        online.regret(evaluation).write_csv(regret)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 import polars as pl
 import torch
 
-from symbiosis.artifacts import read_array, read_frame, staged, write_json
+from symbiosis.core.artifacts import read_array, read_frame, staged, write_json
+from symbiosis.core.fingerprint import fingerprint
 from symbiosis.graph.build import Graph
-from symbiosis.recommender.attention import AttentionBias
-from symbiosis.recommender.checkpoint import Checkpoints
-from symbiosis.recommender.params import PretrainParams
-from symbiosis.recommender.pretraining import Pretraining, encode_corpus, untrained
-from symbiosis.recommender.torch_setup import prepare_torch
-from symbiosis.recommender.training import Schedule, fit
-from symbiosis.recommender.tuning import adapt
-from symbiosis.stage import fingerprint, run
+from symbiosis.recommender.network.attention import AttentionBias
+from symbiosis.recommender.training.adapters import adapt
+from symbiosis.recommender.training.checkpoints import Checkpoints
+from symbiosis.recommender.training.loop import Schedule, fit
+from symbiosis.recommender.training.params import PretrainParams
+from symbiosis.recommender.training.pretraining import Pretraining, encode_corpus, untrained
+from symbiosis.recommender.training.torch_setup import prepare_torch
+from symbiosis.stage import run
 from symbiosis.tracking.live import live_run
 
 INPUTS = ("data/corpus", "data/distances", "data/graph", "data/item_embeddings")

@@ -3,11 +3,11 @@
 Run it:  python -m stages.propagation
 """
 
-from symbiosis.artifacts import read_array, staged
+from symbiosis.core.artifacts import read_array, staged
 from symbiosis.graph.build import Graph
-from symbiosis.recommender.cross_fitting import fit_propagation
-from symbiosis.recommender.params import PropagationParams
-from symbiosis.recommender.relations import Relations
+from symbiosis.recommender.network.cross_fitting import fit_propagation
+from symbiosis.recommender.network.params import PropagationParams
+from symbiosis.recommender.network.relations import Relations
 from symbiosis.stage import run
 
 

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from symbiosis.artifacts import read_frame, staged, write_json
-from symbiosis.routing.comparison import feedback, limited, report, results
-from symbiosis.routing.params import CompareRoutersParams, ReportRoutersParams, StudyFeedbackParams
-from symbiosis.stage import read_document, run, validate_block
+from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.params import read_document, validate_block
+from symbiosis.routing.experiments import comparison_results, feedback, timed_results
+from symbiosis.routing.experiments.params import CompareRoutersParams, StudyFeedbackParams
+from symbiosis.routing.reports import comparison
+from symbiosis.routing.reports.params import ReportRoutersParams
+from symbiosis.stage import run
 
 
 def work(params: ReportRoutersParams) -> None:
@@ -17,29 +20,31 @@ def work(params: ReportRoutersParams) -> None:
     compared = validate_block(document, "compare_routers", CompareRoutersParams).splits
     studied = validate_block(document, "study_feedback", StudyFeedbackParams).splits
     folders = _split_folders(Path("data/comparison"), compared)
-    splits = [results.Played.load(folder) for folder in folders]
+    splits = [comparison_results.Played.load(folder) for folder in folders]
     studies = [feedback.Studied.load(folder) for folder in _split_folders(Path("data/feedback"), studied)]
     llms = read_frame("data/routing/llms.parquet", ["llm"]).height
     queries = read_frame("data/routing/queries.parquet", ["query"]).height
     samples, seed = params.bootstrap_samples, params.seed
     numbers: dict[str, Any] = {
         "data": {"queries": queries, "llms": llms, "splits": [int(folder.name) for folder in folders]},
-        "operating_point": results.operating_point(splits, samples, seed),
-        "methods": results.summary(splits, samples, seed),
+        "operating_point": comparison_results.operating_point(splits, samples, seed),
+        "methods": comparison_results.summary(splits, samples, seed),
         "prediction": [split.report["prediction"] for split in splits],
         "settings": [split.report["settings"] for split in splits],
         "feedback": feedback.summary(studies, samples, seed),
     }
     # Splits compared before streams were, or without one, have none.
     if all(split.streams for split in splits):
-        numbers["limited"] = limited.summary(splits, samples, seed)
-    left_out = [results.Played.load(folder / "domains") for folder in folders if (folder / "domains").is_dir()]
+        numbers["limited"] = timed_results.summary(splits, samples, seed)
+    left_out = [
+        comparison_results.Played.load(folder / "domains") for folder in folders if (folder / "domains").is_dir()
+    ]
     if left_out:
         curves = dict(left_out[0].curves)
-        numbers["domains"] = results.by_domain(curves, curves.pop(results.SINGLES), samples, seed)
+        numbers["domains"] = comparison_results.by_domain(curves, curves.pop(comparison_results.SINGLES), samples, seed)
     with staged("reports/router_study.json", "reports/router_study.html") as (json_file, html_file):
         write_json(json_file, numbers)
-        html_file.write_text(report.html(splits, numbers), encoding="utf-8")
+        html_file.write_text(comparison.html(splits, numbers), encoding="utf-8")
 
 
 def _split_folders(parent: Path, splits: Sequence[int]) -> list[Path]:

@@ -1,9 +1,9 @@
 """Train the router's predictors of quality and response length.  Run it:  python -m stages.router_train"""
 
-from symbiosis.artifacts import read_frame, staged, write_json
-from symbiosis.routing.outcomes import Llms, Outcomes, load_embeddings
-from symbiosis.routing.params import RouterTrainParams
-from symbiosis.routing.training import train
+from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.routing.data.outcomes import Llms, Outcomes, load_embeddings
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.training import train
 from symbiosis.stage import run
 
 

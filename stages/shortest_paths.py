@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from symbiosis.artifacts import staged, write_json
+from symbiosis.core.artifacts import staged, write_json
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE, connectivity_table
 from symbiosis.graph.params import ShortestPathsParams

@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
-from symbiosis.artifacts import staged
-from symbiosis.routing.comparison.feedback import study
-from symbiosis.routing.comparison.split import draw, read_whole
-from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams, StudyFeedbackParams
-from symbiosis.stage import read_document, run, validate_block
+from symbiosis.core.artifacts import staged
+from symbiosis.core.params import read_document, validate_block
+from symbiosis.routing.data.splits import draw, read_whole
+from symbiosis.routing.experiments.feedback import study
+from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.stage import run
 
 
 def work(seed: int, params: StudyFeedbackParams) -> None:

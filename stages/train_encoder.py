@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symbiosis.artifacts import read_frame, staged, write_json
-from symbiosis.routing import encoder
-from symbiosis.routing.embedding_cache import embed_cached
-from symbiosis.routing.outcomes import Llms, Outcomes
-from symbiosis.routing.params import TrainEncoderParams
-from symbiosis.routing.tagging import tag
+from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.queries.params import TrainEncoderParams
+from symbiosis.routing.queries.tagging import tag
 from symbiosis.stage import run
+from symbiosis.text import encoder
+from symbiosis.text.cache import embed_cached
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,7 +35,7 @@ def work(params: TrainEncoderParams) -> None:
 
 
 def _trained(params: TrainEncoderParams) -> tuple["SentenceTransformer", dict[str, Any]]:
-    from symbiosis.routing.encoder_training import QualityObjective, TagObjective, fine_tune, with_mean_pooling
+    from symbiosis.routing.queries.finetuning import QualityObjective, TagObjective, fine_tune, with_mean_pooling
 
     outcomes = Outcomes.load("data/routing/offline.parquet", Llms.load("data/routing/llms.parquet"))
     columns = ["query_text", "domain", "subdomain"]

@@ -2,30 +2,20 @@
 
 import sys
 
-from symbiosis.amazon.params import CleanParams, DownloadParams
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
+from symbiosis.core.params import PARAMS_FILE, StageParams, read_document, validate_block
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 from symbiosis.recommender.baselines.registry import BaselinesParams
-from symbiosis.recommender.params import (
-    CorpusParams,
-    EmbedItemsParams,
-    EvaluateParams,
-    FinetuneParams,
-    PretrainParams,
-    PropagationParams,
-)
-from symbiosis.routing.params import (
-    CleanRoutingParams,
-    CompareRoutersParams,
-    DownloadRoutingParams,
-    EmbedQueriesParams,
-    OnlineReplayParams,
-    ReportRoutersParams,
-    RouterTrainParams,
-    StudyFeedbackParams,
-    TrainEncoderParams,
-)
-from symbiosis.stage import PARAMS_FILE, StageParams, read_document, validate_block
+from symbiosis.recommender.evaluation.params import EvaluateParams
+from symbiosis.recommender.language.params import CorpusParams, EmbedItemsParams
+from symbiosis.recommender.network.params import PropagationParams
+from symbiosis.recommender.training.params import FinetuneParams, PretrainParams
+from symbiosis.reviews.params import CleanParams, DownloadParams
+from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
+from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams, StudyFeedbackParams
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
+from symbiosis.routing.reports.params import ReportRoutersParams
 
 BLOCKS: dict[str, type[StageParams]] = {
     "download": DownloadParams,

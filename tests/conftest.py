@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from flows.overrides import override
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.telemetry import switch_telemetry_off
 
 ROOT = Path(__file__).resolve().parents[1]
 

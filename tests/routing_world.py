@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from symbiosis.routing.outcomes import Llms, Outcomes
-from symbiosis.routing.params import OnlineReplayParams, RouterTrainParams
-from symbiosis.stage import read_document
+from symbiosis.core.params import read_document
+from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.policy.score import Rule
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAINS = ("algebra", "biology", "cooking")
@@ -106,3 +108,15 @@ def long_table(outcomes: Outcomes) -> pl.DataFrame:
             "cost_usd": outcomes.cost_usd.ravel(),
         }
     )
+
+
+RULE = Rule(
+    trade_off=1.4,
+    weighting="convex",
+    exploration=0.01,
+    root=True,
+    waiting=0.1,
+    growth_per_s=0.1,
+    onset=0.5,
+    limit_s=30.0,
+)

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from test_dag import RECOMMENDER, ROUTER
 
 from flows.overrides import override
-from symbiosis.results import text
+from symbiosis.reporting.results import text
 from symbiosis.tracking.publish import publish
 
 TINY = {

@@ -7,9 +7,10 @@ import yaml
 from pydantic import Field
 
 from symbiosis import stage
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
+from symbiosis.core.fingerprint import fingerprint, imported_files
+from symbiosis.core.params import StageParams, read_document, validate_block
 from symbiosis.params import BLOCKS, validate
-from symbiosis.stage import StageParams, fingerprint, imported_files, read_document, validate_block
 
 ROOT = Path(__file__).parents[1]
 

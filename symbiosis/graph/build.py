@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from symbiosis.artifacts import read_array, read_json, write_json
-from symbiosis.errors import InputError
+from symbiosis.core.artifacts import read_array, read_json, write_json
+from symbiosis.core.errors import InputError
 from symbiosis.graph.params import BuildGraphParams
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.artifacts import read_array
-from symbiosis.errors import InputError
+from symbiosis.core.artifacts import read_array
+from symbiosis.core.errors import InputError
 from symbiosis.graph.connectivity import UNREACHABLE
 
 

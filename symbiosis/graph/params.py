@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from symbiosis.stage import StageParams
+from symbiosis.core.params import StageParams
 
 
 class BuildGraphParams(StageParams):

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE
 

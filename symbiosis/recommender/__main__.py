@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.errors import InputError
-from symbiosis.recommender.places import CLEAN, DISTANCES, EMBEDDINGS, FINETUNED, GRAPH, PRETRAINED, PROPAGATION
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.errors import InputError
+from symbiosis.core.layout import CLEAN, DISTANCES, EMBEDDINGS, FINETUNED, GRAPH, PRETRAINED, PROPAGATION
+from symbiosis.core.telemetry import switch_telemetry_off
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,10 +49,10 @@ def parser() -> argparse.ArgumentParser:
 
 def recommend(options: argparse.Namespace) -> str:
     """Return the table of the best items."""
-    from symbiosis.recommender.catalogue import Catalogue
-    from symbiosis.recommender.free_text import WEIGHT, Requests, best_items
-    from symbiosis.recommender.interactions import read_matrix
-    from symbiosis.recommender.predict import Recommender
+    from symbiosis.recommender.data.catalogue import Catalogue
+    from symbiosis.recommender.data.interactions import read_matrix
+    from symbiosis.recommender.inference.requests import WEIGHT, Requests, best_items
+    from symbiosis.recommender.inference.scoring import Recommender
 
     root: Path = options.data_folder
     weight = WEIGHT if options.request_weight is None else options.request_weight
@@ -85,8 +85,8 @@ def recommend(options: argparse.Namespace) -> str:
 
 def explain(options: argparse.Namespace) -> str:
     """Return the reason and what it is for."""
-    from symbiosis.recommender.catalogue import Catalogue
-    from symbiosis.recommender.generation import Sampling, Writer
+    from symbiosis.recommender.data.catalogue import Catalogue
+    from symbiosis.recommender.inference.reasons import Sampling, Writer
 
     root: Path = options.data_folder
     sampling = Sampling(options.temperature, options.top_k, options.maximum_words, options.seed)

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.errors import InputError
-from symbiosis.routing import service_state
-from symbiosis.routing.decision_log import DecisionLog
-from symbiosis.routing.objectives import Budget, Deadline, Objective, QualityFloor, TradeOff
-from symbiosis.routing.query_encoder import query_encoder
-from symbiosis.routing.router import MANIFEST, Router
-from symbiosis.routing.service import RoutingService
-from symbiosis.routing.versions import Versions
+from symbiosis.core.errors import InputError
+from symbiosis.routing.model.router import MANIFEST, Router
+from symbiosis.routing.policy.objectives import Budget, Deadline, Objective, QualityFloor, TradeOff
+from symbiosis.routing.queries.query_encoder import query_encoder
+from symbiosis.routing.serving import snapshots
+from symbiosis.routing.serving.journal import DecisionLog
+from symbiosis.routing.serving.service import RoutingService
+from symbiosis.routing.serving.snapshots import Versions
 
 ROUTER, ENCODER, EMBEDDINGS = Path("models/router"), Path("models/encoder"), Path("data/embeddings")
 LOG = "decisions.jsonl"
@@ -113,7 +113,7 @@ def opened(
     objective, deadline = objective_of(options), deadline_of(options)
     if version is not None or versions.numbers():
         log = DecisionLog(versions.folder / LOG)
-        return service_state.load(versions, objective, deadline, version=version, encode=encode, log=log)
+        return snapshots.load(versions, objective, deadline, version=version, encode=encode, log=log)
     if not (ROUTER / MANIFEST).is_file():
         raise InputError(f"there is no trained router in {ROUTER}: run `make repro`")
     return RoutingService(
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> str:
         numbers = versions.numbers()
         return "\n".join(f"{number}{'  (current)' * (number == numbers[-1])}" for number in numbers) or "none yet"
     if options.command == "rollback":
-        number = service_state.save(opened(versions, options, version=options.version), versions)
+        number = snapshots.save(opened(versions, options, version=options.version), versions)
         return f"version {number} is what version {options.version} was"
     if options.command == "route":
         prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> str:
         service = opened(versions, options)
         service.remove_llm(options.name)
         said = f"{len(service.router.llms)} LLMs: {', '.join(service.router.llms.names)}"
-    service_state.save(service, versions)
+    snapshots.save(service, versions)
     return said
 
 

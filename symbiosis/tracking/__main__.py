@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.state import experiments
 from symbiosis.tracking.store import explain, tracking_uri, without_credentials

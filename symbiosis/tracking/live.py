@@ -89,7 +89,7 @@ def live_run(stage: str, fingerprint: str) -> Iterator[LiveRun]:
     stage
         The stage's name in ``dvc.yaml``.
     fingerprint
-        As `symbiosis.stage.fingerprint` returns it.
+        As `symbiosis.core.fingerprint.fingerprint` returns it.
 
     Examples
     --------

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbiosis.telemetry import switch_telemetry_off
+from symbiosis.core.telemetry import switch_telemetry_off
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -14,10 +14,10 @@ from pydantic import Field
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from symbiosis.recommender.metrics import means
-from symbiosis.recommender.ranking import rank_all
-from symbiosis.recommender.training_data import TrainingData
-from symbiosis.stage import StageParams
+from symbiosis.core.params import StageParams
+from symbiosis.recommender.data.training_data import TrainingData
+from symbiosis.recommender.metrics.metrics import means
+from symbiosis.recommender.metrics.ranking import rank_all
 
 
 class BaselineParams(StageParams):
@@ -148,34 +148,3 @@ def tune(
                     break
             tried.append(record)
     return ranking, {**chosen, "tried": tried}
-
-
-def strongest(group: np.ndarray, strength: np.ndarray, count: int, ties: np.ndarray) -> np.ndarray:
-    """Find the strongest entries of every group.
-
-    Parameters
-    ----------
-    group
-        int (N,), numbers from 0.
-    strength
-        float (N,).
-    count
-        Entries kept per group.
-    ties
-        int (N,): of entries of equal strength the larger number stays.
-
-    Returns
-    -------
-    np.ndarray
-        int64, indices of the kept entries, ordered by group and, within a group, from the strongest.
-
-    Examples
-    --------
-    >>> strongest(np.array([0, 0, 1, 0]), np.array([0.1, 0.3, 0.2, 0.3]), count=2, ties=np.array([0, 1, 2, 3]))
-    array([3, 1, 2])
-    """
-    order = np.lexsort((-ties, -strength, group))
-    lengths = np.bincount(group)
-    first = np.cumsum(lengths) - lengths
-    place = np.arange(len(order)) - np.repeat(first, lengths)
-    return order[place < count]

@@ -6,9 +6,9 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg import get_lapack_funcs
 
-from symbiosis.errors import InputError
+from symbiosis.core.errors import InputError
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
-from symbiosis.recommender.training_data import TrainingData
+from symbiosis.recommender.data.training_data import TrainingData
 
 
 class EASEParams(BaselineParams):

@@ -6,9 +6,9 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from symbiosis.recommender.baselines.base import Baseline, BaselineParams, strongest
-from symbiosis.recommender.ranking import tie_order
-from symbiosis.recommender.training_data import TrainingData
+from symbiosis.recommender.baselines.base import Baseline, BaselineParams
+from symbiosis.recommender.data.training_data import TrainingData
+from symbiosis.recommender.metrics.ranking import strongest, tie_order
 
 
 class ItemKNNParams(BaselineParams):

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from symbiosis.recommender.baselines.base import IterativeBaseline, IterativeParams
-from symbiosis.recommender.training_data import TrainingData
+from symbiosis.recommender.data.training_data import TrainingData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,7 +73,7 @@ class NeuralBaseline(IterativeBaseline):
 
     def fit(self, *_: Any, **setting: Any) -> None:
         """Draw the weights."""
-        from symbiosis.recommender.torch_setup import prepare_torch
+        from symbiosis.recommender.training.torch_setup import prepare_torch
 
         prepare_torch(self.seed)
         self.rng = np.random.default_rng(self.seed)

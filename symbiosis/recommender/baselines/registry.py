@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import create_model
 
+from symbiosis.core.params import StageParams
 from symbiosis.recommender.baselines.base import Baseline
 from symbiosis.recommender.baselines.bert4rec import BERT4Rec
 from symbiosis.recommender.baselines.chance import Chance
@@ -24,7 +25,6 @@ from symbiosis.recommender.baselines.s3rec import S3Rec
 from symbiosis.recommender.baselines.sasrec import SASRec
 from symbiosis.recommender.baselines.slim import SLIM
 from symbiosis.recommender.baselines.unisrec import UniSRec
-from symbiosis.stage import StageParams
 
 BASELINES: dict[str, type[Baseline]] = {
     "chance": Chance,

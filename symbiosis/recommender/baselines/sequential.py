@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from symbiosis.recommender.baselines.neural import NeuralBaseline, NeuralParams
-from symbiosis.recommender.training_data import TrainingData
+from symbiosis.recommender.data.training_data import TrainingData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
-from symbiosis.recommender.training_data import TrainingData
+from symbiosis.recommender.data.training_data import TrainingData
 
 _CELLS = 1 << 23
 """Entries of the small Gram matrices held at once: 32 MiB."""

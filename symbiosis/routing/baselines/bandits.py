@@ -6,10 +6,10 @@ import numpy as np
 from pydantic import Field
 
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Predictive, Sample
-from symbiosis.routing.curves import Curve
-from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.heads import LinearHeads
-from symbiosis.routing.outcomes import Outcomes
+from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.metrics.curves import Curve
+from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.linear_heads import LinearHeads
 
 WARM_UP = 20  # rounds per LLM in which any is called, with the same chance
 PLAYED = (0.01, 100.0)  # trade-offs drawn while learning; beyond them the cheapest or the best LLM gets everything

@@ -2,6 +2,8 @@
 
 A new baseline is one class with a `BaselineParams` and a `Baseline`, and one line in
 `symbiosis.routing.baselines.registry`.
+
+The cost of an answer before it is written, the same for all baselines that have no way of their own.
 """
 
 import itertools
@@ -14,14 +16,56 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from symbiosis.routing.baselines.costs import CostModel
+from symbiosis.core.params import StageParams
 from symbiosis.routing.baselines.projection import Projection
-from symbiosis.routing.curves import Curve, Reference, sweep
-from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.features import draw_folds
-from symbiosis.routing.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.training import cost_scale_of
-from symbiosis.stage import StageParams
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.metrics.curves import Curve, Reference, sweep
+from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.features import draw_folds
+from symbiosis.routing.model.training import cost_scale_of
+
+PENALTIES = (3.0, 10.0, 30.0, 100.0)
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Response tokens by ridge regression on the embedding, then prompt and response tokens times prices.
+
+    Squared loss on the tokens themselves, not on their logarithm: what is paid is the mean.
+
+    Attributes
+    ----------
+    weights, level
+        (d, L) and (L,).
+    shortest, longest
+        (L,), of the responses seen; no prediction lies outside.
+    llms
+        Their prices.
+    """
+
+    weights: np.ndarray
+    level: np.ndarray
+    shortest: np.ndarray
+    longest: np.ndarray
+    llms: Llms
+
+    @classmethod
+    def fit(cls, embeddings: np.ndarray, response_tokens: np.ndarray, llms: Llms) -> "CostModel":
+        """Fit to queries (N, d) and (N, L), each LLM's penalty chosen by leave-one-out error."""
+        from sklearn.linear_model import RidgeCV
+
+        model = RidgeCV(PENALTIES, alpha_per_target=True).fit(embeddings, response_tokens)
+        limits = response_tokens.min(axis=0), response_tokens.max(axis=0)
+        return cls(model.coef_.T, model.intercept_, *limits, llms)
+
+    def __call__(self, embeddings: np.ndarray, prompt_tokens: np.ndarray) -> np.ndarray:
+        """Expected dollars, (N, L), for queries (N, d) and (N, L)."""
+        return self.llms.cost_usd(prompt_tokens, self.response_tokens(embeddings))
+
+    def response_tokens(self, embeddings: np.ndarray) -> np.ndarray:
+        """Expected response tokens, (N, L)."""
+        return np.clip(embeddings @ self.weights + self.level, self.shortest, self.longest)
+
 
 Category = Literal["trivial", "cascade", "classifier", "predictor", "set", "bandit", "cluster", "factorisation"]
 
@@ -207,7 +251,7 @@ class Predictive(Baseline):
         return self.quality(sample), self.cost(sample)
 
     def choices(self, sample: Sample) -> np.ndarray:
-        """Choose under each of `symbiosis.routing.curves.TRADE_OFFS`, (P, N)."""
+        """Choose under each of `symbiosis.routing.metrics.curves.TRADE_OFFS`, (P, N)."""
         quality, cost = self.predict(sample)
         scaled = scaled_cost(cost, self.training.cost_scale)
         return sweep(lambda trade_off: utility(quality, scaled, trade_off))

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Sample, Training
 from symbiosis.routing.baselines.classifiers import thresholds, weak_and_strong
-from symbiosis.routing.curves import NOBODY, TRADE_OFFS, Curve
-from symbiosis.routing.decision import utility
-from symbiosis.routing.metrics import hull
-from symbiosis.routing.outcomes import Outcomes
+from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.metrics.curves import NOBODY, TRADE_OFFS, Curve
+from symbiosis.routing.metrics.metrics import hull
+from symbiosis.routing.metrics.utility import utility
 
 LEVELS = np.array([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 LONGEST = 3

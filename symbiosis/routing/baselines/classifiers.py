@@ -7,12 +7,11 @@ import numpy as np
 from pydantic import Field
 
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Sample, Training
-from symbiosis.routing.baselines.factorisation import EmbedLLM
-from symbiosis.routing.baselines.means import LabelMeans
-from symbiosis.routing.baselines.networks import Network, NetworkParams
-from symbiosis.routing.curves import Curve
-from symbiosis.routing.metrics import aiq, hull
-from symbiosis.routing.outcomes import Outcomes
+from symbiosis.routing.baselines.lookups import LabelMeans
+from symbiosis.routing.baselines.regressors import EmbedLLM, Network, NetworkParams
+from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.metrics.curves import Curve
+from symbiosis.routing.metrics.metrics import aiq, hull
 
 if TYPE_CHECKING:
     import torch

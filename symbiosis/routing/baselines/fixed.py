@@ -5,10 +5,10 @@ from abc import abstractmethod
 import numpy as np
 
 from symbiosis.routing.baselines.base import Baseline, Sample
-from symbiosis.routing.curves import Curve, sweep
-from symbiosis.routing.decision import scaled_cost, utility
-from symbiosis.routing.metrics import hull
-from symbiosis.routing.outcomes import Outcomes
+from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.metrics.curves import Curve, sweep
+from symbiosis.routing.metrics.metrics import hull
+from symbiosis.routing.metrics.utility import scaled_cost, utility
 
 MIXES = 12  # of single LLMs, in a stream
 

@@ -4,15 +4,10 @@ from symbiosis.routing.baselines.bandits import LinUCB, MetaLLM, Thompson
 from symbiosis.routing.baselines.base import Baseline
 from symbiosis.routing.baselines.cascades import AutoMix, FrugalGPT
 from symbiosis.routing.baselines.classifiers import RouteLLMFactorisation, RouteLLMLogistic, Zooter
-from symbiosis.routing.baselines.clusters import KMeans
-from symbiosis.routing.baselines.factorisation import IRT, EmbedLLM
 from symbiosis.routing.baselines.fixed import BestSingle, Cheapest, Oracle, Random, Zero
-from symbiosis.routing.baselines.forests import RandomForest
-from symbiosis.routing.baselines.linear import Ridge
-from symbiosis.routing.baselines.means import DomainMean, GlobalMean, SubdomainMean
-from symbiosis.routing.baselines.neighbours import NearestNeighbours
-from symbiosis.routing.baselines.networks import FORC, MLP
+from symbiosis.routing.baselines.lookups import DomainMean, GlobalMean, KMeans, NearestNeighbours, SubdomainMean
 from symbiosis.routing.baselines.optimisation import OptLLM
+from symbiosis.routing.baselines.regressors import FORC, IRT, MLP, EmbedLLM, RandomForest, Ridge
 
 BASELINES: dict[str, type[Baseline]] = {
     "random": Random,

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Training
-from symbiosis.routing.curves import Curve, summarise
+from symbiosis.routing.metrics.curves import Curve, summarise
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""Amazon reviews: sources, cleaning, splits and data quality."""

@@ -1,0 +1,1 @@
+"""What every room stands on: params, artefacts, errors, processes, statistics."""

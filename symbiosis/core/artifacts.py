@@ -1,0 +1,160 @@
+"""Write artefacts whole or not at all, and read them with clear errors."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from symbiosis.core.errors import InputError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def staged(*targets: Path | str) -> Iterator[tuple[Path, ...]]:
+    """Yield one temporary path per target and move all of them into place if the block succeeds.
+
+    The temporary paths lie beside their targets, so that the move is a rename. A target may become a file or a
+    folder: whichever the block creates. If the block fails, the targets stay as they were and nothing is left behind.
+
+    Parameters
+    ----------
+    *targets
+        Final paths. Their parent folders are created.
+
+    Raises
+    ------
+    InputError
+        The disk is full, or a quota or file size limit is reached.
+    """
+    finals = [Path(target) for target in targets]
+    folders = []
+    try:
+        for final in finals:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            folders.append(Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent)))
+        temporary = [folder / final.name for folder, final in zip(folders, finals, strict=True)]
+        yield tuple(temporary)
+        missing = [str(final) for path, final in zip(temporary, finals, strict=True) if not path.exists()]
+        if missing:
+            raise RuntimeError(f"the stage finished without writing {', '.join(missing)}")
+        for path in temporary:
+            _flush(path)
+        for path, final in zip(temporary, finals, strict=True):
+            if final.is_dir() and not final.is_symlink():
+                shutil.rmtree(final)
+            path.replace(final)
+    except Exception as error:
+        if (number := _os_error(error)) in _NO_ROOM:
+            names = ", ".join(map(str, finals))
+            raise InputError(
+                f"no room left while writing {names} ({os.strerror(number)}): nothing was written; "
+                "free some disk space and run again"
+            ) from error
+        raise
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _os_error(error: Exception) -> int:
+    """Return the operating system's error number, 0 if there is none.
+
+    Libraries written in Rust (polars, safetensors) raise exceptions of their own and tell the number in the message;
+    numpy tells only that it could not write all.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if re.search(r"\d+ requested and \d+ written", str(error)):
+        return errno.ENOSPC
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
+
+
+def _flush(path: Path) -> None:
+    """Force a file, or every file of a folder, to the disk, so that a rename never outlives its contents."""
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON in a fixed layout: keys in the given order, two spaces, one final newline, no NaN."""
+    Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON artefact.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
+
+
+def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
+    """Read a ``.npy`` artefact, memory-mapped and read-only if asked; never unpickles.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short or not an array.
+    """
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
+    return array
+
+
+def read_frame(path: Path | str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a parquet artefact, all columns or some.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged, or lacks a column.
+    """
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): change its permissions") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro`") from None
+
+
+def sha256_of(path: Path | str) -> str:
+    """SHA-256 of a file, or of a folder's relative file names and contents, in hexadecimal."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if file != path:
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,63 @@
+"""Params of a stage: the base of every block of ``params.yaml``, and how the file is read and checked."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from symbiosis.core.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class StageParams(BaseModel):
+    """Base of every block of ``params.yaml``: frozen, unknown keys and values of another type refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Params = TypeVar("Params", bound=StageParams)
+
+
+def read_document(path: Path = PARAMS_FILE) -> dict[str, object]:
+    """Read ``params.yaml`` as a mapping of blocks.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not YAML or is not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run stages from the top of the repository") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path} must hold one block per stage, not a {type(document).__name__}")
+    return document
+
+
+def validate_block(document: dict[str, object], block: str, model: type[Params]) -> Params:
+    """Validate one block (``"finetune"``, or ``"baselines.ease"`` for a nested one) against its model.
+
+    Raises
+    ------
+    InputError
+        The block is missing or a key is unknown, missing or out of range; every fault is named.
+    """
+    value: object = document
+    for key in block.split("."):
+        if not isinstance(value, dict) or key not in value:
+            raise InputError(f"{PARAMS_FILE}: the block `{block}` is missing")
+        value = value[key]
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"`{'.'.join([block, *map(str, fault['loc'])])}`: "
+            + ("unknown key" if fault["type"] == "extra_forbidden" else fault["msg"])
+            for fault in error.errors()
+        )
+        raise InputError(f"{PARAMS_FILE}: {faults}") from None

@@ -1,0 +1,1 @@
+"""Interactions, ratings and the catalogue of items."""

@@ -1,0 +1,88 @@
+"""Users and items by name: numbers of the pipeline, original ids of the data, titles."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from symbiosis.core.artifacts import read_frame
+from symbiosis.core.errors import InputError
+
+_COLUMNS = {
+    "users": ["user", "user_id"],
+    "items": ["item", "item_id", "title", "brand", "categories", "description"],
+}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Who and what a data set knows.
+
+    Attributes
+    ----------
+    users
+        Columns ``user, user_id``, one row a user, in order.
+    items
+        Columns ``item, item_id, title, brand, categories, description``, one row an item, in order.
+    """
+
+    users: pl.DataFrame
+    items: pl.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Catalogue":
+        """Read what the stage `clean` wrote.
+
+        Raises
+        ------
+        InputError
+            A file is missing or damaged.
+        """
+        folder = Path(folder)
+        users, items = (read_frame(folder / f"{name}.parquet", columns) for name, columns in _COLUMNS.items())
+        return cls(users.sort("user"), items.sort("item"))
+
+    def user(self, name: str) -> int:
+        """Number of the user of an original id or, where no user has that id, of a number.
+
+        Raises
+        ------
+        InputError
+            There is no such user.
+        """
+        return _number(name, "user", self._user_numbers)
+
+    def item(self, name: str) -> int:
+        """Number of the item of an original id or, where no item has that id, of a number.
+
+        Raises
+        ------
+        InputError
+            There is no such item.
+        """
+        return _number(name, "item", self._item_numbers)
+
+    def title(self, item: int) -> str:
+        """Title of an item, its original id where it has none."""
+        return str(self.items["title"][item] or self.items["item_id"][item])
+
+    @cached_property
+    def _user_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.users["user_id"])}
+
+    @cached_property
+    def _item_numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.items["item_id"])}
+
+
+def _number(name: str, kind: str, numbers: dict[str, int]) -> int:
+    if name in numbers:
+        return numbers[name]
+    if name.isascii() and name.isdecimal() and int(name) < len(numbers):
+        return int(name)
+    example = next(iter(numbers), "")
+    raise InputError(
+        f"--{kind} {name} is unknown: give an original id such as {example} (data/clean/{kind}s.parquet, column "
+        f"{kind}_id) or a number from 0 to {len(numbers) - 1}"
+    )

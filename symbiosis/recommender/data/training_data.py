@@ -1,0 +1,147 @@
+"""What a baseline may learn from: training interactions, their times, and what is known of the items."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from symbiosis.core.artifacts import read_frame
+from symbiosis.core.errors import InputError
+from symbiosis.recommender.data.interactions import read_matrix, read_sizes
+
+_ITEM_COLUMNS = ["title", "brand", "categories", "description"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training interactions with their times, and the items' metadata.
+
+    Attributes
+    ----------
+    interactions
+        float32 (U, I), 1 where the user took the item.
+    times
+        int64 (interactions,), in the order of the stored entries; None if unknown.
+    items
+        One row per item: ``title``, ``brand``, ``description`` text or null, ``categories`` list of text or null; None
+        if unknown.
+    """
+
+    interactions: csr_array
+    times: np.ndarray | None = None
+    items: pl.DataFrame | None = None
+
+    def sequences(self) -> csr_array:
+        """Order every user's items by time, equal times by the number of the item.
+
+        Returns
+        -------
+        csr_array
+            Bool (U, I); the stored entries of a user stand in order of time, not of the item.
+
+        Raises
+        ------
+        InputError
+            The times are unknown.
+
+        Examples
+        --------
+        >>> taken = csr_array(np.array([[1, 0, 1], [0, 1, 1]], dtype=np.float32))
+        >>> TrainingData(taken, times=np.array([9, 3, 5, 5])).sequences().indices
+        array([2, 0, 1, 2])
+        """
+        if self.times is None:
+            raise InputError("this baseline needs the order of a user's interactions, whose times are unknown")
+        users = np.repeat(np.arange(self.interactions.shape[0]), np.diff(self.interactions.indptr))
+        order = np.lexsort((self.interactions.indices, self.times, users))
+        indices = self.interactions.indices[order].astype(np.int64)
+        return csr_array((np.ones(len(order), bool), indices, self.interactions.indptr), shape=self.interactions.shape)
+
+    def attributes(self) -> csr_array:
+        """Brands and categories that at least two items have in common.
+
+        Returns
+        -------
+        csr_array
+            float32 (I, A), 1 where the item has the attribute; no column, if the items are unknown.
+
+        Examples
+        --------
+        >>> items = pl.DataFrame({"brand": ["x", "x", None], "categories": [["a", "b"], ["b"], ["c"]]})
+        >>> TrainingData(csr_array((1, 3), dtype=np.float32), items=items).attributes().toarray()
+        array([[1., 1.],
+               [1., 1.],
+               [0., 0.]], dtype=float32)
+        """
+        n_items = self.interactions.shape[1]
+        if self.items is None:
+            return csr_array((n_items, 0), dtype=np.float32)
+        numbered = self.items.with_row_index("item")
+        brands = numbered.select("item", pl.lit("brand").alias("kind"), pl.col("brand").alias("name"))
+        categories = numbered.explode("categories").select(
+            "item", pl.lit("category").alias("kind"), pl.col("categories").alias("name")
+        )
+        pairs = pl.concat([brands, categories]).filter(pl.col("name").is_not_null() & (pl.col("name") != "")).unique()
+        shared = pairs.filter(pl.len().over("kind", "name") > 1)
+        shared = shared.with_columns(number=pl.struct("kind", "name").rank("dense") - 1).sort("item", "number")
+        n_attributes = shared["number"].n_unique()
+        return csr_array(
+            (np.ones(len(shared), np.float32), (shared["item"].to_numpy(), shared["number"].to_numpy())),
+            shape=(n_items, n_attributes),
+        )
+
+    def text_vectors(self, dimension: int, seed: int) -> np.ndarray:
+        """Vectors of the items' titles, brands, categories and descriptions.
+
+        The principal directions (truncated singular value decomposition) of the words' TF-IDF weights, words of at
+        least two items alone; rows of length 1, or of zeros where nothing is known.
+
+        Parameters
+        ----------
+        dimension
+            At most: fewer if there are fewer items or words.
+        seed
+            Of the decomposition.
+
+        Returns
+        -------
+        np.ndarray
+            float32 (I, dimension).
+        """
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.preprocessing import normalize
+
+        n_items = self.interactions.shape[1]
+        if self.items is None:
+            return np.zeros((n_items, 1), np.float32)
+        parts = [pl.col("title"), pl.col("brand"), pl.col("categories").list.join(" "), pl.col("description")]
+        texts = self.items.select(pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series().to_list()
+        try:
+            words = TfidfVectorizer(sublinear_tf=True, min_df=2, dtype=np.float32).fit_transform(texts)
+        except ValueError:  # no word is left
+            return np.zeros((n_items, 1), np.float32)
+        count = min(dimension, min(words.shape) - 1)
+        if count < 1:
+            return np.zeros((n_items, 1), np.float32)
+        vectors = TruncatedSVD(count, random_state=seed).fit_transform(words)
+        normal: np.ndarray = normalize(vectors).astype(np.float32)
+        return normal
+
+
+def read_training_data(folder: Path | str) -> TrainingData:
+    """Read what the stage `clean` wrote: ``users``, ``items`` and ``train``.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged.
+    """
+    folder = Path(folder)
+    interactions = read_matrix(folder / "train.parquet", read_sizes(folder))
+    train = read_frame(folder / "train.parquet", ["user", "item", "timestamp"])
+    items = read_frame(folder / "items.parquet", ["item", *_ITEM_COLUMNS]).sort("item")
+    times = train.sort("user", "item")["timestamp"].to_numpy()
+    return TrainingData(interactions, times, items.select(_ITEM_COLUMNS))

@@ -1,0 +1,1 @@
+"""The evaluation, its report and the table over data sets and seeds."""

@@ -1,0 +1,1 @@
+"""Scoring, free-text requests and written reasons."""

@@ -1,0 +1,131 @@
+"""The best items for a user, or for a user and a request in free text (``summer clothing``).
+
+``score(item | user, request) = score(item | user) + weight * cos(request, item)``
+
+The recommender's score is the logarithm of a probability up to a constant, so this is a product of two opinions: of
+the user's history, and of the words. The words are compared where the pipeline compares texts anyway, in the space of
+`embed_items`. The request does not go into the prompt: no prompt of training holds one, and the network, asked for the
+likelihood of the request's words given the item, does not tell the right item from any other (measured by
+``python -m bench.free_text``).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+from scipy.sparse import csr_array
+
+from symbiosis.core.artifacts import read_array, read_json
+from symbiosis.core.errors import InputError
+from symbiosis.recommender.language.item_texts import MANIFEST, TFIDF, TextEncoder, item_texts, text_encoder
+from symbiosis.recommender.language.params import EmbedItemsParams
+from symbiosis.recommender.metrics.ranking import NONE, top_items
+
+WEIGHT = 10.0
+"""Weight of the likeness: of 5, 10, 20 and 40 the best on validation for the categories of the embedded data and the
+title words of gift_cards18; for the title words of the embedded data 20 is a little better."""
+
+
+class Requests:
+    """Compares requests with the texts of all items.
+
+    Parameters
+    ----------
+    encode
+        Embeds texts in the space of the items' vectors.
+    vectors
+        float32 (I, D), embeddings of the items' texts, rows of length 1 or 0.
+    """
+
+    def __init__(self, encode: TextEncoder, vectors: np.ndarray) -> None:
+        self.encode, self.vectors = encode, vectors
+
+    @classmethod
+    def load(cls, folder: Path | str, items: pl.DataFrame) -> "Requests":
+        """Read what the stage `embed_items` wrote, and make its encoder again.
+
+        Parameters
+        ----------
+        folder
+            ``data/item_embeddings``.
+        items
+            Columns ``item, title, brand, categories, description``: the texts that were embedded.
+
+        Raises
+        ------
+        InputError
+            A file is missing or damaged, the items are others, or the encoder cannot be loaded.
+        """
+        folder = Path(folder)
+        try:
+            params = EmbedItemsParams.model_validate(read_json(folder / MANIFEST))
+        except ValidationError:
+            raise InputError(f"{folder / MANIFEST} is damaged: delete {folder} and run `dvc repro`") from None
+        vectors = read_array(folder / "vectors.npy")
+        if len(vectors) != len(items):
+            raise InputError(f"{folder} holds {len(vectors)} items, not {len(items)}: run `dvc repro embed-items`")
+        texts = item_texts(items)
+        encode = text_encoder(texts, params)
+        # What is fitted again is compared with its own vectors: those of another machine may differ in signs.
+        return cls(encode, encode(texts) if params.encoder == TFIDF else vectors)
+
+    def likeness(self, request: str) -> np.ndarray:
+        """Cosine of a request and each item's text.
+
+        Returns
+        -------
+        float32 array of shape (I,)
+            Within -1..1.
+
+        Raises
+        ------
+        InputError
+            Nothing is known of the request's words.
+        """
+        vector = self.encode([request])[0]
+        if not vector.any():
+            raise InputError(f"the request {request!r} has no word that several items' texts have: use other words")
+        likeness: np.ndarray = (self.vectors @ vector).astype(np.float32)
+        return likeness
+
+
+def best_items(
+    scores: np.ndarray,
+    taken: csr_array,
+    user: int,
+    count: int,
+    seed: int,
+    likeness: np.ndarray | None = None,
+    weight: float = WEIGHT,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the items that a user has not taken.
+
+    Parameters
+    ----------
+    scores
+        float32 (I,), of the recommender.
+    taken
+        (U, I); the stored items of the user are no candidates.
+    user
+        His number.
+    count
+        Items at most.
+    seed
+        Of the order of ties.
+    likeness
+        float32 (I,), of a request and each item; without it the scores alone count.
+    weight
+        Of the likeness.
+
+    Returns
+    -------
+    items : int array of shape (count,)
+        Best first; fewer if there are fewer candidates.
+    scores : float32 array of shape (count,)
+        What they are ranked by.
+    """
+    total = scores if likeness is None else (scores + np.float32(weight) * likeness).astype(np.float32)
+    ranked = top_items(total[None], taken[[user]], count, seed, np.array([user]))[0]
+    items = ranked[ranked != NONE]
+    return items, total[items]

@@ -1,0 +1,1 @@
+"""Corpus, prompts and item texts."""

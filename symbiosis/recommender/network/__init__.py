@@ -1,0 +1,1 @@
+"""The graph-attentive GPT-2 and its graph terms."""

@@ -1,0 +1,335 @@
+"""GPT-2 with user and item tokens; the backbone is `transformers`' own, unforked.
+
+What is unusual: words, users and items share one id space but not one table; there are two sets of ID embeddings,
+`content` (learnt from texts) and `collaborative` (learnt from interactions), tied by mutual regularisation; an item's
+vector is a free vector plus a learned projection of the embedding of its text, so that an item nobody took can be
+served; attention takes one additive tensor that holds causal mask and graph connectivity.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2Model
+
+from symbiosis.core.errors import InputError
+from symbiosis.graph.pairs import BUCKETS
+from symbiosis.recommender.network.graph_terms import TERMS
+
+
+class GraphGPT2(nn.Module):
+    """The recommender's language model.
+
+    Parameters
+    ----------
+    config
+        Configuration of the backbone; ``vocab_size`` is the number of words.
+    n_users, n_items
+        Numbers of ID tokens.
+    texts
+        float32 (I, D), the embedding of each item's text; None leaves texts out of the item vectors.
+    warm
+        bool (I,), the items with training interactions, all if not given; the others have no free vector, only their
+        text.
+    user_scale, item_scale
+        Factors of the free vectors. Small ones learn slowly, so that what texts and graph tell of all items is
+        learnt before what is true of one alone.
+
+    Attributes
+    ----------
+    gates
+        Weights of the graph's terms in the item logits, (len(TERMS),), learnt from 0.
+    gating
+        What a user's prompt adds to them, linear in the hidden state, learnt from 0.
+    scalars
+        Learned R, (buckets of pair features, heads), from 0, so that training starts as plain GPT-2.
+    """
+
+    warm: Tensor
+    texts: Tensor
+
+    def __init__(
+        self,
+        config: GPT2Config,
+        n_users: int,
+        n_items: int,
+        texts: Tensor | None = None,
+        warm: Tensor | None = None,
+        user_scale: float = 1.0,
+        item_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.config, self.n_users, self.n_items = config, n_users, n_items
+        self.user_scale, self.item_scale = user_scale, item_scale
+        self.backbone = GPT2Model(config)
+        self.content = nn.Embedding(n_users + n_items, config.n_embd)
+        self.collaborative = nn.Embedding(n_users + n_items, config.n_embd)
+        for table in (self.content, self.collaborative):
+            nn.init.normal_(table.weight, std=config.initializer_range)
+        self.gates = nn.Parameter(torch.zeros(len(TERMS)))
+        self.gating = nn.Linear(config.n_embd, len(TERMS), bias=False)
+        nn.init.zeros_(self.gating.weight)
+        self.scalars = nn.Embedding(BUCKETS, config.n_head, padding_idx=0)
+        nn.init.zeros_(self.scalars.weight)
+        self.register_buffer("warm", torch.ones(n_items, dtype=torch.bool) if warm is None else warm)
+        self.register_buffer("texts", torch.zeros(n_items, 1) if texts is None else texts)
+        self.projection = nn.Linear(self.texts.shape[1], config.n_embd, bias=False)
+        nn.init.normal_(self.projection.weight, std=config.initializer_range)
+
+    @property
+    def n_words(self) -> int:
+        """Number of word ids."""
+        return int(self.config.vocab_size)
+
+    def forward(self, ids: Tensor, bias: Tensor, table: nn.Embedding) -> Tensor:
+        """Hidden states of all positions.
+
+        Parameters
+        ----------
+        ids
+            int64, shape (rows, length).
+        bias
+            float, shape (rows, 1 or heads, length, length): causal mask and R, see `AttentionBias`.
+        table
+            The ID embeddings to read, `self.content` or `self.collaborative`.
+
+        Returns
+        -------
+        Tensor of shape (rows, length, width)
+        """
+        embedded = self.embedded(ids, table)
+        hidden: Tensor = self.backbone(
+            inputs_embeds=embedded,
+            attention_mask=bias.to(embedded.dtype),
+            position_ids=self.positions(ids),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden
+
+    def read_out(self, ids: Tensor, bias: Tensor, table: nn.Embedding, last: Tensor) -> Tensor:
+        """Hidden states of one position a row, (rows, width), as `forward` gives them.
+
+        The last block computes nothing of the other positions but their keys and values, which of two blocks saves a
+        third of the work.
+
+        Parameters
+        ----------
+        ids, bias, table
+            As in `forward`.
+        last
+            int64, shape (rows,).
+        """
+        backbone: Any = self.backbone
+        rows = torch.arange(len(ids))
+        embedded = self.embedded(ids, table)
+        mask = bias.to(embedded.dtype)
+        hidden = backbone.drop(embedded + backbone.wpe(self.positions(ids)))
+        *blocks, block = backbone.h
+        for whole in blocks:
+            hidden = whole(hidden, attention_mask=mask)
+        attention = block.attn
+        parts = attention.c_attn(block.ln_1(hidden)).split(hidden.shape[-1], dim=-1)
+        queries, keys, values = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
+        mixed = nn.functional.scaled_dot_product_attention(
+            queries[rows, :, last][:, :, None],
+            keys,
+            values,
+            attn_mask=mask[rows, :, last][:, :, None],
+            dropout_p=attention.attn_dropout.p if self.training else 0.0,
+            scale=attention.scaling,
+        )
+        state = hidden[rows, last] + attention.resid_dropout(attention.c_proj(mixed.flatten(1)))
+        result: Tensor = backbone.ln_f(state + block.mlp(block.ln_2(state)))
+        return result
+
+    def embedded(self, ids: Tensor, table: nn.Embedding) -> Tensor:
+        """Vectors of tokens before the first block, without positions, shape (rows, length, width)."""
+        node = ids - self.n_words
+        words = self.backbone.wte(ids.clamp(max=self.n_words - 1))
+        return torch.where((node >= 0)[..., None], self.vectors(node.clamp(min=0), table), words)
+
+    def vectors(self, node: Tensor, table: nn.Embedding) -> Tensor:
+        """Vectors of users and items, shape (..., width), for node numbers: users ``0 .. U-1``, then items."""
+        is_item = node >= self.n_users
+        item = (node - self.n_users).clamp(min=0)
+        scale = torch.where(is_item, self.item_scale * self.warm[item], self.user_scale)
+        return table(node) * scale[..., None] + self.projection(self.texts[item]) * is_item[..., None]
+
+    def positions(self, ids: Tensor) -> Tensor:
+        """Positions of tokens: those of a list of items share one, for a list has no order.
+
+        Returns
+        -------
+        int64 tensor of the shape of `ids`
+        """
+        is_item = ids >= self.n_words + self.n_users
+        follows = torch.zeros_like(is_item)
+        follows[:, 1:] = is_item[:, 1:] & is_item[:, :-1]
+        return torch.arange(ids.shape[1])[None] - follows.cumsum(dim=1)
+
+    def word_logits(self, hidden: Tensor) -> Tensor:
+        """Scores of all words, shape (..., W); tied to the word embeddings."""
+        return hidden @ self.backbone.wte.weight.T
+
+    def item_vectors(self) -> Tensor:
+        """Collaborative vectors of all items, shape (I, width)."""
+        free = self.collaborative.weight[self.n_users :] * (self.item_scale * self.warm)[:, None]
+        return free + self.projection(self.texts)
+
+    def item_logits(self, hidden: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Scores of all items by their vectors alone, shape (..., I); `item_vectors` may be at hand already."""
+        return hidden @ (self.item_vectors() if vectors is None else vectors).T
+
+    def graph_logits(self, terms: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Part of the item logits that the graph gives.
+
+        Parameters
+        ----------
+        terms
+            (len(TERMS), B, I), see `symbiosis.recommender.network.graph_terms`.
+        hidden
+            (B, width), the read-out states; without them the gates are the same for all users.
+
+        Returns
+        -------
+        Tensor of shape (B, I)
+        """
+        if hidden is None:
+            return torch.tensordot(self.gates, terms, dims=1)
+        return torch.einsum("bk,kbi->bi", self.gates + self.gating(hidden), terms)
+
+    def scores(
+        self, hidden: Tensor | None, terms: Tensor | None, personal_gates: bool, vectors: Tensor | None = None
+    ) -> Tensor:
+        """Scores of all items: what the network and the graph say, either or both.
+
+        Parameters
+        ----------
+        hidden
+            (B, width), the read-out states; None if the network does not score.
+        terms
+            (len(TERMS), B, I); None without the graph's terms.
+        personal_gates
+            Whether the gates of the terms depend on the states.
+        vectors
+            `item_vectors`, if at hand already.
+
+        Returns
+        -------
+        float32 tensor of shape (B, I)
+        """
+        if terms is None:
+            assert hidden is not None
+            return self.item_logits(hidden, vectors).float()
+        graph = self.graph_logits(terms, hidden if personal_gates else None).float()
+        return graph if hidden is None else self.item_logits(hidden, vectors).float() + graph
+
+    def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
+        """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.
+
+        The published code sums over every position and dimension, so its weight depends on batch size and length;
+        this is the mean over unique tokens (specification, F16 and section 9.5).
+        """
+        node = torch.unique(ids[ids >= self.n_words]) - self.n_words
+        if not len(node):
+            return torch.zeros(())
+        return (learning(node) - fixed(node).detach()).square().sum(-1).mean()
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into an existing folder."""
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors"
+        )
+        described = {
+            "n_users": self.n_users,
+            "n_items": self.n_items,
+            "text_dimensions": self.texts.shape[1],
+            "user_scale": self.user_scale,
+            "item_scale": self.item_scale,
+            "backbone": self.config.to_diff_dict(),
+        }
+        (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, dropout: float = 0.0) -> "GraphGPT2":
+        """Read what `save` wrote; every tensor must be there and fit.
+
+        Raises
+        ------
+        InputError
+            A file is missing, damaged or does not fit.
+        """
+        weights = folder / "model.safetensors"
+        try:
+            described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = GPT2Config(**described["backbone"])
+            config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = dropout
+            texts = torch.zeros(described["n_items"], described["text_dimensions"])
+            scales = described["user_scale"], described["item_scale"]
+            model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
+            model.load_state_dict(load_file(weights), strict=True)
+        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+            raise InputError(f"{weights} or its config.json is missing or damaged ({error}): run `dvc repro`") from None
+        return model
+
+
+def scratch_config(vocabulary: int, width: int, layers: int, heads: int, positions: int, dropout: float) -> GPT2Config:
+    """Return the configuration of a small GPT-2."""
+    if width % heads:
+        raise InputError(f"params.yaml: `pretrain.scratch.width` {width} is no multiple of `heads` {heads}")
+    return GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=positions,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
+def load_pretrained(name: str, revision: str | None, dropout: float) -> tuple[GPT2Model, str]:
+    """Load GPT-2 weights from the hub or a local folder, safetensors only, every weight accounted for.
+
+    Returns
+    -------
+    GPT2Model, str
+        The backbone and its tokenizer as JSON text.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name can be had, it is no GPT-2, or a weight is missing.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        loaded: Any = GPT2Model.from_pretrained(
+            name,
+            revision=revision or "main",
+            use_safetensors=True,
+            output_loading_info=True,
+            resid_pdrop=dropout,
+            embd_pdrop=dropout,
+            attn_pdrop=dropout,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main").backend_tokenizer.to_str()
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"params.yaml: `pretrain.base_model: {name}` cannot be loaded ({str(error).splitlines()[0]}); give a hub "
+            "name that can be reached, a local folder with config.json, model.safetensors and tokenizer.json, "
+            "or `scratch`"
+        ) from None
+    backbone, report = loaded
+    missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
+    if missing:
+        raise InputError(f"`pretrain.base_model: {name}` lacks the weight {missing[0]} of GPT-2: it is another model")
+    return backbone, tokenizer

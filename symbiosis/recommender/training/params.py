@@ -1,0 +1,90 @@
+"""Params of pre-training and fine-tuning."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from symbiosis.core.params import StageParams
+
+Tune = Literal["full", "frozen", "lora"]
+"""What is trained of the backbone, see `symbiosis.recommender.training.adapters`."""
+
+
+class ScratchModel(StageParams):
+    """The small GPT-2 that is trained from nothing when `base_model` is `scratch`."""
+
+    vocabulary: int = Field(ge=300, le=60_000)
+    width: int = Field(ge=8, multiple_of=4)
+    layers: int = Field(ge=1, le=48)
+    heads: int = Field(ge=1)
+
+
+class LoraParams(StageParams):
+    """Low-rank adapters: ``W + alpha / rank * B A``; read where `tune` is `lora`."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+
+
+class PretrainParams(StageParams):
+    """The language model and its training on the corpus."""
+
+    seed: int = Field(ge=0)
+    base_model: str
+    revision: str | None
+    scratch: ScratchModel
+    tune: Tune
+    lora: LoraParams
+    bias: Literal["none", "ones", "paper", "learned"]
+    content: bool
+    user_scale: float = Field(ge=0)
+    item_scale: float = Field(ge=0)
+    maximum_length: int = Field(ge=16, le=1024)
+    content_epochs: int = Field(ge=0)
+    interaction_epochs: int = Field(ge=0)
+    tokens_per_batch: int = Field(ge=64)
+    learning_rate: float = Field(gt=0)
+    id_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    warmup_share: float = Field(ge=0, lt=1)
+    regularisation: float = Field(ge=0)
+    precision: Literal["float32", "bfloat16"]
+    checkpoint_seconds: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_to_start_from(self) -> "PretrainParams":
+        if self.base_model == "scratch" and self.tune != "full":
+            raise ValueError(f"`tune: {self.tune}` would leave the scratch network as it was drawn: use `tune: full`")
+        return self
+
+
+class FinetuneParams(StageParams):
+    """Training on personalised prompts: hidden items are predicted from the user and the visible ones."""
+
+    seed: int = Field(ge=0)
+    objective: Literal["likelihood", "rating"]
+    epochs: int = Field(ge=0)
+    patience: int = Field(ge=1)
+    users_per_batch: int = Field(ge=1)
+    hidden_share: float = Field(gt=0, lt=1)
+    language_model: bool
+    graph_term: bool
+    personal_gates: bool
+    maximum_items: int = Field(ge=1)
+    tune: Tune
+    lora: LoraParams
+    learning_rate: float = Field(gt=0)
+    id_learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    warmup_share: float = Field(ge=0, lt=1)
+    regularisation: float = Field(ge=0)
+    precision: Literal["float32", "bfloat16"]
+    checkpoint_seconds: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_scores(self) -> "FinetuneParams":
+        if not (self.language_model or self.graph_term):
+            raise ValueError("without `language_model` and without `graph_term` nothing scores the items")
+        return self

@@ -1,0 +1,235 @@
+"""Pre-training: language modelling of the corpus' texts and of the users' item sequences, in turns.
+
+Content documents train the words and the `content` embeddings, interaction documents the `collaborative` ones
+(specification, section 4); each batch pulls its side towards the other (mutual regularisation).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from symbiosis.core.errors import InputError
+from symbiosis.graph.build import Graph
+from symbiosis.recommender.language.prompts import PHRASES
+from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
+from symbiosis.recommender.network.attention import AttentionBias
+from symbiosis.recommender.network.model import GraphGPT2, load_pretrained, scratch_config
+from symbiosis.recommender.training.loop import Row
+from symbiosis.recommender.training.params import PretrainParams
+
+LEAST_TEXT = 8  # tokens of the text that truncation always leaves
+
+
+@dataclass(frozen=True)
+class Document:
+    """An encoded document.
+
+    Attributes
+    ----------
+    prompt, text
+        Token ids; the loss is on the text only.
+    interactions
+        Whether the text is a set of items, drawn in a new order each time.
+    """
+
+    prompt: np.ndarray
+    text: np.ndarray
+    interactions: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one kind, filled up on the right.
+
+    Attributes
+    ----------
+    ids
+        int64, shape (rows, length).
+    targets
+        int64, shape (rows, length): the next token where it belongs to a text, else -1.
+    interactions
+        Whether the targets are items.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    interactions: bool
+
+
+def untrained(
+    params: PretrainParams, documents: pl.DataFrame, graph: Graph, texts: Tensor | None
+) -> tuple[GraphGPT2, Vocabulary]:
+    """Make the model and the vocabulary that pre-training starts from.
+
+    Either small and from scratch, with a tokenizer trained on the corpus, or published GPT-2 weights with new ID
+    embeddings. `texts` are the embeddings of the items' texts, or None to leave them out of the item vectors.
+    """
+    n_users, n_items = graph.n_users, graph.n_items
+    warm = torch.from_numpy(np.diff(graph.item_offsets) > 0)
+    vectors = (texts, warm, params.user_scale, params.item_scale)
+    if params.base_model == "scratch":
+        small = params.scratch
+        # Each user is asked for once: the phrases of fine-tuning count as often, so that they become few tokens.
+        words_of = [*documents["prompt"], *documents["text"], *PHRASES * n_users]
+        tokenizer = train_tokenizer(words_of, small.vocabulary)
+        words = tokenizer.get_vocab_size()
+        config = scratch_config(words, small.width, small.layers, small.heads, params.maximum_length, params.dropout)
+        return GraphGPT2(config, n_users, n_items, *vectors), Vocabulary(tokenizer, n_users, n_items)
+    backbone, description = load_pretrained(params.base_model, params.revision, params.dropout)
+    if params.maximum_length > backbone.config.n_positions:
+        raise InputError(
+            f"params.yaml: `pretrain.maximum_length` {params.maximum_length} is more than the "
+            f"{backbone.config.n_positions} positions of {params.base_model}"
+        )
+    tokenizer = Tokenizer.from_str(description)
+    backbone.resize_token_embeddings(tokenizer.get_vocab_size())
+    model = GraphGPT2(backbone.config, n_users, n_items, *vectors)
+    model.backbone = backbone
+    return model, Vocabulary(tokenizer, n_users, n_items)
+
+
+def encode_corpus(documents: pl.DataFrame, vocabulary: Vocabulary) -> list[Document]:
+    """Encode every document; a text ends with the end token.
+
+    Parameters
+    ----------
+    documents
+        Columns ``kind, prompt, text``.
+    vocabulary
+        The id space.
+    """
+    prompts, texts = vocabulary.encode(documents["prompt"]), vocabulary.encode(documents["text"])
+    end = np.array([vocabulary.end], dtype=np.int32)
+    return [
+        Document(prompt, text if kind == "interactions" else np.concatenate([text, end]), kind == "interactions")
+        for kind, prompt, text in zip(documents["kind"], prompts, texts, strict=True)
+    ]
+
+
+def fitted(prompt: np.ndarray, text: np.ndarray, maximum_length: int, n_words: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shorten a document to a length without cutting its question.
+
+    First the end of the text goes, down to `LEAST_TEXT` tokens; then the last listed users and items of the prompt.
+    The words of the prompt, which say what is asked, always stay.
+
+    Raises
+    ------
+    InputError
+        The words of the prompt alone do not fit.
+    """
+    text = text[: max(maximum_length - len(prompt), min(len(text), LEAST_TEXT))]
+    excess = len(prompt) + len(text) - maximum_length
+    if excess > 0:
+        listed = np.flatnonzero(prompt >= n_words)
+        if len(listed) <= excess:
+            raise InputError(
+                f"params.yaml: `pretrain.maximum_length` {maximum_length} is too short for a prompt of "
+                f"{len(prompt)} tokens"
+            )
+        prompt = np.delete(prompt, listed[-excess:])
+    return prompt, text
+
+
+class Pretraining:
+    """The batches and the loss of pre-training; a `symbiosis.recommender.training.loop.Task`."""
+
+    def __init__(
+        self,
+        model: GraphGPT2,
+        documents: Sequence[Document],
+        bias: AttentionBias,
+        *,
+        end: int,
+        content_epochs: int,
+        interaction_epochs: int,
+        tokens_per_batch: int,
+        maximum_length: int,
+        regularisation: float,
+        seed: int,
+    ) -> None:
+        self.model, self.bias, self.end = model, bias, end
+        self.sides = {
+            False: ([d for d in documents if not d.interactions], content_epochs),
+            True: ([d for d in documents if d.interactions], interaction_epochs),
+        }
+        self.epochs = max(content_epochs, interaction_epochs)
+        self.tokens_per_batch, self.maximum_length = tokens_per_batch, maximum_length
+        self.regularisation, self.seed = regularisation, seed
+
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return sum(len(self._plan(epoch)) for epoch in range(self.epochs))
+
+    def batches(self, epoch: int) -> Sequence[tuple[bool, np.ndarray, int]]:
+        """Return plans of batches (side, document numbers, seed of the item order); `loss` makes them."""
+        return self._plan(epoch)
+
+    def _plan(self, epoch: int) -> list[tuple[bool, np.ndarray, int]]:
+        """Group documents of like length, at most so many tokens a batch, in random order."""
+        rng = np.random.default_rng([self.seed, epoch])
+        plan: list[tuple[bool, np.ndarray, int]] = []
+        for interactions, (documents, epochs) in self.sides.items():
+            if epoch >= epochs or not documents:
+                continue
+            lengths = np.minimum([len(d.prompt) + len(d.text) for d in documents], self.maximum_length)
+            # A little noise mixes documents of neighbouring lengths anew each epoch.
+            order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
+            start = 0
+            while start < len(order):
+                stop, longest = start, 0
+                while stop < len(order):
+                    longest = max(longest, int(lengths[order[stop]]))
+                    if stop > start and longest * (stop + 1 - start) > self.tokens_per_batch:
+                        break
+                    stop += 1
+                plan.append((interactions, order[start:stop], int(rng.integers(2**31))))
+                start = stop
+        return [plan[number] for number in rng.permutation(len(plan))]
+
+    def make(self, plan: tuple[bool, np.ndarray, int]) -> Batch:
+        """Make a batch from its plan."""
+        interactions, numbers, seed = plan
+        documents, rng = self.sides[interactions][0], np.random.default_rng(seed)
+        rows = []
+        for number in numbers:
+            document = documents[number]
+            text = rng.permutation(document.text) if interactions else document.text
+            rows.append(fitted(document.prompt, text, self.maximum_length, self.model.n_words))
+        length = max(len(prompt) + len(text) for prompt, text in rows)
+        ids = np.full((len(rows), length), self.end, dtype=np.int64)
+        targets = np.full((len(rows), length), -1, dtype=np.int64)
+        for row, (prompt, text) in enumerate(rows):
+            stop = len(prompt) + len(text)
+            ids[row, :stop] = np.concatenate([prompt, text])
+            targets[row, len(prompt) - 1 : stop - 1] = text
+        return Batch(ids, targets, interactions)
+
+    def loss(self, plan: tuple[bool, np.ndarray, int]) -> tuple[str, Tensor]:
+        """Cross-entropy of the texts' tokens, the first one included, plus the mutual regularisation.
+
+        The logits are made at the text's positions only.
+        """
+        batch, model = self.make(plan), self.model
+        ids, targets = torch.from_numpy(batch.ids), torch.from_numpy(batch.targets)
+        learning, fixed = model.content, model.collaborative
+        if batch.interactions:
+            learning, fixed = fixed, learning
+        hidden = model(ids, self.bias(batch.ids), learning)[targets >= 0]
+        wanted = targets[targets >= 0]
+        if batch.interactions:
+            logits, wanted = model.item_logits(hidden), wanted - model.n_words - model.n_users
+        else:
+            logits = model.word_logits(hidden)
+        loss = F.cross_entropy(logits.float(), wanted)
+        name = "interaction_loss" if batch.interactions else "content_loss"
+        return name, loss + self.regularisation * model.disagreement(ids, learning, fixed)
+
+    def validate(self) -> Row:
+        """Nothing is chosen in pre-training."""
+        return {}

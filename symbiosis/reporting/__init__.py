@@ -1,0 +1,1 @@
+"""What both halves print: pages, data quality, the summary of results."""

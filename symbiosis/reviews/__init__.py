@@ -1,0 +1,1 @@
+"""Amazon reviews: sources, cleaning, splits."""

@@ -1,1 +1,0 @@
-"""Routers compared: the same queries, splits, vectors and tuning for all."""

@@ -1,0 +1,1 @@
+"""The routing table: sources, cleaning, splits, prices, outcomes."""

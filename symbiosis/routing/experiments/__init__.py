@@ -1,0 +1,1 @@
+"""The router measured: replay, comparison, feedback, new LLMs."""

@@ -1,0 +1,256 @@
+"""One split of the comparison: the router in several forms, and every baseline, on the same test queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from symbiosis.core.errors import InputError
+from symbiosis.routing.baselines.base import Baseline, Predictive, Sample, Training
+from symbiosis.routing.baselines.registry import BASELINES
+from symbiosis.routing.baselines.tuning import tune
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.data.prices import priced
+from symbiosis.routing.experiments.params import CompareStreamParams, RouterForm
+from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, Streamed, Traffic, spread_points
+from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadline
+from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve
+from symbiosis.routing.metrics.metrics import calibration_error
+from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.features import draw_folds
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.router import Router
+from symbiosis.routing.model.training import train
+from symbiosis.routing.simulation.queues import Capacities
+
+
+def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Router:
+    """Train the router in one of its forms.
+
+    Parameters
+    ----------
+    form
+        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter MixLLM's,
+        see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
+        ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
+        ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
+    training
+        N queries.
+    llms
+        The LLMs.
+    params
+        Of the router.
+    seed
+        Of the controls.
+    """
+    changes: dict[str, dict[str, Any]] = {
+        "router_linear": {"predictor": "linear"},
+        "router_forest": {"predictor": "forest"},
+        "router_without_tags": {"tags": "none"},
+        "router_clusters": {"tags": "clusters"},
+        "router_noise": {"tags": "none"},
+    }
+    params = params.model_copy(update=changes.get(form, {}))
+    vectors, outcomes = training.embeddings, training.outcomes
+    rng = np.random.default_rng(seed)
+    if form == "router_shuffled":
+        outcomes = outcomes.take(rng.permutation(len(outcomes)))
+    if form == "router_noise":
+        vectors = rng.standard_normal(vectors.shape) / np.sqrt(vectors.shape[1])
+    return train(vectors, outcomes, llms, training.domains, training.subdomains, params)[0]
+
+
+def predictions(router: Router, part: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Quality and dollars that the router expects, (N, L) each."""
+    predicted = router.predict(router.feature_map(part.embeddings), part.outcomes.prompt_tokens)
+    return predicted.quality, predicted.cost_usd
+
+
+def choices(quality: np.ndarray, cost: np.ndarray, cost_scale: float) -> np.ndarray:
+    """Choose under every trade-off, (P, N)."""
+    scaled = scaled_cost(cost, cost_scale)
+    return np.stack([utility(quality, scaled, float(weight)).argmax(axis=1) for weight in TRADE_OFFS])
+
+
+def trade_off_for(share: float, training: Split, llms: Llms, params: RouterTrainParams, seed: int) -> int:
+    """Choose the operating point that keeps a share of the best single LLM's quality at the least cost.
+
+    Judged on training queries that were held out of the router's training, 5 folds.
+
+    Returns
+    -------
+    int
+        Position among `TRADE_OFFS`; the last one if none keeps that share.
+    """
+    folds = draw_folds(len(training), seed)
+    quality, cost = np.zeros(len(TRADE_OFFS)), np.zeros(len(TRADE_OFFS))
+    for fold in np.unique(folds):
+        rest, own = training.take(np.flatnonzero(folds != fold)), training.take(np.flatnonzero(folds == fold))
+        router = train_form("router", rest, llms, params, seed)
+        curve = Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes)
+        quality, cost = quality + curve.quality.sum(axis=1), cost + curve.cost.sum(axis=1)
+    wanted = share * training.outcomes.quality.mean(axis=0).max() * len(training)
+    good = np.flatnonzero(quality >= wanted)
+    return int(good[cost[good].argmin()]) if len(good) else len(TRADE_OFFS) - 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What became of one split.
+
+    Attributes
+    ----------
+    curves
+        By method.
+    report
+        Numbers for JSON: settings, calibration.
+    streams
+        By method, and of the cheapest and the best single LLM; empty if no stream is played.
+    """
+
+    curves: dict[str, Curve]
+    report: dict[str, Any]
+    streams: dict[str, Streamed]
+
+
+def compare(
+    training: Split,
+    test: Split,
+    llms: Llms,
+    params: RouterTrainParams,
+    forms: Sequence[RouterForm],
+    baselines: Sequence[str],
+    share: float,
+    seed: int,
+    stream: CompareStreamParams | None = None,
+) -> Compared:
+    """Train everything on the training queries and play the test queries once.
+
+    Parameters
+    ----------
+    training, test
+        The split.
+    llms
+        The LLMs; their prices are fitted anew, to training outcomes.
+    params
+        Of the router.
+    forms, baselines
+        What is compared.
+    share
+        Of the best single LLM's quality, for the operating point that is chosen on training queries.
+    seed
+        Of whatever is random.
+    stream
+        In which the test queries are played once more, with waits; None: not at all.
+
+    Raises
+    ------
+    InputError
+        There is no such baseline, or the stream gives the capacity of an LLM that is not there.
+    """
+    unknown = sorted(set(baselines) - set(BASELINES))
+    if unknown:
+        raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
+    if stream is not None:
+        _check_controls(stream.controls, baselines)
+        Capacities.of(stream, llms.names, "compare_routers")
+    llms = priced(llms, training.outcomes)
+    curves: dict[str, Curve] = {}
+    streams: dict[str, Streamed] = {}
+    traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
+    report: dict[str, Any] = {
+        "queries_training": len(training),
+        "queries_test": len(test),
+        "settings": {},
+        "prediction": {},
+    }
+    for form in tqdm(forms, desc="routers", unit="form"):
+        router = train_form(form, training, llms, params, seed)
+        predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
+        quality, cost = predicted.quality, predicted.cost_usd
+        curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
+        report["prediction"][form] = _judge(quality, cost, test.outcomes)
+        if traffic is not None:
+            places = spread_points(curves[form], traffic.params.points)
+            streams[form] = traffic.blind(curves[form].at(places))
+            if form == "router":
+                ours = router, predicted
+                streams |= routers_seeing_waits(traffic, router, predicted, places)
+    known = Training(Sample.of(training), training.outcomes, llms, seed)
+    for name in tqdm(baselines, desc="baselines", unit="baseline"):
+        tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
+        curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
+        if traffic is not None:
+            certain = tuned.baseline.stream(Sample.of(test), test.outcomes, curves[name])
+            places = spread_points(certain, traffic.params.points)
+            streams[name] = traffic.blind(certain.at(places))
+            if name in traffic.params.controls and isinstance(tuned.baseline, Predictive):
+                # Its own quality and cost; the lengths and speeds that tell when an answer is there are the router's.
+                quality, cost = tuned.baseline.predict(Sample.of(test))
+                told = replace(ours[1], quality=quality, cost_usd=cost)
+                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, places)
+        report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
+    point = trade_off_for(share, training, llms, params, seed)
+    report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
+    if traffic is not None:
+        streams[SINGLES] = traffic.blind(known.reference.curve(test.outcomes))
+        report["stream"] = {"load": traffic.load(), "params": traffic.params.model_dump(mode="json")}
+    return Compared(curves, report, streams)
+
+
+def _check_controls(controls: Sequence[str], baselines: Sequence[str]) -> None:
+    for name in controls:
+        fault = None
+        if name not in baselines:
+            fault = "is not among `compare_routers.baselines`"
+        elif not _weighs(BASELINES[name]):
+            fault = "does not weigh a predicted quality against cost, nor could it against waits"
+        if fault:
+            raise InputError(f"params.yaml: `compare_routers.stream.controls`: {name} {fault}: leave it out")
+
+
+def _weighs(baseline: type[Baseline]) -> bool:
+    """Whether a baseline is no more than what it predicts, weighed under every trade-off."""
+    return issubclass(baseline, Predictive) and baseline.choices is Predictive.choices
+
+
+def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:
+    error = ((quality - outcomes.quality) ** 2).mean()
+    return {
+        "brier": round(float(error), 6),
+        "ece": round(calibration_error(quality.ravel(), outcomes.quality.ravel()), 6),
+        "cost_mae_share": round(float(np.abs(cost - outcomes.cost_usd).sum() / outcomes.cost_usd.sum()), 6),
+    }
+
+
+def leave_one_domain_out(
+    whole: Split, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
+) -> dict[str, Curve]:
+    """Answer every query with methods trained on the other domains alone; nothing is tuned on the domain left out.
+
+    Returns
+    -------
+    dict of Curve
+        By method, over all N queries in their order. Baselines keep the first of their settings.
+    """
+    domains = np.array(whole.domains, dtype=object)
+    parts: dict[str, list[Curve]] = {name: [] for name in ("router", *baselines)}
+    order = []
+    for domain in tqdm(sorted(set(whole.domains)), desc="leaving out", unit="domain"):
+        rest, own = whole.take(np.flatnonzero(domains != domain)), whole.take(np.flatnonzero(domains == domain))
+        order.append(np.flatnonzero(domains == domain))
+        fitted = priced(llms, rest.outcomes)
+        router = train_form("router", rest, fitted, params, seed)
+        parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
+        known = Training(Sample.of(rest), rest.outcomes, fitted, seed)
+        for name in baselines:
+            baseline = BASELINES[name](known)
+            baseline.fit(**next(BASELINES[name].Params().settings()))
+            parts[name].append(baseline.play(Sample.of(own), own.outcomes))
+    back = np.argsort(np.concatenate(order))
+    return {
+        name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))
+        for name, curves in parts.items()
+    }

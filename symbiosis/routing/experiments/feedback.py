@@ -1,0 +1,236 @@
+"""One split of the study of feedback: continual learning, LLMs that join, and off-policy estimates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symbiosis.core.artifacts import read_json, write_json
+from symbiosis.routing.data.outcomes import Llms, Split
+from symbiosis.routing.data.prices import priced
+from symbiosis.routing.experiments.continual import Learned, continual, divide, gains, pooled
+from symbiosis.routing.experiments.newcomers import ROUTERS, Adapted, adapt
+from symbiosis.routing.experiments.off_policy import Checked, certain, check_estimates
+from symbiosis.routing.experiments.online import rule_of
+from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
+from symbiosis.routing.learning.feedback import Experience
+from symbiosis.routing.metrics.curves import Curve, resample
+from symbiosis.routing.metrics.metrics import rounded
+from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.training import train
+from symbiosis.routing.policy.score import score
+
+
+@dataclass(frozen=True)
+class Studied:
+    """What one split showed.
+
+    Attributes
+    ----------
+    learned
+        By offline share and kind of feedback.
+    adapted
+        LLMs that joined.
+    estimates
+        By target policy: the truth and, by estimator, the estimate with its interval.
+    """
+
+    learned: dict[float, dict[str, Learned]]
+    adapted: Adapted
+    estimates: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write into a new folder."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir()
+        tensors = {
+            **_flat({f"{share}/{kind}": one for share, kinds in self.learned.items() for kind, one in kinds.items()}),
+            **{f"adapted/{name}": self.adapted.utility[name] for name in ROUTERS},
+            "adapted/steps": self.adapted.steps,
+            "adapted/queries": self.adapted.queries,
+        }
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "study.safetensors")
+        report = {
+            "offline_shares": list(self.learned),
+            "kinds": list(next(iter(self.learned.values()))),
+            "withheld": list(self.adapted.withheld),
+            "probe_usd": self.adapted.probe_usd,
+            "estimates": self.estimates,
+        }
+        write_json(folder / "report.json", report)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Studied":
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        report, tensors = read_json(folder / "report.json"), load_file(folder / "study.safetensors")
+        learned = {
+            share: {kind: _learned(tensors, f"{share}/{kind}") for kind in report["kinds"]}
+            for share in report["offline_shares"]
+        }
+        adapted = Adapted(
+            tensors["adapted/steps"],
+            tensors["adapted/queries"],
+            {name: tensors[f"adapted/{name}"] for name in ROUTERS},
+            tuple(report["withheld"]),
+            report["probe_usd"],
+        )
+        return cls(learned, adapted, report["estimates"])
+
+
+CURVES = ("curve", "singles")
+ARRAYS = tuple(field.name for field in fields(Learned) if field.name not in CURVES)
+
+
+def _flat(learned: dict[str, Learned]) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    for prefix, one in learned.items():
+        tensors |= {f"{prefix}/{name}": getattr(one, name) for name in ARRAYS}
+        for name in CURVES:
+            curve = getattr(one, name)
+            tensors |= {
+                f"{prefix}/{name}.{part}": getattr(curve, part).astype(np.float32) for part in ("quality", "cost")
+            }
+    return tensors
+
+
+def _learned(tensors: dict[str, np.ndarray], prefix: str) -> Learned:
+    curves: dict[str, Any] = {
+        name: Curve(*(tensors[f"{prefix}/{name}.{part}"].astype(np.float64) for part in ("quality", "cost")))
+        for name in CURVES
+    }
+    values: dict[str, Any] = {name: tensors[f"{prefix}/{name}"] for name in ARRAYS}
+    return Learned(**values, **curves)
+
+
+def study(
+    training: Split,
+    test: Split,
+    llms: Llms,
+    train_params: RouterTrainParams,
+    replay: OnlineReplayParams,
+    params: StudyFeedbackParams,
+    seed: int,
+) -> Studied:
+    """Study one split.
+
+    Parameters
+    ----------
+    training, test
+        The split.
+    llms
+        The LLMs; their prices are fitted anew, to training outcomes.
+    train_params, replay, params
+        Of the router's training, of its stream, and of this study.
+    seed
+        Of the divisions, streams and draws.
+    """
+    llms = priced(llms, training.outcomes)
+    learned = {
+        share: continual(training, test, llms, share, train_params, replay, seed) for share in params.offline_shares
+    }
+    joining = params.adaptability
+    adapted = adapt(
+        training,
+        test,
+        llms,
+        joining.offline_share,
+        train_params,
+        replay,
+        seed,
+        withheld=joining.withheld,
+        probes=joining.probes,
+        queries=joining.queries,
+        every=joining.every,
+    )
+    return Studied(learned, adapted, _estimates(training, llms, train_params, replay, params, seed))
+
+
+def _estimates(
+    training: Split,
+    llms: Llms,
+    train_params: RouterTrainParams,
+    replay: OnlineReplayParams,
+    params: StudyFeedbackParams,
+    seed: int,
+) -> dict[str, Any]:
+    """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
+    offline, stream = divide(training, 0.5, seed)
+    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
+    noise = Experience.fit(router, offline.embeddings, offline.outcomes, replay.user).noise
+    rule, n = rule_of(replay), len(stream.outcomes)
+    predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)
+
+    greedy = score(predictions, np.zeros(len(llms)), rule, router.cost_scale).total.argmax(axis=1)
+    best, cheapest = offline.outcomes.quality.mean(axis=0).argmax(), offline.outcomes.cost_usd.mean(axis=0).argmin()
+    targets = {
+        "router": certain(greedy, len(llms)),
+        "best_single": certain(np.full(n, best), len(llms)),
+        "cheapest": certain(np.full(n, cheapest), len(llms)),
+        "random": np.full((n, len(llms)), 1 / len(llms)),
+    }
+    checked = check_estimates(
+        router, stream, rule, noise, targets, params.logging.kind, params.logging.amount, seed, samples=500
+    )
+    return {name: _told(one) for name, one in checked.items()}
+
+
+def _told(one: Checked) -> dict[str, Any]:
+    return {
+        "truth": rounded(one.truth),
+        "effective_sample_size": rounded(one.report.effective_sample_size),
+        "alarms": list(one.report.alarms),
+        "estimates": {
+            name: {
+                "value": rounded(estimate.value),
+                "low": rounded(estimate.low),
+                "high": rounded(estimate.high),
+            }
+            for name, estimate in one.report.estimates.items()
+        },
+    }
+
+
+def summary(studies: Sequence[Studied], samples: int, seed: int) -> dict[str, Any]:
+    """Summarise over splits; a test query counts once, with its mean over the splits that tested it."""
+    learned: dict[str, Any] = {}
+    for share, kinds in studies[0].learned.items():
+        together = {kind: pooled([one.learned[share][kind] for one in studies]) for kind in kinds}
+        weights = resample(len(together["none"].queries), samples, seed)
+        learned[f"{share:g}"] = _all_rounded(gains(together, weights))
+    return {
+        "continual": learned,
+        "adaptability": {
+            "withheld": [list(one.adapted.withheld) for one in studies],
+            "probe_usd": rounded(float(np.mean([one.adapted.probe_usd for one in studies]))),
+            "recovered": _recovered([one.adapted for one in studies], samples, seed),
+        },
+        "estimates": [one.estimates for one in studies],
+    }
+
+
+def _recovered(adapted: Sequence[Adapted], samples: int, seed: int) -> list[dict[str, Any]]:
+    """Pool the splits: each test query with its mean over the splits that tested it."""
+    steps = adapted[0].steps[: min(len(one.steps) for one in adapted)]
+    queries, place = np.unique(np.concatenate([one.queries for one in adapted]), return_inverse=True)
+    counts = np.bincount(place)
+    worth = {
+        name: np.stack(
+            [
+                np.bincount(place, np.concatenate([one.utility[name][step] for one in adapted])) / counts
+                for step in range(len(steps))
+            ]
+        )
+        for name in ROUTERS
+    }
+    joined = Adapted(steps, queries, worth, (), 0.0)
+    rows = joined.recovered(resample(len(queries), samples, seed))
+    return [{key: value if key == "step" else rounded(value) for key, value in row.items()} for row in rows]
+
+
+def _all_rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _all_rounded(value) if isinstance(value, dict) else rounded(value) for key, value in values.items()}

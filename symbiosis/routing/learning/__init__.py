@@ -1,0 +1,1 @@
+"""Learning from feedback, adding LLMs, off-policy estimates."""

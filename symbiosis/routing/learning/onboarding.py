@@ -1,0 +1,92 @@
+"""A new LLM joins a running router: what the LLMs seen so far say of it, then a small set of probe queries."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import Llms
+from symbiosis.routing.learning.feedback import Noise
+from symbiosis.routing.model.linear_heads import LinearHeads, inverse_of
+from symbiosis.routing.model.predictors import LENGTH, QUALITY
+from symbiosis.routing.model.router import Router
+
+
+def onboard(
+    router: Router,
+    llm: Llms,
+    embeddings: np.ndarray,
+    quality: np.ndarray,
+    response_tokens: np.ndarray,
+    noise: Noise,
+    known_quality: np.ndarray | None = None,
+    prompt_tokens: np.ndarray | None = None,
+) -> Router:
+    """Return a router with one LLM more, fitted to its answers to probe queries; the others stay as they are.
+
+    LLMs are alike: good ones are good at the same things. So the weights of a new one are expected to lie where those
+    of the others do: their prior is normal with the others' mean, and with their covariance beside the ridge penalty
+    (empirical Bayes). What a hundred answers say of one direction of skill then tells of all tags.
+
+    Parameters
+    ----------
+    router
+        Not changed.
+    llm
+        The one LLM.
+    embeddings
+        (m, d), of the probe queries; m may be 0.
+    quality, response_tokens
+        (m,), its answers.
+    noise
+        Of predicted quality.
+    known_quality
+        (m, L), the others' answers to the probe queries, where they are known: what they have in common with the new
+        LLM's errors is the queries' difficulty, and cancels.
+    prompt_tokens
+        (m, L), of the others; only looked at with `known_quality`.
+
+    Raises
+    ------
+    InputError
+        The name is taken, or an answer is not finite or out of range.
+    """
+    if not (((quality >= 0) & (quality <= 1)).all() and ((response_tokens >= 0) & (response_tokens < np.inf)).all()):
+        raise InputError(f"probe answers of {llm.names[0]!r}: quality must lie in 0..1, response tokens not below 0")
+    heads, dimension = router.heads, router.heads.dimension
+    penalty = heads.penalty.mean(axis=0)
+    more = router.with_llm(
+        llm.names[0],
+        float(llm.price_prompt[0]),
+        float(llm.price_response[0]),
+        float(llm.startup_s[0]),
+        float(llm.tokens_per_s[0]),
+        float(penalty.mean()),
+    )
+    theta = heads.weights[:, :, dimension:]
+    mean = theta.mean(axis=0)
+    spread = theta[:, :, QUALITY] - mean[:, QUALITY]
+    similar = spread.T @ spread / max(len(spread) - 1, 1) / noise.own
+    precision = inverse_of(np.diag(1 / penalty) + similar)
+    new = LinearHeads(precision[None], (precision @ mean)[None], penalty=penalty[None].copy())
+    new.forgetting = heads.forgetting
+    if len(embeddings):
+        features = router.feature_map(embeddings)
+        prior = more.prior(features)[:, -1]
+        targets = np.column_stack([quality, np.log(np.maximum(response_tokens, 1.0))]) - prior
+        weight = noise.own / (noise.own + noise.common)
+        if known_quality is not None:
+            tokens = np.zeros_like(known_quality) if prompt_tokens is None else prompt_tokens
+            errors = known_quality - router.predict(features, tokens).quality
+            variance = 1 / (1 / max(noise.common, 1e-12) + errors.shape[1] / noise.own)
+            targets[:, QUALITY] -= variance * errors.sum(axis=1) / noise.own
+            weight = noise.own / (noise.own + variance)
+        new.update_batch(0, np.sqrt(weight) * features, np.sqrt(weight) * targets)
+        lengths = more.lengths
+        predicted = prior[:, LENGTH] + new.predict(features)[0][:, 0, LENGTH]
+        smear = np.exp(np.log(np.maximum(response_tokens, 1.0)) - predicted)
+        # The others' correction counts as ten answers.
+        smears = lengths.smear.copy()
+        smears[-1] = (smear.sum() + 10 * smears[-1]) / (len(smear) + 10)
+        more = replace(more, lengths=replace(lengths, smear=smears))
+    return replace(more, heads=router.heads.extend(new))

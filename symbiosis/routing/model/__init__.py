@@ -1,0 +1,1 @@
+"""Predictors of quality and response length, and the router that holds them."""

@@ -1,0 +1,31 @@
+"""Params of the router's predictors."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from symbiosis.core.params import StageParams
+
+Predictor = Literal["linear", "forest", "stacked"]
+
+
+class ForestParams(StageParams):
+    """Size of each random forest."""
+
+    trees: int = Field(ge=30)
+    minimum_leaf: int = Field(ge=1)
+
+
+class RouterTrainParams(StageParams):
+    """The predictors of quality and response length."""
+
+    seed: int = Field(ge=0)
+    predictor: Predictor
+    tags: Literal["none", "domain", "subdomain", "clusters"]
+    minimum_tag: int = Field(ge=1)
+    clusters: int = Field(ge=2)
+    dimension: int = Field(ge=1)
+    tag_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    component_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    forest: ForestParams
+    calibration: Literal["none", "platt", "isotonic"]

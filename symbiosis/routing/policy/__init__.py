@@ -1,0 +1,1 @@
+"""From predictions to one LLM: score, objectives, exploration, explanation."""

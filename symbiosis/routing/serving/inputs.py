@@ -1,0 +1,110 @@
+"""What callers hand to a routing service, checked: one clear error each, before anything is changed."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from symbiosis.core.errors import InputError
+
+
+def embedding(given: Any, dimension: int) -> np.ndarray:
+    """Return a query's embedding (d,) in float64.
+
+    Raises
+    ------
+    InputError
+        Another shape, or not finite.
+    """
+    vector = np.asarray(given, dtype=np.float64)
+    # A sum of squares is finite if all numbers are; it may overflow where they are.
+    if vector.shape != (dimension,) or not (math.isfinite(vector.dot(vector)) or np.isfinite(vector).all()):
+        raise InputError(
+            f"the query's embedding has shape {vector.shape}: {dimension} finite numbers are needed, from the encoder "
+            "that the router was trained with"
+        )
+    return vector
+
+
+def per_llm(given: Any, what: str, n_llms: int) -> float | np.ndarray:
+    """Return one number as it is, or one per LLM as an array of its own, (L,).
+
+    Raises
+    ------
+    InputError
+        Another shape, not finite or below 0.
+    """
+    if isinstance(given, (int, float)):
+        if 0 <= given < math.inf:
+            return float(given)
+    else:
+        numbers = np.array(given, dtype=np.float64)
+        if not numbers.shape and 0 <= numbers < math.inf:
+            return float(numbers)
+        # NaN passes no comparison.
+        if numbers.shape == (n_llms,) and np.minimum.reduce(numbers) >= 0 and np.maximum.reduce(numbers) < math.inf:
+            return numbers
+    raise InputError(f"{what}: {given!r} must be finite, not negative, and one number or one per LLM ({n_llms})")
+
+
+class Description(NamedTuple):
+    """Prices in USD per token, seconds, and tokens per second of an LLM."""
+
+    price_prompt: float
+    price_response: float
+    startup_s: float
+    tokens_per_s: float
+
+
+def described(
+    name: str, price_prompt: float | None, price_response: float | None, startup_s: float, tokens_per_s: float
+) -> Description:
+    """Return what is known of an LLM that is to be added.
+
+    Raises
+    ------
+    InputError
+        A price or speed is missing, not finite or below 0.
+    """
+    given = {
+        "price_prompt": price_prompt,
+        "price_response": price_response,
+        "startup_s": startup_s,
+        "tokens_per_s": tokens_per_s,
+    }
+    for what, value in given.items():
+        if value is None or not 0 <= value < math.inf:
+            raise InputError(f"LLM {name!r} has {what} {value}: give a number not below 0 (prices in USD per token)")
+    if tokens_per_s == 0:
+        raise InputError(f"LLM {name!r} has tokens_per_s 0: give a rate above 0")
+    return Description(*(float(value) for value in given.values() if value is not None))
+
+
+def probes(
+    name: str,
+    vectors: np.ndarray | None,
+    quality: np.ndarray | None,
+    response_tokens: np.ndarray | None,
+    dimension: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return embeddings (m, d), quality (m,) and response tokens (m,) of an LLM's probe queries; m may be 0.
+
+    Raises
+    ------
+    InputError
+        Something is missing, or a number is not one.
+    """
+    if vectors is None and quality is None and response_tokens is None:
+        return np.zeros((0, dimension)), np.zeros(0), np.zeros(0)
+    if (
+        vectors is None
+        or quality is None
+        or response_tokens is None
+        or not len(vectors) == len(quality) == len(response_tokens)
+    ):
+        raise InputError(f"LLM {name!r}: give one vector, quality and response_tokens for each probe query")
+    for row, (good, length) in enumerate(zip(quality, response_tokens, strict=True)):
+        if not 0 <= good <= 1 or not 0 <= length < math.inf:
+            raise InputError(f"LLM {name!r}, probe query {row}: quality {good} and response_tokens {length} are bad")
+    rows = [embedding(vector, dimension) for vector in vectors]
+    return np.array(rows).reshape(-1, dimension), np.asarray(quality), np.asarray(response_tokens)

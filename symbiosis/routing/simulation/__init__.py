@@ -1,0 +1,1 @@
+"""A stream of queries with arrivals, queues, waits and failures."""

@@ -1,0 +1,123 @@
+"""The table of runs: what a run's params are, what is done is not done again, and what is asked no longer goes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, command
+
+from flows.configuration import overlay
+from flows.overrides import override
+from flows.table import Run, fill, params_of, read_table, runs
+from symbiosis.core.errors import InputError
+
+TABLE = """\
+data_sets: {faster: {seeds: [1, 2]}}
+seeded: [finetune.learning_rate]
+baselines: {simple: [ease], neural: [], sequential: []}
+variants:
+  other: {router_train: {seed: 3}}
+  full: {}
+"""
+
+
+@pytest.fixture
+def configured(stub_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Path:
+    """The small pipeline with one table over one data set."""
+    (stub_run / "configs/tables").mkdir(parents=True)
+    (stub_run / "configs/faster.yaml").write_text("data: {data/local/rows: rows}\ntargets: [evaluate]\nparams: {}\n")
+    (stub_run / "configs/tables/small.yaml").write_text(TABLE)
+    with (stub_run / ".gitignore").open("a") as ignored:
+        ignored.write("/.runs\n")
+    command(stub_run, "git", "add", "-A")
+    command(stub_run, "git", "commit", "-q", "-m", "table")
+    (tmp_path / "rows").mkdir()
+    monkeypatch.setenv("SYMBIOSIS_DATA_DIR", str(tmp_path))
+    return stub_run
+
+
+@pytest.mark.slow
+def test_runs_are_done_once(configured: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every seed and variant is measured, a lost one alone is repeated, from the cache, with its first time."""
+    results = fill("small", configured)
+    means = {
+        str(file.parent.relative_to(results)): json.loads(file.read_text())["recommender"]["recall@20"]["mean"]
+        for file in results.rglob("recommender.json")
+    }
+    assert means == {"faster/full/1": 1, "faster/full/2": 2, "faster/other/1": 1, "faster/other/2": 2}
+    first = json.loads((results / "faster/full/1/run.json").read_text())
+    assert set(first["seconds"]) >= {"train", "evaluate"}
+    assert command(configured, "git", "status", "--porcelain", "-uno") == ""
+
+    (results / "faster/full/1/run.json").unlink()
+    capfd.readouterr()
+    fill("small", configured)
+    printed = capfd.readouterr().out
+    assert printed.count("done before") == 3
+    assert "Running stage" not in printed
+    assert json.loads((results / "faster/full/1/run.json").read_text()) == first
+
+    (configured / "configs/tables/small.yaml").write_text(TABLE.replace("[1, 2]", "[2]"))
+    fill("small", configured, dirty=True)
+    assert sorted(str(file.parent.relative_to(results)) for file in results.rglob("run.json")) == [
+        "faster/full/2",
+        "faster/other/2",
+    ]
+
+
+def test_full_comes_first_and_alone_has_the_baselines(configured: Path) -> None:
+    table = read_table("small", configured)
+    names = [run.name for run in runs(table)]
+    assert names == ["faster/full/1", "faster/full/2", "faster/other/1", "faster/other/2"]
+    document = yaml.safe_load((configured / "params.yaml").read_text())
+    full, other = (params_of(Run("faster", variant, 2), table, configured, document) for variant in ("full", "other"))
+    assert full["evaluate.baselines.simple"] == ["ease"]
+    assert other["evaluate.baselines.simple"] == ["chance"]
+    assert other["router_train.seed"] == 3
+    assert full["finetune.learning_rate"] == other["finetune.learning_rate"] == 2
+
+
+def test_a_data_set_may_leave_out_variants_and_seeds(configured: Path) -> None:
+    some = TABLE.replace("seeds: [1, 2]", "seeds: [1, 2], variant_seeds: [2]")
+    for text, left in ((some, ["faster/other/2"]), (some.replace("variant_seeds: [2]", "without: [other]"), [])):
+        (configured / "configs/tables/small.yaml").write_text(text)
+        names = [run.name for run in runs(read_table("small", configured))]
+        assert names == ["faster/full/1", "faster/full/2", *left]
+    (configured / "configs/tables/small.yaml").write_text(
+        TABLE.replace("[ease]", "[ease, slim]").replace("[1, 2]", "[1, 2], without: [ease]")
+    )
+    document = yaml.safe_load((configured / "params.yaml").read_text())
+    asked = params_of(Run("faster", "full", 1), read_table("small", configured), configured, document)
+    assert asked["evaluate.baselines.simple"] == ["slim"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE.replace("[1, 2]", "[1, 2], variant_seeds: [3]"), "names 3"),
+        (TABLE.replace("[1, 2]", "[1, 2], without: [unknown]"), "names unknown"),
+        (TABLE.replace("full", "whole"), "`variants` must hold `full`"),
+        (TABLE.replace("seeded", "sown"), "sown"),
+        ("[", "while parsing"),
+    ],
+)
+def test_refusals(text: str, message: str, configured: Path) -> None:
+    (configured / "configs/tables/small.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_table("small", configured)
+    with pytest.raises(InputError, match="the tables are small"):
+        read_table("other", configured)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs/tables").glob("*.yaml")))
+def test_committed_tables(name: str, tmp_path: Path) -> None:
+    """Every run of every committed table fits params.yaml, and every variant changes something of its own."""
+    table = read_table(name, ROOT)
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for run in runs(table):
+        file = tmp_path / "params.yaml"
+        file.write_text((ROOT / "params.yaml").read_text())
+        override(file, params_of(run, table, ROOT, document))
+    changes = [sorted(map(str, overlay(variant, document).items())) for variant in table.variants.values()]
+    assert len({str(change) for change in changes}) == len(changes)

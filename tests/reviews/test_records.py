@@ -1,0 +1,253 @@
+"""Dirty lines and dirty texts: what becomes a record, what is set aside, and what is mended."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from symbiosis.core.errors import InputError
+from symbiosis.reviews import text
+from symbiosis.reviews.raw import MAXIMUM_LINE_BYTES, read_lines, verify_gzip
+from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, read_metadata, read_reviews
+
+GOOD = {
+    "reviewerID": "u",
+    "asin": "i",
+    "overall": 5.0,
+    "unixReviewTime": 1_400_000_000,
+    "reviewText": "Fine &amp; good",
+}
+
+
+def write(path: Path, lines: list[object]) -> Path:
+    with gzip.open(path, "wb") as file:
+        for line in lines:
+            file.write(line if isinstance(line, bytes) else json.dumps(line).encode())
+            file.write(b"\n")
+    return path
+
+
+def reviews(folder: Path, lines: list[object], share: float = 1.0) -> tuple[pl.DataFrame, dict[str, int], list[dict]]:
+    quarantine = io.StringIO()
+    frame, rejects = read_reviews(write(folder / "reviews.json.gz", lines), quarantine, share)
+    return frame, dict(rejects.counts), [json.loads(line) for line in quarantine.getvalue().splitlines()]
+
+
+def metadata(folder: Path, lines: list[object], wanted: str = "ab") -> tuple[pl.DataFrame, dict[str, int], dict]:
+    path = write(folder / "metadata.json.gz", lines)
+    frame, rejects, counts = read_metadata(path, io.StringIO(), 1.0, set(wanted))
+    return frame, dict(rejects.counts), counts
+
+
+def test_a_good_line_becomes_a_row(tmp_path: Path) -> None:
+    frame, rejected, _ = reviews(tmp_path, [GOOD])
+    assert dict(frame.schema) == REVIEW_SCHEMA
+    assert frame.rows() == [(1, "u", "i", 5.0, 1_400_000_000, "Fine & good")]
+    assert rejected == {}
+
+
+def test_a_review_may_lack_rating_and_text(tmp_path: Path) -> None:
+    bare = {key: GOOD[key] for key in ("reviewerID", "asin", "unixReviewTime")}
+    frame, _, _ = reviews(tmp_path, [bare, bare | {"overall": None, "reviewText": ""}, bare | {"reviewText": 7}])
+    assert frame["rating"].to_list() == [None] * 3
+    assert frame["review"].to_list() == [None] * 3
+
+
+BAD_LINES: dict[str, list[object]] = {
+    "not JSON": [b"", b"{", b'{"reviewerID": "u"', b"reviewer u", b'{"overall": NaN}', b'{"overall": -Infinity}'],
+    "not UTF-8": [b'{"reviewerID": "\xff\xfe"}'],
+    "not an object": [b"[]", b"5", b'"text"', b"null"],
+    "line too long": [b'"' + b"x" * MAXIMUM_LINE_BYTES + b'"'],
+    "reviewerID is missing": [{k: v for k, v in GOOD.items() if k != "reviewerID"}, GOOD | {"reviewerID": "  "},
+                              GOOD | {"reviewerID": 5}, GOOD | {"reviewerID": None}],
+    "reviewerID is no identifier": [GOOD | {"reviewerID": "u" * 65}, GOOD | {"reviewerID": "u\nv"},
+                                    GOOD | {"reviewerID": "\ud800"}],
+    "asin is missing": [GOOD | {"asin": ["i"]}],
+    "rating is no number from 1 to 5": [GOOD | {"overall": value} for value in (0, 6, -1, "5", True, [5], 10**400)]
+    + [json.dumps(GOOD).replace("5.0", "1e999").encode()],
+    "time is no whole number of seconds from 0": [
+        GOOD | {"unixReviewTime": value} for value in (-1, 0.5, "0", None, True, 1 << 40, 10**400)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", BAD_LINES)
+def test_a_bad_line_is_counted_and_quarantined_and_the_rest_is_read(tmp_path: Path, reason: str) -> None:
+    bad = BAD_LINES[reason]
+    frame, rejected, quarantined = reviews(tmp_path, [GOOD, *bad, GOOD])
+    assert frame["line"].to_list() == [1, len(bad) + 2]
+    assert rejected == {reason: len(bad)}
+    assert [entry["line"] for entry in quarantined] == list(range(2, len(bad) + 2))
+    assert {entry["file"] for entry in quarantined} == {"reviews.json.gz"}
+    assert all(len(entry["start"]) <= 500 for entry in quarantined)
+
+
+def test_deep_nesting_is_rejected_like_any_bad_line(tmp_path: Path) -> None:
+    _, rejected, _ = reviews(tmp_path, [GOOD, b"[" * 100_000, b"{'a':" * 100_000])
+    assert rejected == {"not JSON": 2}
+
+
+def test_too_many_bad_lines_stop_the_stage_and_are_told_apart(tmp_path: Path) -> None:
+    lines = [GOOD] * 17 + [b"{", b"{", GOOD | {"overall": 9}]
+    assert reviews(tmp_path, lines, share=0.15)[0].height == 17
+    with pytest.raises(InputError) as caught:
+        reviews(tmp_path, lines, share=0.14)
+    for part in ("reviews.json.gz", "3 of 20 lines", "not JSON (2, first in line 18)", "(1, first in line 20)"):
+        assert part in str(caught.value)
+
+
+def test_a_file_without_any_review_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no review"):
+        reviews(tmp_path, [])
+    with pytest.raises(InputError, match="holds no review"):
+        reviews(tmp_path, [b"{"])
+
+
+def test_many_rows_keep_their_order(tmp_path: Path) -> None:
+    frame, _, _ = reviews(tmp_path, [GOOD | {"reviewerID": f"u{k}"} for k in range(120_001)])
+    assert frame["line"].to_list() == list(range(1, 120_002))
+    assert frame["user_id"].to_list() == [f"u{k}" for k in range(120_001)]
+
+
+@pytest.mark.parametrize("kept", [0, 5, 30, -9, -1])
+def test_a_gzip_file_cut_anywhere_is_named(tmp_path: Path, kept: int) -> None:
+    path = write(tmp_path / "reviews.json.gz", [GOOD | {"asin": str(k)} for k in range(99)])
+    path.write_bytes(path.read_bytes()[:kept])
+    for read in (lambda: list(read_lines(path)), lambda: verify_gzip(path, str(path))):
+        if kept == 0:  # an empty file is an empty gzip file to the library
+            assert not read()
+            continue
+        with pytest.raises(InputError, match=r"reviews\.json\.gz is no whole gzip file"):
+            read()
+
+
+def test_what_is_no_gzip_file_at_all_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.json.gz"
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(InputError, match=r"reviews\.json\.gz is no whole gzip file"):
+        list(read_lines(path))
+
+
+def test_a_last_line_without_an_end_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(b"a\nlong line\nb"))
+    assert list(read_lines(path, maximum=4)) == [(1, b"a\n"), (2, None), (3, b"b")]
+
+
+def test_metadata_of_both_releases(tmp_path: Path) -> None:
+    new = {"asin": "a", "title": "T", "brand": "B", "category": ["Root", "Leaf"], "description": ["One.", "", "Two."]}
+    old = b"""{'asin': 'b', 'title': "Pete's 'x'", 'categories': [['Root', 'Leaf'], ['Other']], 'description': 'D'}"""
+    frame, rejected, counts = metadata(tmp_path, [old, new])
+    assert dict(frame.schema) == ITEM_SCHEMA
+    assert frame.rows() == [
+        ("a", "T", "B", ["Root", "Leaf"], "One. Two."),
+        ("b", "Pete's 'x'", None, ["Root", "Leaf", "Other"], "D"),
+    ]
+    assert rejected == {}
+    assert counts == {"repeated": 0, "titles": 2}
+
+
+def test_python_lines_are_literals_and_nothing_is_executed(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    line = f"{{'asin': 'a', 'title': open({str(trap)!r}, 'w')}}".encode()
+    _, rejected, _ = metadata(tmp_path, [line, b"{'asin': 'b'"])
+    assert rejected == {"not JSON": 2}
+    assert not trap.exists()
+
+
+def test_repeated_metadata_is_merged_field_by_field(tmp_path: Path) -> None:
+    lines: list[object] = [
+        {"asin": "a", "title": '<span class="a-size-medium"', "brand": "First", "category": []},
+        {"asin": "a", "title": "Title", "brand": "Second", "category": ["C"]},
+        {"asin": "a", "title": "Later", "description": "D"},
+        {"asin": "z", "title": "Not wanted"},
+        {"asin": "z", "title": "Not wanted"},
+    ]
+    frame, _, counts = metadata(tmp_path, lines)
+    assert frame.rows() == [("a", "Title", "First", ["C"], "D")]
+    assert counts == {"repeated": 2, "titles": 4}
+
+
+def test_metadata_lines_without_item_are_rejected_and_wrong_types_are_missing(tmp_path: Path) -> None:
+    odd = {"asin": "a", "title": 5, "brand": ["B"], "category": "C", "categories": None, "description": {"x": 1}}
+    frame, rejected, _ = metadata(tmp_path, [odd, {"title": "T"}])
+    assert frame.rows() == [("a", None, None, [], None)]
+    assert rejected == {"asin is missing": 1}
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("Tom &amp; Jerry", "Tom & Jerry"),
+        ("L&#39;Or&eacute;al", "L'Oréal"),
+        ("Fish &amp;amp; Chips", "Fish & Chips"),
+        ("  a \n\t b  ", "a b"),
+        ("<b>Bold</b> and <br/>plain", "Bold and plain"),
+        ("cut <a href='x", "cut"),
+        ("3 < 5 and 7 > 6", "3 < 5 and 7 > 6"),
+        ("a\0b", "a b"),
+        ("half \ud83d pair", "half ? pair"),
+        ("", None),
+        (" <br> ", None),
+        (None, None),
+        (5, None),
+        (["x"], None),
+    ],
+)
+def test_plain_text(raw: object, expected: str | None) -> None:
+    assert text.plain(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ('<span class="a-size-medium a-color-secondary"', None),
+        (' Magazines" />', None),
+        ("var aPageStart = (new Date()).getTime();", None),
+        ("PC World", "PC World"),
+    ],
+)
+def test_page_code_is_no_title(raw: object, expected: str | None) -> None:
+    assert text.title(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("by\n    \n    Microsoft", "Microsoft"),
+        ("Visit Amazon's Jane Doe Page", "Jane Doe"),
+        ("Unknown", None),
+        ("By Terry", "By Terry"),
+        ("by", "by"),
+    ],
+)
+def test_brands_lose_the_wording_of_the_page(raw: object, expected: str | None) -> None:
+    assert text.brand(raw) == expected
+
+
+def test_categories_are_distinct_names_not_sentences() -> None:
+    raw = [["Toys &amp; Games", "Puzzles"], ["Toys & Games", "</span></span>", "No expiration, no fees.", 5, "x" * 61]]
+    assert text.categories(raw) == ["Toys & Games", "Puzzles"]
+    assert text.categories(["A", "B", "A"]) == ["A", "B"]
+    assert text.categories("A") == []
+
+
+@given(st.text())
+def test_any_text_comes_out_tidy_and_storable(raw: str) -> None:
+    cleaned = text.plain(raw)
+    if cleaned is not None:
+        assert cleaned == " ".join(cleaned.split())
+        assert cleaned
+        assert cleaned.encode("utf-8").decode("utf-8") == cleaned
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x, max_size=3)))
+def test_no_value_breaks_the_cleaning(value: object) -> None:
+    assert isinstance(text.categories(value), list)
+    for clean in (text.title, text.brand, text.description):
+        assert clean(value) is None or isinstance(clean(value), str)

