@@ -74,7 +74,7 @@ def test_stages_and_params_exist() -> None:
     document = README.read_text(encoding="utf-8")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     (graph,) = code("mermaid", document)
-    assert {name for name in re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r'\[?"[^"]*"\]?', "", graph))} - {
+    assert set(re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r'\[?"[^"]*"\]?', "", graph))) - {
         "flowchart",
         "subgraph",
         "end",

@@ -145,7 +145,8 @@ class Attention(nn.Module):
         -------
         Tensor of shape (rows, length, width)
         """
-        mixed = self._mixed(*self._parts(hidden), bias).transpose(1, 2).contiguous()
+        queries, keys, values = self._parts(hidden)
+        mixed = self._mixed(queries, keys, values, bias).transpose(1, 2).contiguous()
         result: Tensor = self.resid_dropout(self.c_proj(mixed.flatten(2)))
         return result
 
