@@ -16,6 +16,21 @@ class ForestParams(StageParams):
     minimum_leaf: int = Field(ge=1)
 
 
+class ServingParams(StageParams):
+    """What a router that serves goes by unless it is told otherwise; kept in models/router.
+
+    Attributes
+    ----------
+    trade_off
+        Decided for where no objective is given; `symbiosis.routing.metrics.utility.utility`.
+    satisfied_above
+        Quality above which a user is satisfied: what binary feedback means.
+    """
+
+    trade_off: float = Field(ge=0)
+    satisfied_above: float = Field(ge=0, lt=1)
+
+
 class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
@@ -29,3 +44,4 @@ class RouterTrainParams(StageParams):
     component_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     forest: ForestParams
     calibration: Literal["none", "platt", "isotonic"]
+    serving: ServingParams
