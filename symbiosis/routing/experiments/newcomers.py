@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.experiments.continual import columns, divide, stratified
+from symbiosis.routing.experiments.continual import divide, stratified
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
@@ -135,7 +135,7 @@ class Separated:
         new = named or most_used(everything, offline, params, 2)
         old = [arm for arm in range(len(llms)) if arm not in new]
         without = _trained(offline, llms, old, train_params)
-        experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
+        experience = Experience.fit(without, offline.embeddings, offline.outcomes.of_llms(old), params.user)
         # The cost scale is a matter of the study, not of who is withheld.
         without = replace(without, cost_scale=everything.cost_scale)
         return cls(without, everything.take([*old, *new]), old, new, experience)
@@ -161,8 +161,7 @@ class Separated:
 
 def probes_of(offline: Split, n: int, seed: int) -> np.ndarray:
     """Rows of `n` probe queries, stratified by tag; all, if there are fewer."""
-    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
-    return stratified(labels, n, seed)
+    return stratified(offline.subdomains, n, seed)
 
 
 def adapt(
@@ -211,9 +210,9 @@ def adapt(
         worth[name] = _followed(
             router,
             pair.experience,
-            columns(stream.outcomes.take(taken), arms),
+            stream.outcomes.take(taken).of_llms(arms),
             stream.embeddings[taken],
-            columns(test.outcomes, arms),
+            test.outcomes.of_llms(arms),
             test.embeddings,
             params,
             feedback,
@@ -228,7 +227,7 @@ def adapt(
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:
     """Train on the given LLMs only."""
-    outcomes = columns(offline.outcomes, arms)
+    outcomes = offline.outcomes.of_llms(arms)
     kept = llms.take(arms)
     return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
 

@@ -1,6 +1,6 @@
 """Quality against cost, calibration and regret."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,5 +111,14 @@ def ratio(part: Any, whole: Any) -> Any:
 
 
 def rounded(value: float) -> float:
-    """Six digits: what is reported does not hang on the last bits."""
+    """Round to six digits, so that what is reported does not depend on the last bits of a sum."""
     return float(f"{value:.6g}")
+
+
+def all_rounded(values: Any) -> Any:
+    """Round every number below a mapping or list to six digits; integers, texts and nulls stay as they are."""
+    if isinstance(values, Mapping):
+        return {key: all_rounded(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [all_rounded(value) for value in values]
+    return rounded(float(values)) if isinstance(values, float | np.floating) else values
