@@ -19,8 +19,9 @@ def work(params: OnlineReplayParams) -> None:
     llms = Llms.load("data/routing/llms.parquet")
     if llms.names != router.llms.names:
         raise InputError("models/router knows other LLMs than data/routing/llms.parquet: run `dvc repro router-train`")
-    splits = [read_split(name, llms, Path("data/routing"), Path("data/embeddings")) for name in SPLITS]
-    evaluation = evaluate(router, *splits, params)
+    folders = Path("data/routing"), Path("data/embeddings")
+    offline, stream, test = (read_split(name, llms, *folders) for name in SPLITS)
+    evaluation = evaluate(router, offline, stream, test, params)
     targets = ("router.json", "router.html", "curves/quality_cost.csv", "curves/regret.csv")
     with staged(*(f"reports/{target}" for target in targets)) as (metrics, page, curves, regret):
         write_json(metrics, evaluation.numbers)

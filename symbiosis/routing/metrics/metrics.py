@@ -47,6 +47,32 @@ def aiq(corners: np.ndarray, low: float, high: float) -> float:
     return area(corners, low, high) / (high - low)
 
 
+def log_aiq(corners: np.ndarray, low: float, high: float) -> float:
+    """Average quality over a range of log cost: every halving of the cost counts the same.
+
+    The hull stays that of plain cost, since a mix of two operating points lies on the straight line between them;
+    only the axis that quality is averaged over is logarithmic.
+
+    Parameters
+    ----------
+    corners
+        (m, 2), from `hull`.
+    low, high
+        Ends of the range, USD. At one cost, the quality there; NaN if `low` is 0, where the axis has no end.
+    """
+    if high <= low:
+        return float(np.interp(low, corners[:, 0], corners[:, 1]))
+    if low <= 0:
+        return float("nan")
+    inside = corners[(corners[:, 0] > low) & (corners[:, 0] < high), 0]
+    cost = np.concatenate([[low], inside, [high]])
+    quality = np.interp(cost, corners[:, 0], corners[:, 1])
+    slope = np.diff(quality) / np.diff(cost)
+    # On each segment quality is a + b c, and the integral of (a + b c) / c is a ln c + b c.
+    pieces = (quality[:-1] - slope * cost[:-1]) * np.diff(np.log(cost)) + slope * np.diff(cost)
+    return float(pieces.sum() / np.log(high / low))
+
+
 def cost_at(corners: np.ndarray, quality: float) -> float | None:
     """Least cost at which the hull reaches a quality; None if it never does."""
     if corners[-1, 1] < quality:
