@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.children import write_report
 from symbiosis.core.params import read_document, validate_block
+from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.data import table
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import CleanRoutingParams
-from symbiosis.routing.metrics.curves import Curve, Reference, resample, summarise, sweep
-from symbiosis.routing.metrics.metrics import interval
+from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
