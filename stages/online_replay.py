@@ -8,6 +8,7 @@ from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import SPLITS, read_split
 from symbiosis.routing.experiments.online import evaluate
 from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.reports import online
 from symbiosis.stage import run
@@ -15,13 +16,18 @@ from symbiosis.stage import run
 
 def work(params: OnlineReplayParams) -> None:
     """Write the router's numbers, page and curves."""
-    router = Router.load("models/router")
+    router, serving = Router.load("models/router"), ServingState.load("models/router")
+    if params.user.quality_above != serving.satisfaction.above:
+        raise InputError(
+            f"params.yaml: `online_replay.user.quality_above` is {params.user.quality_above:g}, but the router was "
+            f"trained for {serving.satisfaction.above:g}: give `router_train.serving.satisfied_above` the same value"
+        )
     llms = Llms.load("data/routing/llms.parquet")
     if llms.names != router.llms.names:
         raise InputError("models/router knows other LLMs than data/routing/llms.parquet: run `dvc repro router-train`")
     folders = Path("data/routing"), Path("data/embeddings")
     offline, stream, test = (read_split(name, llms, *folders) for name in SPLITS)
-    evaluation = evaluate(router, offline, stream, test, params)
+    evaluation = evaluate(router, serving.experience, offline, stream, test, params)
     targets = ("router.json", "router.html", "curves/quality_cost.csv", "curves/regret.csv")
     with staged(*(f"reports/{target}" for target in targets)) as (metrics, page, curves, regret):
         write_json(metrics, evaluation.numbers)

@@ -22,7 +22,7 @@ from symbiosis.routing.metrics.metrics import rounded
 from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
-from symbiosis.routing.policy.score import score
+from symbiosis.routing.policy.objectives import Outlook, Paper, decide
 
 ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged
 
@@ -168,11 +168,11 @@ def _estimates(
     """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
     offline, stream = divide(training, ESTIMATES_OFFLINE_SHARE, seed)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
-    noise = Experience.fit(router, offline.embeddings, offline.outcomes, replay.user).noise
+    noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)
     predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)
 
-    greedy = score(predictions, np.zeros(len(llms)), rule, router.cost_scale).total.argmax(axis=1)
+    greedy = decide(Paper(rule), Outlook.of(router, predictions)).choice()
     best, cheapest = offline.outcomes.quality.mean(axis=0).argmax(), offline.outcomes.cost_usd.mean(axis=0).argmin()
     targets = {
         "router": certain(greedy, len(llms)),

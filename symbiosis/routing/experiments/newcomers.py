@@ -19,7 +19,7 @@ from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
-from symbiosis.routing.simulation.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 ROUTERS = ("without", "added", "known")
 
@@ -135,7 +135,9 @@ class Separated:
         new = named or most_used(everything, offline, params, 2)
         old = [arm for arm in range(len(llms)) if arm not in new]
         without = _trained(offline, llms, old, train_params)
-        experience = Experience.fit(without, offline.embeddings, offline.outcomes.of_llms(old), params.user)
+        experience = Experience.fit(
+            without, offline.embeddings, offline.outcomes.of_llms(old), train_params.serving.satisfied_above
+        )
         # The cost scale is a matter of the study, not of who is withheld.
         without = replace(without, cost_scale=everything.cost_scale)
         return cls(without, everything.take([*old, *new]), old, new, experience)
@@ -177,7 +179,7 @@ def adapt(
     probes: int = 100,
     queries: int = 1000,
     every: int = 100,
-    feedback: Feedback = "refined",
+    feedback: FeedbackKind = "refined",
 ) -> Adapted:
     """Withhold LLMs, add them with a probe set, and go on learning.
 
@@ -240,14 +242,14 @@ def _followed(
     test: Outcomes,
     test_embeddings: np.ndarray,
     params: OnlineReplayParams,
-    feedback: Feedback,
+    feedback: FeedbackKind,
     every: int,
     seed: int,
     newcomers: Sequence[int],
 ) -> np.ndarray:
     """Utility of the test queries before the stream and after each `every` answers, (S, M)."""
     rule = rule_of(params)
-    learner = OnlineRouter(
+    learner = ReplayedRouter(
         router,
         outcomes,
         embeddings,

@@ -16,6 +16,7 @@ from symbiosis.routing.metrics.metrics import ratio, rounded
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LARGEST_PRICE_ERROR = 0.05  # of the mean cost: up to here prices explain the costs
+BETTER = 0.9  # the model's error must be below this share of that of tokens times prices, which is the simpler
 LARGEST_ESTIMATED_SHARE = 0.05  # of the outcomes: up to here token counts are taken for counted
 
 
@@ -102,7 +103,7 @@ def choose_costs(
     ----------
     kind
         ``tokens``: predicted tokens times prices; ``features``: a `CostModel`; ``auto``: tokens, unless token counts
-        are mostly estimates or prices do not explain the costs, and the model has the smaller error.
+        are estimates or prices do not explain the costs, and the model's error is clearly smaller (`BETTER`).
     features, folds
         (N, D), cross-fitted features of the training queries, and (N,), their folds.
     outcomes, llms
@@ -138,6 +139,6 @@ def choose_costs(
         for name, values in (("tokens", by_tokens), ("features", held_out))
     }
     report |= {f"error_by_{name}": rounded(error) for name, error in errors.items()}
-    if kind == "auto" and errors["features"] >= errors["tokens"]:
+    if kind == "auto" and errors["features"] >= BETTER * errors["tokens"]:
         return None, report
     return CostModel.fit(features, outcomes.cost_usd), report | {"kind": "features"}

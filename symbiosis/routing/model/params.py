@@ -29,6 +29,21 @@ class ChoiceParams(StageParams):
     trees: int = Field(ge=30)
 
 
+class ServingParams(StageParams):
+    """What a router that serves goes by unless it is told otherwise; kept in models/router.
+
+    Attributes
+    ----------
+    trade_off
+        Decided for where no objective is given; `symbiosis.routing.metrics.utility.utility`.
+    satisfied_above
+        Quality above which a user is satisfied: what binary feedback means.
+    """
+
+    trade_off: float = Field(ge=0)
+    satisfied_above: float = Field(ge=0, lt=1)
+
+
 class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
@@ -45,3 +60,4 @@ class RouterTrainParams(StageParams):
     forest: ForestParams
     calibration: Literal["none", "platt", "isotonic"]
     costs: Literal["auto", "tokens", "features"]
+    serving: ServingParams
