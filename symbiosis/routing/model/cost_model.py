@@ -52,7 +52,7 @@ class CostModel:
         return cls(model.coef_.T, model.intercept_, np.where(most > 0, smear, 0.0), most)
 
     def __call__(self, features: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-        """Return expected dollars, (N, L), for features (N, D); `otherwise` (N, L) for LLMs that it does not know."""
+        """Return expected dollars, (..., L), for features (..., D); `otherwise` (..., L) for LLMs it does not know."""
         logs = np.minimum(features @ self.weights + self.level, np.log(np.maximum(self.most, 1e-300)))
         cost = np.minimum(np.exp(logs) * self.smear, self.most)
         return np.where(np.isnan(self.smear), otherwise, cost)

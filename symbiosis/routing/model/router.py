@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms
-from symbiosis.routing.model.calibration import Calibration, Kind
+from symbiosis.routing.model.calibration import Calibration, Kind, Ranges
 from symbiosis.routing.model.cost_model import CostModel
 from symbiosis.routing.model.features import FeatureMap
 from symbiosis.routing.model.forests import SharedForest
@@ -20,7 +20,6 @@ from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.params import Predictor
 from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, Lengths, Prior, TagPrior
-from symbiosis.routing.model.ranges import Ranges
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.metrics.metrics import all_rounded, calibration_error, discrimination, rounded
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model import calibration
+from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.choice import choose, fit_predictor, prepare
 from symbiosis.routing.model.cost_model import choose_costs
 from symbiosis.routing.model.fitting import PredictorFit
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
-from symbiosis.routing.model.ranges import Ranges
 from symbiosis.routing.model.router import Router
 
 
@@ -85,15 +85,15 @@ def train(
             what: {f"{value:g}": all_rounded(judged) for value, judged in values.items()}
             for what, values in fitted.tried.items()
         },
-        **_judge(fitted, folds, outcomes, router, params),
+        **_judge(fitted, folds, outcomes, llms, params),
     }
     return router, report
 
 
 def _judge(
-    fitted: PredictorFit, folds: np.ndarray, outcomes: Outcomes, router: Router, params: RouterTrainParams
+    fitted: PredictorFit, folds: np.ndarray, outcomes: Outcomes, llms: Llms, params: RouterTrainParams
 ) -> dict[str, Any]:
-    """Brier score, calibration error, AUC and errors of length and cost for held-out queries; of whom lengths come.
+    """Brier score, calibration error, AUC and errors of length and of tokens times prices, for held-out queries.
 
     Calibration and length correction are fitted without the fold that they are judged on, too.
     """
@@ -105,7 +105,7 @@ def _judge(
         quality[own] = calibrated(raw[own][:, :, QUALITY])
         lengths = fit_lengths(raw[rest][:, :, LENGTH], outcomes.take(np.flatnonzero(rest)))
         tokens[own] = lengths(raw[own][:, :, LENGTH])
-    cost = router.llms.cost_usd(outcomes.prompt_tokens, tokens)
+    cost = llms.cost_usd(outcomes.prompt_tokens, tokens)
 
     def measures(arms: slice) -> dict[str, Any]:
         predicted, observed = quality[:, arms].ravel(), outcomes.quality[:, arms].ravel()
@@ -121,7 +121,7 @@ def _judge(
             "cost_mae_share": rounded(np.abs(cost[:, arms] - spent).sum() / max(spent.sum(), 1e-300)),
         }
 
-    by_llm = {name: measures(slice(arm, arm + 1)) for arm, name in enumerate(router.llms.names)}
+    by_llm = {name: measures(slice(arm, arm + 1)) for arm, name in enumerate(llms.names)}
     for own, chosen in zip(by_llm.values(), fitted.lengths, strict=False):  # there may have been no choice
         own["length_model"] = chosen.family
         own["length_model_errors"] = {family: rounded(error) for family, error in chosen.errors.items()}
