@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.statistics import interval
-from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
@@ -243,15 +243,3 @@ def stratified(labels: Sequence[str], n: int, seed: int) -> np.ndarray:
     order = np.lexsort((rng.random(len(names)), names))
     n = min(n, len(names))
     return np.sort(order[((np.arange(n) + rng.random()) * len(names) / n).astype(np.int64)])
-
-
-def columns(outcomes: Outcomes, arms: Sequence[int]) -> Outcomes:
-    """Return the outcomes of the given LLMs only, in that order."""
-    kept = list(arms)
-    return Outcomes(
-        outcomes.queries,
-        outcomes.quality[:, kept],
-        outcomes.prompt_tokens[:, kept],
-        outcomes.response_tokens[:, kept],
-        outcomes.cost_usd[:, kept],
-    )
