@@ -74,11 +74,8 @@ def test_stages_and_params_exist() -> None:
     document = README.read_text(encoding="utf-8")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     (graph,) = code("mermaid", document)
-    assert set(re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r'\[?"[^"]*"\]?', "", graph))) - {
-        "flowchart",
-        "subgraph",
-        "end",
-    } <= set(stages)
+    drawn = set(re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r'\[?"[^"]*"\]?', "", graph)))
+    assert drawn - {"flowchart", "subgraph", "end"} <= set(stages)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for key in re.findall(r"-S ([\w.]+)=", document):
         block, _, leaf = key.partition(".")
