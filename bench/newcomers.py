@@ -76,11 +76,7 @@ def one_split(
     pair = Separated.train(offline, llms, params, replay)
 
     def value(router: Router, arms: list[int]) -> float:
-<<<<<<< HEAD
-        return worth(router, test.outcomes.of_llms(arms), test.embeddings, replay)
-=======
-        return mean_utility(router, columns(test.outcomes, arms), test.embeddings, replay)
->>>>>>> hF
+        return mean_utility(router, test.outcomes.of_llms(arms), test.embeddings, replay)
 
     added, alone = [], []
     for count in probes:
