@@ -10,15 +10,11 @@ the data, or by number.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from symbiosis.core.errors import InputError
-from symbiosis.core.layout import CLEAN, DISTANCES, EMBEDDINGS, FINETUNED, GRAPH, PRETRAINED, PROPAGATION
 from symbiosis.core.telemetry import switch_telemetry_off
 
 
@@ -49,53 +45,33 @@ def parser() -> argparse.ArgumentParser:
 
 def recommend(options: argparse.Namespace) -> str:
     """Return the table of the best items."""
-    from symbiosis.recommender.data.catalogue import Catalogue
-    from symbiosis.recommender.data.interactions import read_matrix
-    from symbiosis.recommender.inference.requests import WEIGHT, Requests, best_items
-    from symbiosis.recommender.inference.scoring import Recommender
+    from symbiosis.recommender.inference.recommender import Recommender
+    from symbiosis.recommender.inference.requests import WEIGHT
 
-    root: Path = options.data_folder
     weight = WEIGHT if options.request_weight is None else options.request_weight
-    if options.count < 1:
-        raise InputError(f"--count {options.count} must be at least 1")
-    if options.request is not None and not options.request.strip():
-        raise InputError("--request is empty: give words, or leave it out")
-    if not 0 <= weight < math.inf:
-        raise InputError(f"--request-weight {weight} must be a number not below 0")
-    catalogue = Catalogue.load(root / CLEAN)
-    user = catalogue.user(options.user)
-    shape = (len(catalogue.users), len(catalogue.items))
-    train, validation = (read_matrix(root / CLEAN / f"{part}.parquet", shape) for part in ("train", "validation"))
-    likeness = None
-    if options.request is not None:
-        likeness = Requests.load(root / EMBEDDINGS, catalogue.items).likeness(options.request)
-    recommender = Recommender.load(root / FINETUNED, root / GRAPH, root / DISTANCES, root / PROPAGATION)
-    scores = recommender.scores(np.array([user]), train)[0]
-    # The test items count as not yet taken: they are what the recommender is judged by.
-    items, ranked = best_items(scores, train + validation, user, options.count, recommender.seed, likeness, weight)
+    recommender = Recommender.open(options.data_folder)
+    found = recommender.recommend(options.user, options.count, options.request, weight)
     rows = [
-        {"rank": place + 1, "item": int(item), "item_id": catalogue.items["item_id"][int(item)]}
-        | {"score": round(float(score), 3)}
-        | ({} if likeness is None else {"likeness": round(float(likeness[item]), 3)})
-        | {"title": catalogue.title(int(item))}
-        for place, (item, score) in enumerate(zip(items, ranked, strict=True))
+        {"rank": row.rank, "item": row.item, "item_id": row.item_id, "score": round(row.score, 3)}
+        | ({} if row.similarity is None else {"similarity": round(row.similarity, 3)})
+        | {"title": row.title}
+        for row in found
     ]
     return json.dumps(rows, ensure_ascii=False) if options.json else table(rows)
 
 
 def explain(options: argparse.Namespace) -> str:
     """Return the reason and what it is for."""
-    from symbiosis.recommender.data.catalogue import Catalogue
-    from symbiosis.recommender.inference.reasons import Sampling, Writer
+    from symbiosis.recommender.inference.reasons import Sampling
+    from symbiosis.recommender.inference.recommender import Recommender
 
-    root: Path = options.data_folder
     sampling = Sampling(options.temperature, options.top_k, options.maximum_words, options.seed)
-    catalogue = Catalogue.load(root / CLEAN)
-    user, item = catalogue.user(options.user), catalogue.item(options.item)
-    reason = Writer.load(root / PRETRAINED, root / GRAPH, root / DISTANCES).reason(user, item, sampling)
+    explanation = Recommender.open(options.data_folder).explain(options.user, options.item, sampling)
     if options.json:
-        return json.dumps({"user": user, "item": item, "reason": reason}, ensure_ascii=False)
-    return f"{catalogue.title(item)}\n{reason}"
+        return json.dumps(
+            {"user": explanation.user, "item": explanation.item, "reason": explanation.reason}, ensure_ascii=False
+        )
+    return f"{explanation.title}\n{explanation.reason}"
 
 
 def table(rows: list[dict[str, object]]) -> str:
