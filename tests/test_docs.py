@@ -6,7 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 METHODS = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
 CODE = [
-    file for folder in ("symbiosis", "stages", "flows", "bench", "tests") for file in sorted((ROOT / folder).rglob("*.py"))
+    file
+    for folder in ("symbiosis", "stages", "flows", "bench", "tests")
+    for file in sorted((ROOT / folder).rglob("*.py"))
 ]
 CITATION = re.compile(r"docs/methods\.md`*,\s+sections?\s+((?:(?:and\s+)?[\dF][\d.]*(?:,\s+|\s+(?=and\b))?)+)")
 

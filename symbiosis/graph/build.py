@@ -207,7 +207,7 @@ def _spread(offsets: np.ndarray) -> dict[str, float]:
 
 
 def _groups(
-    members: pl.DataFrame, n_items: int, params: BuildGraphParams
+    members: pl.DataFrame, n_items: int, params: "BuildGraphParams"
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Names, offsets and items of the groups of a permitted size; `members` has the columns ``item`` and ``name``."""
     largest = params.maximum_group_share * n_items

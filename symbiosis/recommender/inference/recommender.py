@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -20,9 +21,11 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.item_texts import read_items
-from symbiosis.recommender.inference.reasons import Sampling, Writer
 from symbiosis.recommender.inference.requests import WEIGHT, Requests, best_items
 from symbiosis.recommender.inference.scoring import Scorer
+
+if TYPE_CHECKING:
+    from symbiosis.recommender.inference.reasons import Sampling, Writer
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Recommender:
             for rank, (item, score) in enumerate(zip(items.tolist(), ranked.tolist(), strict=True), start=1)
         ]
 
-    def explain(self, user: str | int, item: str | int, sampling: Sampling | None = None) -> Explanation:
+    def explain(self, user: str | int, item: str | int, sampling: "Sampling | None" = None) -> Explanation:
         """Write why a user would purchase an item.
 
         Parameters
@@ -154,6 +157,8 @@ class Recommender:
         InputError
             The user or the item is unknown, or the pre-trained model is missing, damaged or was trained without texts.
         """
+        from symbiosis.recommender.inference.reasons import Sampling
+
         person, thing = self.catalogue.user(str(user)), self.catalogue.item(str(item))
         reason = self.writer.reason(person, thing, sampling or Sampling())
         return Explanation(person, thing, self.catalogue.item_id(thing), self.catalogue.title(thing), reason)
@@ -165,8 +170,10 @@ class Recommender:
         return Scorer.load(*(self.folder / path for path in paths))
 
     @cached_property
-    def writer(self) -> Writer:
+    def writer(self) -> "Writer":
         """The pre-trained model, which writes explanations."""
+        from symbiosis.recommender.inference.reasons import Writer
+
         return Writer.load(*(self.folder / path for path in (layout.PRETRAINED, layout.GRAPH, layout.DISTANCES)))
 
     @cached_property
