@@ -18,16 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from scipy.sparse import csr_array
 
 from bench.children import write_report
 from symbiosis.core import layout
-from symbiosis.recommender.data.catalogue import Catalogue
-from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.data.interactions import read_matrix, read_sizes
+from symbiosis.recommender.data.item_texts import item_texts, read_items
 from symbiosis.recommender.inference.reasons import Sampling, Writer
 from symbiosis.recommender.inference.requests import WEIGHT, Requests
-from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.inference.scoring import Scorer
 
 WEIGHTS = (5.0, 10.0, 20.0, 40.0)
 REASONS = 200
@@ -35,12 +36,12 @@ _WORD = re.compile(r"\w{3,}")
 _LONG = re.compile(r"[a-z]{4,}")
 
 
-def requests_of(catalogue: Catalogue, kind: str) -> list[str]:
+def requests_of(items: pl.DataFrame, kind: str) -> list[str]:
     """Return one request per item, empty if the item has no such words."""
     rng = np.random.default_rng(0)
     if kind == "category":
-        return [(categories or [""])[-1] for categories in catalogue.items["categories"].to_list()]
-    words = [_WORD.findall(title or "") for title in catalogue.items["title"]]
+        return [(categories or [""])[-1] for categories in items["categories"].to_list()]
+    words = [_WORD.findall(title or "") for title in items["title"]]
     return [" ".join(rng.permutation(row)[:2]) for row in words]
 
 
@@ -72,29 +73,29 @@ def row(name: str, place: np.ndarray) -> str:
 
 def measure_requests(root: Path, kind: str) -> list[str]:
     """Return the table for one kind of request."""
-    catalogue = Catalogue.load(root / layout.CLEAN)
-    shape = (len(catalogue.users), len(catalogue.items))
+    items_table = read_items(root / layout.ITEMS)
+    shape = read_sizes(root / layout.CLEAN)
     train, validation, test = (
         read_matrix(root / layout.CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
     )
     graph, distances = root / layout.GRAPH, root / layout.DISTANCES
-    recommender = Recommender.load(root / layout.FINETUNED, graph, distances, root / layout.PROPAGATION)
-    compare = Requests.load(root / layout.EMBEDDINGS, catalogue.items)
+    scorer = Scorer.load(root / layout.FINETUNED, graph, distances, root / layout.PROPAGATION)
+    compare = Requests.load(root / layout.EMBEDDINGS, items_table)
     writer = Writer.load(root / layout.PRETRAINED, graph, distances)
-    plain = recommender.scores(np.arange(shape[0]), train)
-    asked = requests_of(catalogue, kind)
-    likeness: dict[str, np.ndarray] = {}
+    plain = scorer.scores(np.arange(shape[0]), train)
+    asked = requests_of(items_table, kind)
+    similarity: dict[str, np.ndarray] = {}
     for request in set(asked):
         vector = compare.encode([request])[0]
         if vector.any():  # the command refuses the others
-            likeness[request] = compare.vectors @ vector
+            similarity[request] = compare.vectors @ vector
 
     def pairs(part: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         users, items = part.tocoo().coords
-        known = np.array([asked[item] in likeness for item in items])
-        return users[known], items[known], np.stack([likeness[asked[item]] for item in items[known]])
+        known = np.array([asked[item] in similarity for item in items])
+        return users[known], items[known], np.stack([similarity[asked[item]] for item in items[known]])
 
-    if not likeness:
+    if not similarity:
         return ["No such request has a word that several items' texts have, but not most: nothing to measure."]
     lines = ["| way | mean rank | median | first | among ten |", "| --- | ---: | ---: | ---: | ---: |"]
     users, items, like = pairs(validation)
@@ -102,11 +103,11 @@ def measure_requests(root: Path, kind: str) -> list[str]:
     lines += [row(f"validation: sum, weight {w:g}", ranks(plain[users] + w * like, taken, items)) for w in WEIGHTS]
     users, items, like = pairs(test)
     taken = (train + validation)[users].toarray() > 0
-    words, prompts = np.empty((2, *like.shape), np.float32), recommender.prompts
+    words, prompts = np.empty((2, *like.shape), np.float32), scorer.prompts
     for request in sorted({asked[item] for item in items}):
         where = np.flatnonzero([asked[item] == request for item in items])
-        recommender.prompts = prompts.asking(request)
-        words[0, where] = recommender.scores(users[where], train)
+        scorer.prompts = prompts.asking(request)
+        words[0, where] = scorer.scores(users[where], train)
         words[1, where] = title_likelihood(writer, request)
     lines += [
         row("test: without the request", ranks(plain[users], taken, items)),
@@ -120,19 +121,16 @@ def measure_requests(root: Path, kind: str) -> list[str]:
 
 def measure_reasons(root: Path) -> list[str]:
     """Return the table of reasons; every drawn reason has its own seed."""
-    catalogue = Catalogue.load(root / layout.CLEAN)
     writer = Writer.load(root / layout.PRETRAINED, root / layout.GRAPH, root / layout.DISTANCES)
 
     def words(text: str) -> set[str]:
         return {word.removesuffix("s") for word in _LONG.findall(text.lower())}
 
-    about = [
-        words(" ".join([title or "", brand or "", *(categories or [])]))
-        for title, brand, categories in catalogue.items.select("title", "brand", "categories").iter_rows()
-    ]
+    texts_of_items = item_texts(read_items(root / layout.ITEMS), ["title", "brand", "categories"])
+    about = [words(text) for text in texts_of_items]
     common = Counter(word for row in about for word in row)
     about = [{word for word in row if common[word] <= len(about) / 2} for row in about]
-    test = read_matrix(root / layout.CLEAN / "test.parquet", (len(catalogue.users), len(about))).tocoo()
+    test = read_matrix(root / layout.CLEAN / "test.parquet", read_sizes(root / layout.CLEAN)).tocoo()
     rng = np.random.default_rng(0)
     lines = ["| words | name the item | name a random item | different reasons | words a reason |"]
     lines += ["| --- | ---: | ---: | ---: | ---: |"]

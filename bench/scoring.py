@@ -25,7 +25,7 @@ from bench.children import measure_in_child, write_report
 from symbiosis.core.artifacts import read_array
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import items_of
-from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.metrics.ranking import rank_all
 from symbiosis.recommender.network.attention import AttentionBias
@@ -37,7 +37,7 @@ DEPTH = 100
 WAYS = ("ours", "loop", "full_sort")
 
 
-def recommender_of(data: Path, params: PretrainParams) -> tuple[Recommender, Graph]:
+def recommender_of(data: Path, params: PretrainParams) -> tuple[Scorer, Graph]:
     """Build an untrained recommender for a data set."""
     graph = Graph.load(data / "graph")
     documents = pl.read_parquet(data / "corpus/documents.parquet").filter(kind="interactions")
@@ -46,7 +46,7 @@ def recommender_of(data: Path, params: PretrainParams) -> tuple[Recommender, Gra
     model, vocabulary = untrained(params, documents, graph, texts)
     torch.nn.init.normal_(model.gates)
     bias = AttentionBias.load("learned", model.eval(), data / "graph", data / "distances")
-    return Recommender(model, Prompts(vocabulary, 64), bias, Propagation.load(data / "propagation"), 0), graph
+    return Scorer(model, Prompts(vocabulary, 64), bias, Propagation.load(data / "propagation"), 0), graph
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def measure(way: str, data: Path, params: PretrainParams, count: int) -> dict[st
     users = np.random.default_rng(0).permutation(graph.n_users)[:count]
 
     def ours(part: np.ndarray) -> np.ndarray:
-        return rank_all(recommender.scorer(train), train, DEPTH, 0, part)
+        return rank_all(recommender.prepared(train), train, DEPTH, 0, part)
 
     def loop(part: np.ndarray) -> np.ndarray:
         rows = []

@@ -42,13 +42,8 @@ def task_of(data: Path, params: PretrainParams) -> tuple[Pretraining, int]:
         model,
         encode_corpus(documents, vocabulary),
         AttentionBias.load("paper", model, data / "graph", data / "distances"),
-        end=vocabulary.end,
-        content_epochs=0,
-        interaction_epochs=1,
-        tokens_per_batch=params.tokens_per_batch,
-        maximum_length=params.maximum_length,
-        regularisation=0.0,
-        seed=params.seed,
+        params.model_copy(update={"content_epochs": 0, "interaction_epochs": 1, "regularisation": 0.0}),
+        vocabulary.end,
     )
     return task, vocabulary.end
 

@@ -3,32 +3,30 @@
 import argparse
 import importlib
 import time
-from pathlib import Path
 
 import numpy as np
 
 from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.layout import CLEAN, RANKINGS, VALIDATION
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams, tune
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.training_data import read_training_data
 from symbiosis.recommender.metrics.metrics import ranking_depth
 from symbiosis.stage import run
 
-# Loaded by name: the registry imports every baseline, this stage depends on the one that it is told to run alone.
+# Loaded by name: the registry imports every baseline, this stage depends only on the one that it runs.
 BASELINES: dict[str, type[Baseline]] = importlib.import_module("symbiosis.recommender.baselines.registry").BASELINES
-
-CLEAN = Path("data/clean")
 
 
 def work(name: str, params: BaselineParams) -> None:
     """Read training and validation interactions; write the ranking and what was tried."""
     data = read_training_data(CLEAN)
-    validation = read_matrix(CLEAN / "validation.parquet", data.interactions.shape)
+    validation = read_matrix(VALIDATION, data.interactions.shape)
     start = time.monotonic()
     baseline = BASELINES[name](data, params.seed)
     ranking, tuning = tune(baseline, params, validation, ranking_depth(validation))
-    seconds = time.monotonic() - start  # told, never stored: outputs are the same in every run
-    with staged(f"data/rankings/{name}") as (folder,):
+    seconds = time.monotonic() - start  # printed, never stored: outputs are the same in every run
+    with staged(RANKINGS / name) as (folder,):
         folder.mkdir()
         np.save(folder / "ranking.npy", ranking)
         write_json(folder / "tuning.json", tuning)

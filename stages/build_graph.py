@@ -1,6 +1,7 @@
 """Build the train-only user-item graph and the relations between items.  Run it:  python -m stages.build_graph"""
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.layout import GRAPH, GRAPH_EDGES, ITEMS, USERS
 from symbiosis.graph.build import build_graph, summarise
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.stage import run
@@ -8,12 +9,12 @@ from symbiosis.stage import run
 
 def work(params: BuildGraphParams) -> None:
     """Read items and the edges that the graph may see; write the graph's arrays, names and summary."""
-    n_users = len(read_frame("data/clean/users.parquet", ["user"]))
-    items = read_frame("data/clean/items.parquet", ["item", "brand", "categories"])
-    edges = read_frame("data/clean/graph.parquet")
+    n_users = len(read_frame(USERS, ["user"]))
+    items = read_frame(ITEMS, ["item", "brand", "categories"])
+    edges = read_frame(GRAPH_EDGES)
     graph = build_graph(n_users, items, edges, params)
     summary = summarise(graph)
-    with staged("data/graph") as (folder,):
+    with staged(GRAPH) as (folder,):
         folder.mkdir()
         graph.save(folder)
         write_json(folder / "summary.json", summary)

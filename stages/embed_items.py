@@ -2,19 +2,21 @@
 
 import numpy as np
 
-from symbiosis.core.artifacts import read_frame, staged, write_json
-from symbiosis.recommender.language.item_texts import MANIFEST, embed_items, item_texts
+from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.layout import EMBEDDINGS, ITEM_VECTORS, ITEMS
+from symbiosis.recommender.data.item_texts import item_texts, read_items
+from symbiosis.recommender.language.item_vectors import MANIFEST, embed_items
 from symbiosis.recommender.language.params import EmbedItemsParams
 from symbiosis.stage import run
 
 
 def work(params: EmbedItemsParams) -> None:
     """Read the items; write one vector an item, and what made them."""
-    texts = item_texts(read_frame("data/clean/items.parquet"))
+    texts = item_texts(read_items(ITEMS))
     vectors = embed_items(texts, params)
-    with staged("data/item_embeddings") as (folder,):
+    with staged(EMBEDDINGS) as (folder,):
         folder.mkdir()
-        np.save(folder / "vectors.npy", vectors)
+        np.save(folder / ITEM_VECTORS.name, vectors)
         write_json(folder / MANIFEST, params.model_dump())
     empty = int((~vectors.any(axis=1)).sum())
     print(f"{len(vectors)} items, {vectors.shape[1]} dimensions, {empty} without a known word")

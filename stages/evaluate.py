@@ -1,65 +1,78 @@
 """Full ranking of all items for every user; the recommender's table and report.  Run it:  python -m stages.evaluate"""
 
-from pathlib import Path
-
 from symbiosis.core.artifacts import read_array, read_json, staged, write_json
+from symbiosis.core.layout import (
+    CLEAN,
+    DISTANCES,
+    EVALUATION,
+    FINETUNE_CURVE,
+    FINETUNED,
+    GRAPH,
+    ITEM_VECTORS,
+    PER_USER,
+    PRETRAIN_CURVE,
+    PROPAGATION,
+    RANKINGS,
+    RECOMMENDER_METRICS,
+    RECOMMENDER_PAGE,
+    TEST,
+    TRAIN,
+    VALIDATION,
+)
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
-from symbiosis.recommender.evaluation.evaluation import MODEL, evaluate, held_out_edges
+from symbiosis.recommender.evaluation.evaluation import MODEL, evaluate, held_out_edges, measure
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.evaluation.per_user import user_metrics
 from symbiosis.recommender.evaluation.rating_errors import rating_errors
 from symbiosis.recommender.evaluation.report import read_curve, render, verdict
-from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.metrics.metrics import DEPTH, ranking_depth
 from symbiosis.recommender.metrics.ranking import rank_all, read_ranking, without
 from symbiosis.recommender.network.attention import learned_bias
 from symbiosis.stage import run
 
-CLEAN, RANKINGS = Path("data/clean"), Path("data/rankings")
-CURVES = {"Pre-training": "reports/curves/pretrain.csv", "Fine-tuning": "reports/curves/finetune.csv"}
+CURVES = {"Pre-training": PRETRAIN_CURVE, "Fine-tuning": FINETUNE_CURVE}
 
 
 def work(params: EvaluateParams) -> None:
     """Read the split, the baselines' rankings and the model; write the metrics and the page."""
     shape = read_sizes(CLEAN)
-    train, validation, test = (
-        read_matrix(CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
-    )
+    train, validation, test = (read_matrix(path, shape) for path in (TRAIN, VALIDATION, TEST))
     depth = ranking_depth(validation)
     # The files first: a damaged one stops the stage before the model's long work.
     baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines.all()}
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
-    texts = read_array("data/item_embeddings/vectors.npy")
-    recommender = Recommender.load("models/finetune", "data/graph", "data/distances", "data/propagation")
-    scores = recommender.scorer(train)
+    texts = read_array(ITEM_VECTORS)
+    scorer = Scorer.load(FINETUNED, GRAPH, DISTANCES, PROPAGATION)
+    scores = scorer.prepared(train)
     rankings = {MODEL: rank_all(scores, train, depth, params.seed, label="scoring all users")} | baselines
     if params.mask_validation:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
-    report = evaluate(rankings, train, test, params.bootstrap_samples, params.seed)
+    measured = measure(rankings, test)
+    report = evaluate(rankings, measured, train, test, params.bootstrap_samples, params.seed)
     by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
     if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
         report["cold items"] = cold
-    if recommender.mean_rating is not None:
+    if scorer.mean_rating is not None:
         ratings = Ratings.read(CLEAN, shape, "test")
         report["ratings"] = rating_errors(ratings, {MODEL: scores}, params.bootstrap_samples, params.seed)
-    if leaked := held_out_edges(Graph.load("data/graph").interactions(), validation, test):
+    if leaked := held_out_edges(Graph.load(GRAPH).interactions(), validation, test):
         report["invalid"] = f"the graph that the model was trained with holds {leaked:,} held-out interactions"
-    if bias := learned_bias(recommender.bias):
+    if bias := learned_bias(scorer.bias):
         report["bias"] = bias
     masked = "training and validation items" if params.mask_validation else "training items"
     how = (
         f"All items are ranked for every user, {masked} left out, ties broken at random. Intervals: paired bootstrap "
         f"over users, {params.bootstrap_samples:,} samples."
     )
-    targets = ("reports/recommender.json", "reports/recommender.html", "data/evaluation")
-    with staged(*targets) as (numbers, document, by_user):
+    with staged(RECOMMENDER_METRICS, RECOMMENDER_PAGE, EVALUATION) as (numbers, document, by_user):
         write_json(numbers, report)
         by_user.mkdir()
-        user_metrics(rankings, train, test).write_parquet(by_user / "per_user.parquet")
+        user_metrics(rankings, measured, train, test).write_parquet(by_user / PER_USER.name)
         document.write_text(render(report, tuning, curves, how), encoding="utf-8")
     print(verdict(report))
 

@@ -1,12 +1,21 @@
 """Fine-tune on personalised prompts, the best epoch chosen on validation.  Run it:  python -m stages.finetune"""
 
-from pathlib import Path
-
 import polars as pl
 
 from symbiosis.core.artifacts import read_json, staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.fingerprint import fingerprint
+from symbiosis.core.layout import (
+    CLEAN,
+    DISTANCES,
+    FINETUNE_CURVE,
+    FINETUNED,
+    GRAPH,
+    PRETRAINED,
+    PROPAGATION,
+    TRAIN,
+    VALIDATION,
+)
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.language.prompts import Prompts
@@ -23,25 +32,17 @@ from symbiosis.recommender.training.torch_setup import prepare_torch
 from symbiosis.stage import run
 from symbiosis.tracking.live import live_run
 
-INPUTS = (
-    "data/clean/train.parquet",
-    "data/clean/validation.parquet",
-    "data/distances",
-    "data/graph",
-    "data/propagation",
-    "models/pretrain",
-)
+INPUTS = (TRAIN, VALIDATION, DISTANCES, GRAPH, PROPAGATION, PRETRAINED)
 
 
 def work(params: FinetuneParams) -> None:
     """Read the pre-trained model, training and validation interactions; write the model and its curve."""
     identity = fingerprint(__file__, params, INPUTS)
-    pretrained = Path("models/pretrain")
-    settings = read_json(pretrained / "training.json")
+    settings = read_json(PRETRAINED / "training.json")
     prepare_torch(params.seed)
-    model = GraphGPT2.load(pretrained, params.dropout)
+    model = GraphGPT2.load(PRETRAINED, params.dropout)
     merge = adapt(model, params.tune, params.lora)
-    vocabulary = Vocabulary.load(pretrained / "tokenizer.json", model.n_users, model.n_items)
+    vocabulary = Vocabulary.load(PRETRAINED / "tokenizer.json", model.n_users, model.n_items)
     prompts = Prompts(vocabulary, params.maximum_items)
     if prompts.overhead + params.maximum_items > model.config.n_positions:
         raise InputError(
@@ -50,33 +51,18 @@ def work(params: FinetuneParams) -> None:
             f"{model.config.n_positions}"
         )
     shape = (model.n_users, model.n_items)
-    ratings = Ratings.read("data/clean", shape) if params.objective == "rating" else None
+    ratings = Ratings.read(CLEAN, shape) if params.objective == "rating" else None
     task = Finetuning(
         model,
         prompts,
-        AttentionBias.load(settings["bias"], model, "data/graph", "data/distances"),
-        Propagation.load("data/propagation") if params.graph_term else None,
-        read_matrix("data/clean/train.parquet", shape),
-        read_matrix("data/clean/validation.parquet", shape),
+        AttentionBias.load(settings["bias"], model, GRAPH, DISTANCES),
+        Propagation.load(PROPAGATION) if params.graph_term else None,
+        read_matrix(TRAIN, shape),
+        read_matrix(VALIDATION, shape),
+        params,
         ratings,
-        users_per_batch=params.users_per_batch,
-        hidden_share=params.hidden_share,
-        language_model=params.language_model,
-        personal_gates=params.personal_gates,
-        regularisation=params.regularisation,
-        seed=params.seed,
     )
-    schedule = Schedule(
-        epochs=params.epochs,
-        steps=params.epochs * len(task.batches(0)),
-        warmup_share=params.warmup_share,
-        learning_rate=params.learning_rate,
-        id_learning_rate=params.id_learning_rate,
-        weight_decay=params.weight_decay,
-        precision=params.precision,
-        seed=params.seed,
-        patience=params.patience,
-    )
+    schedule = Schedule(params, params.epochs, params.epochs * len(task.batches(0)), params.patience)
     checkpoints = Checkpoints.of_stage("finetune", identity, params.checkpoint_seconds)
     with live_run("finetune", identity) as live:
         curve = fit(model, task, schedule, checkpoints, live.log, "finetune")
@@ -84,7 +70,7 @@ def work(params: FinetuneParams) -> None:
         curve = [{"epoch": 0, "step": 0} | validated(model, task)]
     best = max(curve, key=lambda row: row["score"])
     merge()
-    with staged("models/finetune", "reports/curves/finetune.csv") as (folder, curve_file):
+    with staged(FINETUNED, FINETUNE_CURVE) as (folder, curve_file):
         folder.mkdir()
         model.save(folder)
         vocabulary.save(folder / "tokenizer.json")

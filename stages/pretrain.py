@@ -5,6 +5,16 @@ import torch
 
 from symbiosis.core.artifacts import read_array, read_frame, staged, write_json
 from symbiosis.core.fingerprint import fingerprint
+from symbiosis.core.layout import (
+    CORPUS,
+    DISTANCES,
+    DOCUMENTS,
+    EMBEDDINGS,
+    GRAPH,
+    ITEM_VECTORS,
+    PRETRAIN_CURVE,
+    PRETRAINED,
+)
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.training.adapters import adapt
@@ -16,44 +26,30 @@ from symbiosis.recommender.training.torch_setup import prepare_torch
 from symbiosis.stage import run
 from symbiosis.tracking.live import live_run
 
-INPUTS = ("data/corpus", "data/distances", "data/graph", "data/item_embeddings")
+INPUTS = (CORPUS, DISTANCES, GRAPH, EMBEDDINGS)
 
 
 def work(params: PretrainParams) -> None:
     """Read corpus, graph, distances and item embeddings; write model, tokenizer and loss curve."""
     identity = fingerprint(__file__, params, INPUTS)
-    documents = read_frame("data/corpus/documents.parquet")
+    documents = read_frame(DOCUMENTS)
     prepare_torch(params.seed)
-    texts = torch.from_numpy(read_array("data/item_embeddings/vectors.npy")) if params.content else None
-    model, vocabulary = untrained(params, documents, Graph.load("data/graph"), texts)
+    texts = torch.from_numpy(read_array(ITEM_VECTORS)) if params.content else None
+    model, vocabulary = untrained(params, documents, Graph.load(GRAPH), texts)
     merge = adapt(model, params.tune, params.lora)
     task = Pretraining(
         model,
         encode_corpus(documents, vocabulary),
-        AttentionBias.load(params.bias, model, "data/graph", "data/distances"),
-        end=vocabulary.end,
-        content_epochs=params.content_epochs,
-        interaction_epochs=params.interaction_epochs,
-        tokens_per_batch=params.tokens_per_batch,
-        maximum_length=params.maximum_length,
-        regularisation=params.regularisation,
-        seed=params.seed,
+        AttentionBias.load(params.bias, model, GRAPH, DISTANCES),
+        params,
+        vocabulary.end,
     )
-    schedule = Schedule(
-        epochs=task.epochs,
-        steps=task.steps(),
-        warmup_share=params.warmup_share,
-        learning_rate=params.learning_rate,
-        id_learning_rate=params.id_learning_rate,
-        weight_decay=params.weight_decay,
-        precision=params.precision,
-        seed=params.seed,
-    )
+    schedule = Schedule(params, task.epochs, task.steps())
     checkpoints = Checkpoints.of_stage("pretrain", identity, params.checkpoint_seconds)
     with live_run("pretrain", identity) as live:
         curve = fit(model, task, schedule, checkpoints, live.log, "pretrain")
     merge()
-    with staged("models/pretrain", "reports/curves/pretrain.csv") as (folder, curve_file):
+    with staged(PRETRAINED, PRETRAIN_CURVE) as (folder, curve_file):
         folder.mkdir()
         model.save(folder)
         vocabulary.save(folder / "tokenizer.json")

@@ -4,6 +4,7 @@ Run it:  python -m stages.propagation
 """
 
 from symbiosis.core.artifacts import read_array, staged
+from symbiosis.core.layout import GRAPH, ITEM_VECTORS, PROPAGATION
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.network.cross_fitting import fit_propagation
 from symbiosis.recommender.network.params import PropagationParams
@@ -13,10 +14,10 @@ from symbiosis.stage import run
 
 def work(params: PropagationParams) -> None:
     """Read the train-only graph and the item embeddings; write the walks of each fold and of all users."""
-    graph = Graph.load("data/graph")
-    relations = Relations.of(graph, read_array("data/item_embeddings/vectors.npy"))
+    graph = Graph.load(GRAPH)
+    relations = Relations.of(graph, read_array(ITEM_VECTORS))
     propagation = fit_propagation(graph.interactions(), relations, params)
-    with staged("data/propagation") as (folder,):
+    with staged(PROPAGATION) as (folder,):
         folder.mkdir()
         propagation.save(folder)
     print(f"{params.folds} folds of users, {propagation.whole.nnz} links between items")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.layout import DISTANCES, GRAPH
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE, connectivity_table
 from symbiosis.graph.params import ShortestPathsParams
@@ -12,8 +13,8 @@ from symbiosis.stage import run
 
 def work(params: ShortestPathsParams) -> None:
     """Read the graph; write both distance matrices, the score of each distance and how often each occurs."""
-    graph = Graph.load("data/graph")
-    with staged("data/distances") as (folder,):
+    graph = Graph.load(GRAPH)
+    with staged(DISTANCES) as (folder,):
         folder.mkdir()
         user_item, item_item = write_distances(graph, folder, params.block, params.threads)
         occurring = set(user_item) | set(item_item)

@@ -1,11 +1,62 @@
-"""Where the pipeline leaves what the recommender answers with, below the folder of data/ and models/."""
+"""Where the pipeline keeps everything, relative to the top of the repository or of a data folder: each path once."""
 
 from pathlib import Path
 
+# Reviews, interactions and graph
+RAW_REVIEWS = Path("data/raw/reviews")
 CLEAN = Path("data/clean")
+USERS = CLEAN / "users.parquet"
+ITEMS = CLEAN / "items.parquet"
+TRAIN = CLEAN / "train.parquet"
+VALIDATION = CLEAN / "validation.parquet"
+TEST = CLEAN / "test.parquet"
+GRAPH_EDGES = CLEAN / "graph.parquet"
+REJECTED = CLEAN / "rejected.jsonl"
 GRAPH = Path("data/graph")
 DISTANCES = Path("data/distances")
-PROPAGATION = Path("data/propagation")
+
+# The recommender
+CORPUS = Path("data/corpus")
+DOCUMENTS = CORPUS / "documents.parquet"
 EMBEDDINGS = Path("data/item_embeddings")
+ITEM_VECTORS = EMBEDDINGS / "vectors.npy"
+PROPAGATION = Path("data/propagation")
 PRETRAINED = Path("models/pretrain")
 FINETUNED = Path("models/finetune")
+RANKINGS = Path("data/rankings")
+EVALUATION = Path("data/evaluation")
+PER_USER = EVALUATION / "per_user.parquet"
+
+# The router
+RAW_ROUTING = Path("data/raw/routing")
+ROUTING = Path("data/routing")
+QUERY_EMBEDDINGS = Path("data/embeddings")
+ENCODER = Path("models/encoder")
+ROUTER = Path("models/router")
+LLMS = ROUTING / "llms.parquet"
+QUERIES = ROUTING / "queries.parquet"
+OFFLINE = ROUTING / "offline.parquet"
+ONLINE = ROUTING / "online.parquet"
+ROUTING_TEST = ROUTING / "test.parquet"
+COMPARISON = Path("data/comparison")
+FEEDBACK = Path("data/feedback")
+
+# Reports
+REPORTS = Path("reports")
+QUALITY = REPORTS / "data_quality"
+CURVES = REPORTS / "curves"
+PRETRAIN_CURVE = CURVES / "pretrain.csv"
+FINETUNE_CURVE = CURVES / "finetune.csv"
+RECOMMENDER_METRICS = REPORTS / "recommender.json"
+RECOMMENDER_PAGE = REPORTS / "recommender.html"
+RECOMMENDER_TABLE = REPORTS / "recommender_table"
+ROUTER_TRAIN_METRICS = REPORTS / "router_train.json"
+ROUTER_METRICS = REPORTS / "router.json"
+ROUTER_PAGE = REPORTS / "router.html"
+QUALITY_COST_CURVE = CURVES / "quality_cost.csv"
+REGRET_CURVE = CURVES / "regret.csv"
+ROUTER_STUDY_METRICS = REPORTS / "router_study.json"
+ROUTER_STUDY_PAGE = REPORTS / "router_study.html"
+
+CHECKPOINTS = Path(".checkpoints")
+"""What a stopped download or training resumes from; no output of a stage, since DVC deletes these before every run."""

@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
 from symbiosis.core.errors import InputError
-from symbiosis.graph.params import BuildGraphParams
+from symbiosis.core.layout import GRAPH_EDGES, ITEMS
+from symbiosis.graph.attributes import item_attributes
+from symbiosis.graph.edges import checked_edges
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from symbiosis.graph.params import BuildGraphParams
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,10 @@ class Graph:
         ones = np.ones(self.n_edges, np.float32)
         return csr_array((ones, self.user_items, self.user_offsets), shape=(self.n_users, self.n_items))
 
-    def to_networkx(self) -> nx.Graph:
+    def to_networkx(self) -> "nx.Graph":
         """Return the bipartite graph for inspection: node ``u`` is user ``u``, node ``n_users + i`` is item ``i``."""
+        import networkx as nx  # a quarter of a second, for summaries only
+
         network = nx.Graph()
         network.add_nodes_from(range(self.n_users), bipartite="user")
         network.add_nodes_from(range(self.n_users, self.n_users + self.n_items), bipartite="item")
@@ -126,7 +134,7 @@ class Graph:
 _ARRAYS = tuple(field.name for field in fields(Graph) if field.type is np.ndarray)
 
 
-def build_graph(n_users: int, items: pl.DataFrame, train: pl.DataFrame, params: BuildGraphParams) -> Graph:
+def build_graph(n_users: int, items: pl.DataFrame, train: pl.DataFrame, params: "BuildGraphParams") -> Graph:
     """Build the graph from training interactions alone, so that no held-out edge can reach the model.
 
     Parameters
@@ -148,31 +156,22 @@ def build_graph(n_users: int, items: pl.DataFrame, train: pl.DataFrame, params: 
     """
     n_items = len(items)
     if train.is_empty():
-        raise InputError("data/clean/train.parquet holds no interaction: loosen the params of `clean`")
-    for column, count in (("user", n_users), ("item", n_items)):
-        largest = int(train[column].max())  # type: ignore[arg-type]
-        if largest >= count:
-            raise InputError(
-                f"data/clean/train.parquet names {column} {largest}, but data/clean/{column}s.parquet has only "
-                f"{count} rows: delete data/clean and run `dvc repro`"
-            )
+        raise InputError(f"{GRAPH_EDGES} holds no interaction: loosen the params of `clean`")
+    edges = checked_edges(train.select("user", "item"), GRAPH_EDGES, n_users, n_items)
     if sorted(items["item"].to_list()) != list(range(n_items)):
-        raise InputError("data/clean/items.parquet must number its items 0, 1, 2, ...: delete it and run `dvc repro`")
-    edges = train.select("user", "item").sort("user", "item")
-    repeated = edges.filter(edges.is_duplicated())
-    if len(repeated):
-        user, item = repeated.row(0)
-        raise InputError(f"data/clean/train.parquet repeats user {user} with item {item}: run `dvc repro`")
-    users, bought = edges["user"].to_numpy().astype(np.int64), edges["item"].to_numpy().astype(np.int64)
-    user_offsets, user_items = _compress(users, bought, n_users)
-    item_offsets, item_users = _compress(bought, users, n_items)
-    brands = _groups(items.select("item", name="brand"), n_items, params)
-    categories = _groups(items.select("item", name="categories").explode("name"), n_items, params)
+        raise InputError(f"{ITEMS} must number its items 0, 1, 2, ...: delete it and run `dvc repro`")
+    users, taken = edges["user"].to_numpy(), edges["item"].to_numpy()
+    user_offsets, user_items = _compress(users, taken, n_users)
+    item_offsets, item_users = _compress(taken, users, n_items)
+    attributes = item_attributes(items)
+    brands, categories = (_groups(attributes.filter(kind=kind), n_items, params) for kind in ("brand", "category"))
     return Graph(user_offsets, user_items, item_offsets, item_users, *brands, *categories)
 
 
 def summarise(graph: Graph) -> dict[str, Any]:
-    """Size, components and degrees, for people to inspect; networkx finds the components."""
+    """Count nodes, edges, components and degrees, for people to inspect; networkx finds the components."""
+    import networkx as nx
+
     network = graph.to_networkx()
     components = sorted(map(len, nx.connected_components(network)), reverse=True)
     del network
@@ -208,11 +207,10 @@ def _spread(offsets: np.ndarray) -> dict[str, float]:
 
 
 def _groups(
-    members: pl.DataFrame, n_items: int, params: BuildGraphParams
+    members: pl.DataFrame, n_items: int, params: "BuildGraphParams"
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Names, offsets and items of the groups of a fitting size; `members` has the columns ``item`` and ``name``."""
+    """Names, offsets and items of the groups of a permitted size; `members` has the columns ``item`` and ``name``."""
     largest = params.maximum_group_share * n_items
-    members = members.filter(pl.col("name").str.strip_chars() != "").unique()
     kept = members.filter(pl.len().over("name").is_between(params.minimum_group, largest)).sort("name", "item")
     names = kept["name"].unique(maintain_order=True)
     rows = kept["name"].rle_id().to_numpy().astype(np.int64)

@@ -1,8 +1,8 @@
 """The connectivity score R by hop distance: what the attention adds between two ID tokens (arXiv 2402.09617).
 
 The paper's equation 4 adds adjacency and a damped, inverted, normalised shortest path; its released code clips the
-distance and normalises twice (specification, sections 2.2 and 2.3). R depends on the distance alone, so that a table
-of 256 entries replaces the matrix over all pairs of nodes.
+distance and normalises twice (docs/methods.md, section 1.2). R depends on the distance alone, so a table of 256
+entries replaces the matrix over all pairs of nodes.
 """
 
 from collections.abc import Collection

@@ -1,9 +1,9 @@
 """How two tokens of a prompt are related in the graph, the prompt's own user left out.
 
-Shortest paths say nothing where they are asked: a prompt holds a user and his own items, which are one hop from him
-and two hops from each other, through him (specification, F1). Here every feature of a pair is that of the graph
-without the user's edges, so that it differs between pairs, and cannot tell which other items he took: those hidden
-from the prompt change nothing.
+Shortest paths carry no information in a prompt: it holds a user and the user's own items, which are one hop from the
+user and, through the user, two hops from each other (docs/methods.md, section 1.11, F1). Here every feature of a pair
+(docs/methods.md, section 1.4) is that of the graph without the user's edges. So features differ between pairs and
+reveal nothing of the user's other items: those hidden from the prompt change nothing.
 
 ======================  =======================================================================================
 pair                    features, each in buckets

@@ -7,8 +7,9 @@ import polars as pl
 
 from symbiosis.reporting import page
 from symbiosis.reporting.quality import Outcome, Rule, Suite, validate
-from symbiosis.reviews.interactions import PARTS, Interactions
+from symbiosis.reviews.interactions import Interactions
 from symbiosis.reviews.params import CleanParams
+from symbiosis.reviews.splits import PARTS
 
 _FIRST_SECOND = 788_918_400  # 1995-01-01: Amazon opened in July 1995
 _END_SECOND = 4_102_444_800  # 2100-01-01: beyond it, milliseconds were taken for seconds

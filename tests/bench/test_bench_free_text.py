@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from bench.free_text import ranks, requests_of
-from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 
@@ -34,5 +33,5 @@ def test_requests_of_items(kind: str, expected: list[str]) -> None:
         {"title": ["Desk Lamp", None, "A Kite"], "categories": [["Home", "Light"], None, []]},
         schema_overrides={"categories": pl.List(pl.String)},
     )
-    found = requests_of(Catalogue(pl.DataFrame(), items), kind)
+    found = requests_of(items, kind)
     assert [sorted(words.split()) for words in found] == [sorted(words.split()) for words in expected]

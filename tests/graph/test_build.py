@@ -90,10 +90,10 @@ def test_both_sides_hold_the_same_edges(edges: set[tuple[int, int]], random: obj
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        ([], r"train\.parquet holds no interaction"),
-        ([(3, 0)], r"train\.parquet names user 3, but data/clean/users\.parquet has only 3"),
-        ([(0, 4)], r"train\.parquet names item 4, but data/clean/items\.parquet has only 4"),
-        ([(0, 1), (2, 2), (0, 1)], r"train\.parquet repeats user 0 with item 1"),
+        ([], r"graph\.parquet holds no interaction"),
+        ([(3, 0)], r"graph\.parquet: user 3 is not one of the 3 in users\.parquet"),
+        ([(0, 4)], r"graph\.parquet: item 4 is not one of the 4 in items\.parquet"),
+        ([(0, 1), (2, 2), (0, 1)], r"graph\.parquet: user 0 has item 1 more than once"),
     ],
 )
 def test_contradictory_interactions_are_refused(edges: list[tuple[int, int]], message: str) -> None:

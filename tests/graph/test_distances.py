@@ -1,4 +1,4 @@
-"""Hop distances and their score: our search against networkx, and the specification's test vector."""
+"""Hop distances and their score: our search against networkx, and a vector by hand (docs/methods.md, section 1.2)."""
 
 from collections import Counter
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_equal_to_networkx(tmp_path_factory: pytest.TempPathFactory, graph: Grap
     assert set(np.unique(item_item[item_item < UNREACHABLE]) % 2) <= {0}
 
 
-def test_specification_vector(tmp_path: Path) -> None:
+def test_vector_by_hand(tmp_path: Path) -> None:
     u0, u2, i0, i1, i2, i3 = 0, 2, 0, 1, 2, 3
     user_item, item_item = search(VECTOR, tmp_path)
     score = connectivity_table({*user_item.ravel(), *item_item.ravel()}, clip=6, damping=1.0)

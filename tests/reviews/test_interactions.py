@@ -9,20 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from symbiosis.reviews.interactions import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    core_of,
-    first_of_pairs,
-    k_core,
-    number,
-    positives,
-    split,
-    split_sizes,
-)
+from symbiosis.reviews.interactions import Interactions, core_of, first_of_pairs, k_core, number, positives
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.records import REVIEW_SCHEMA
+from symbiosis.reviews.splits import TEST, TRAIN, VALIDATION, parts_of, split, split_sizes
 
 PARAMS = CleanParams(
     seed=5,
@@ -44,6 +34,11 @@ shares = st.floats(0.01, 0.49)
 
 def frame(rows: list[tuple[str, str, float | None, int]]) -> pl.DataFrame:
     return pl.DataFrame([(k + 1, *row, f"text {k}") for k, row in enumerate(rows)], REVIEW_SCHEMA, orient="row")
+
+
+def numbered_and_split(reviews: pl.DataFrame, **changed: object) -> Interactions:
+    params = PARAMS.model_copy(update=changed)
+    return split(number(reviews, params.seed), params)
 
 
 def test_the_rating_filter_keeps_four_five_and_unrated() -> None:
@@ -90,8 +85,8 @@ def test_nothing_is_left_of_too_little() -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(5, (3, 1, 1)), (19, (17, 1, 1)), (20, (16, 2, 2)), (39, (33, 3, 3))])
 @pytest.mark.parametrize("kind", ["random", "temporal"])
-def test_split_sizes_of_the_specification(count: int, expected: tuple[int, int, int], kind: str) -> None:
-    parts = split(np.array([count]), PARAMS.model_copy(update={"split": kind}))
+def test_split_sizes_of_the_paper(count: int, expected: tuple[int, int, int], kind: str) -> None:
+    parts = parts_of(np.array([count]), PARAMS.model_copy(update={"split": kind}))
     assert tuple(np.bincount(parts, minlength=3)[[TRAIN, VALIDATION, TEST]]) == expected
 
 
@@ -100,7 +95,7 @@ def test_every_user_is_in_every_part_with_the_right_sizes(
     counts: np.ndarray, validation: float, test: float, kind: str, seed: int
 ) -> None:
     changed = {"split": kind, "validation_share": validation, "test_share": test, "seed": seed}
-    parts = split(counts, PARAMS.model_copy(update=changed))
+    parts = parts_of(counts, PARAMS.model_copy(update=changed))
     users = np.repeat(np.arange(len(counts)), counts)
     for part, share in ((VALIDATION, validation), (TEST, test)):
         np.testing.assert_array_equal(np.bincount(users[parts == part]), split_sizes(counts, share))
@@ -112,15 +107,15 @@ def test_shares_that_binary_numbers_miss_are_still_met() -> None:
 
 
 def test_the_temporal_split_holds_out_the_last() -> None:
-    parts = split(np.array([5, 20]), PARAMS.model_copy(update={"split": "temporal"}))
+    parts = parts_of(np.array([5, 20]), PARAMS.model_copy(update={"split": "temporal"}))
     assert parts.tolist() == [0] * 3 + [1, 2] + [0] * 16 + [1, 1, 2, 2]
 
 
 def test_the_random_split_holds_out_every_position_alike() -> None:
-    parts = split(np.full(20_000, 5), PARAMS).reshape(-1, 5)
+    parts = parts_of(np.full(20_000, 5), PARAMS).reshape(-1, 5)
     for part, share in ((TRAIN, 0.6), (VALIDATION, 0.2), (TEST, 0.2)):
         np.testing.assert_allclose((parts == part).mean(axis=0), share, atol=0.015)
-    assert not np.array_equal(parts, split(np.full(20_000, 5), PARAMS.model_copy(update={"seed": 6})).reshape(-1, 5))
+    assert not np.array_equal(parts, parts_of(np.full(20_000, 5), PARAMS.model_copy(update={"seed": 6})).reshape(-1, 5))
 
 
 @st.composite
@@ -135,7 +130,7 @@ def dense_reviews(draw: st.DrawFn) -> pl.DataFrame:
 
 @given(dense_reviews())
 def test_numbering_permutes_the_ids_and_keeps_every_review_once(reviews: pl.DataFrame) -> None:
-    found = number(reviews, PARAMS)
+    found = numbered_and_split(reviews)
     assert found.users["user"].to_list() == list(range(found.users.height))
     assert found.items["item"].to_list() == list(range(found.items.height))
     assert sorted(found.users["user_id"]) == sorted(set(reviews["user_id"]))
@@ -149,7 +144,7 @@ def test_numbering_permutes_the_ids_and_keeps_every_review_once(reviews: pl.Data
 
 def test_numbers_tell_nothing_of_the_order_of_ids_and_change_with_the_seed() -> None:
     reviews = frame([(f"u{u:02}", f"i{i:02}", 5.0, 0) for u in range(20) for i in range(20)])
-    worlds = [number(reviews, PARAMS.model_copy(update={"seed": seed})) for seed in (1, 2)]
+    worlds = [numbered_and_split(reviews, seed=seed) for seed in (1, 2)]
     for name in ("user_id", "item_id"):
         first, second = (getattr(world, f"{name[:4]}s")[name].to_list() for world in worlds)
         assert first != second
@@ -161,7 +156,7 @@ def test_numbers_tell_nothing_of_the_order_of_ids_and_change_with_the_seed() -> 
 @given(dense_reviews(), st.integers(0, 3))
 def test_item_numbers_do_not_depend_on_times_or_split(reviews: pl.DataFrame, shift: int) -> None:
     later = reviews.with_columns(pl.col("timestamp") * 7 + shift).reverse().with_columns(reviews["line"])
-    found, other = number(reviews, PARAMS), number(later, PARAMS.model_copy(update={"split": "temporal"}))
+    found, other = numbered_and_split(reviews), numbered_and_split(later, split="temporal")
     assert found.items.equals(other.items)
     assert found.users.equals(other.users)
 
@@ -171,12 +166,12 @@ def test_which_item_is_held_out_leaves_no_trace_in_training(reviews: pl.DataFram
     # One more user has every item and one that nobody else has, so that a swap below changes neither users nor items.
     everything = [("x", item, 5.0, 2) for item in [*sorted(set(reviews["item_id"])), "new"]]
     reviews = pl.concat([reviews, frame(everything).with_columns(pl.col("line") + reviews.height)])
-    before = number(reviews, PARAMS)
+    before = numbered_and_split(reviews)
     named = before.edges.join(before.users, on="user").join(before.items, on="item")
     held_out = named.filter((pl.col("part") != TRAIN) & (pl.col("user_id") != "x"))
     row = held_out.row(data.draw(st.integers(0, held_out.height - 1)), named=True)
     swapped = (pl.col("user_id") == row["user_id"]) & (pl.col("item_id") == row["item_id"])
-    after = number(reviews.with_columns(item_id=pl.when(swapped).then(pl.lit("new")).otherwise("item_id")), PARAMS)
+    after = numbered_and_split(reviews.with_columns(item_id=pl.when(swapped).then(pl.lit("new")).otherwise("item_id")))
     assert before.users.equals(after.users)
     assert before.items.equals(after.items)
     assert before.edges.filter(pl.col("part") == TRAIN).equals(after.edges.filter(pl.col("part") == TRAIN))

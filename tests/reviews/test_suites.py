@@ -6,9 +6,10 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from symbiosis.reviews.interactions import TEST, TRAIN, Interactions, number
+from symbiosis.reviews.interactions import Interactions, number
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.records import REVIEW_SCHEMA
+from symbiosis.reviews.splits import TEST, TRAIN, split
 from symbiosis.reviews.suites import check
 
 PARAMS = CleanParams(
@@ -31,7 +32,7 @@ def good() -> Data:
     pairs = [(u, i) for u in range(6) for i in range(6)]
     rows = [(k + 1, f"u{u}", f"i{i}", 5.0, 1_400_000_000 + k, "text") for k, (u, i) in enumerate(pairs)]
     reviews = pl.DataFrame(rows, REVIEW_SCHEMA, orient="row")
-    found = number(reviews, PARAMS)
+    found = split(number(reviews, PARAMS.seed), PARAMS)
     items = found.items.with_columns(
         title=pl.lit("T"),
         brand=pl.lit(None, dtype=pl.String),

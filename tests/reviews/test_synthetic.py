@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from symbiosis.reviews import vocabulary
-from symbiosis.reviews.interactions import TEST, TRAIN, k_core, split
+from symbiosis.reviews.interactions import k_core
 from symbiosis.reviews.params import CleanParams, SyntheticReviews
+from symbiosis.reviews.splits import TEST, TRAIN, parts_of
 from symbiosis.reviews.synthetic import BRANDS, CORE, DEPARTMENTS, GOOD, LEAVES, STYLES, World, generate
 from symbiosis.reviews.synthetic_files import brand_name, plural, write_files
 
@@ -115,7 +116,7 @@ def test_neighbours_beat_popularity_and_popularity_beats_chance(size: SyntheticR
     good = world.stars >= GOOD
     order = np.lexsort((world.timestamp[good], world.user[good]))
     user, item = world.user[good][order], world.item[good][order]
-    parts = split(np.bincount(user), params)
+    parts = parts_of(np.bincount(user), params)
     train, test = (np.zeros((size.users, size.items)) for _ in range(2))
     train[user[parts == TRAIN], item[parts == TRAIN]] = 1
     test[user[parts == TEST], item[parts == TEST]] = 1

@@ -11,20 +11,20 @@ from symbiosis.core.errors import InputError
 
 _COLUMNS = {
     "users": ["user", "user_id"],
-    "items": ["item", "item_id", "title", "brand", "categories", "description"],
+    "items": ["item", "item_id", "title"],
 }
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Who and what a data set knows.
+    """The users and items of a data set.
 
     Attributes
     ----------
     users
         Columns ``user, user_id``, one row a user, in order.
     items
-        Columns ``item, item_id, title, brand, categories, description``, one row an item, in order.
+        Columns ``item, item_id, title``, one row an item, in order.
     """
 
     users: pl.DataFrame
@@ -44,7 +44,7 @@ class Catalogue:
         return cls(users.sort("user"), items.sort("item"))
 
     def user(self, name: str) -> int:
-        """Number of the user of an original id or, where no user has that id, of a number.
+        """Return the number of the user with this original id or, where no user has that id, this number.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Catalogue:
         return _number(name, "user", self._user_numbers)
 
     def item(self, name: str) -> int:
-        """Number of the item of an original id or, where no item has that id, of a number.
+        """Return the number of the item with this original id or, where no item has that id, this number.
 
         Raises
         ------
@@ -64,8 +64,12 @@ class Catalogue:
         return _number(name, "item", self._item_numbers)
 
     def title(self, item: int) -> str:
-        """Title of an item, its original id where it has none."""
+        """Return the title of an item, its original id where it has none."""
         return str(self.items["title"][item] or self.items["item_id"][item])
+
+    def item_id(self, item: int) -> str:
+        """Return the original id of an item."""
+        return str(self.items["item_id"][item])
 
     @cached_property
     def _user_numbers(self) -> dict[str, int]:
@@ -76,13 +80,13 @@ class Catalogue:
         return {name: number for number, name in enumerate(self.items["item_id"])}
 
 
-def _number(name: str, kind: str, numbers: dict[str, int]) -> int:
+def _number(name: str, noun: str, numbers: dict[str, int]) -> int:
     if name in numbers:
         return numbers[name]
     if name.isascii() and name.isdecimal() and int(name) < len(numbers):
         return int(name)
     example = next(iter(numbers), "")
     raise InputError(
-        f"--{kind} {name} is unknown: give an original id such as {example} (data/clean/{kind}s.parquet, column "
-        f"{kind}_id) or a number from 0 to {len(numbers) - 1}"
+        f"{noun} {name} is unknown: give an original id such as {example} (data/clean/{noun}s.parquet, column "
+        f"{noun}_id) or a number from 0 to {len(numbers) - 1}"
     )

@@ -1,5 +1,6 @@
 """The split interactions as sparse user-item matrices."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,23 +8,24 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_frame
-from symbiosis.core.errors import InputError
+from symbiosis.core.layout import ITEMS, USERS
+from symbiosis.graph.edges import checked_edges
 
 
 def read_sizes(folder: Path | str) -> tuple[int, int]:
-    """Numbers of users and items: the rows of ``users.parquet`` and ``items.parquet``.
+    """Read the numbers of users and items: the rows of ``users.parquet`` and ``items.parquet``.
 
     Raises
     ------
     InputError
         A file is missing or damaged.
     """
-    users, items = (read_frame(Path(folder) / f"{kind}s.parquet", [kind]) for kind in ("user", "item"))
+    users, items = (read_frame(Path(folder) / path.name, [name]) for path, name in ((USERS, "user"), (ITEMS, "item")))
     return len(users), len(items)
 
 
-def read_matrix(path: Path | str, shape: tuple[int, int]) -> csr_array:
-    """Read one part of the split.
+def read_interactions(path: Path | str, shape: tuple[int, int], others: Sequence[str] = ()) -> pl.DataFrame:
+    """Read and check one part of the split, sorted by user and item.
 
     Parameters
     ----------
@@ -31,29 +33,46 @@ def read_matrix(path: Path | str, shape: tuple[int, int]) -> csr_array:
         Parquet with the columns ``user`` and ``item``: row numbers from 0.
     shape
         Numbers of users and items.
-
-    Returns
-    -------
-    csr_array
-        Float32 (U, I), 1 where the user took the item; the items of a user ascend.
+    others
+        Further columns to read, such as ``rating``.
 
     Raises
     ------
     InputError
         The file is missing or damaged, a row number is out of range, or a pair is repeated.
     """
-    frame = read_frame(path, ["user", "item"]).cast(pl.Int64).sort("user", "item")
-    for column, size in zip(("user", "item"), shape, strict=True):
-        bad = frame.filter((pl.col(column) < 0) | (pl.col(column) >= size) | pl.col(column).is_null())
-        if len(bad):
-            raise InputError(f"{path}: {column} {bad[column][0]} is not one of the {size} known: run `dvc repro clean`")
-    repeated = frame.filter(frame.is_duplicated())
-    if len(repeated):
-        user, item = repeated.row(0)
-        raise InputError(f"{path}: user {user} has item {item} more than once: run `dvc repro clean`")
-    users, items = frame["user"].to_numpy(), frame["item"].to_numpy()
+    return checked_edges(read_frame(path, ["user", "item", *others]), path, *shape)
+
+
+def to_matrix(interactions: pl.DataFrame, shape: tuple[int, int], values: np.ndarray | None = None) -> csr_array:
+    """Put interactions into a matrix.
+
+    Parameters
+    ----------
+    interactions
+        As `read_interactions` gives them.
+    shape
+        Numbers of users and items.
+    values
+        float32, one per interaction; 1 if not given.
+
+    Returns
+    -------
+    csr_array
+        Float32 (U, I); the items of a user ascend.
+    """
+    users, items = interactions["user"].to_numpy(), interactions["item"].to_numpy()
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=shape[0]))])
-    return csr_array((np.ones(len(users), np.float32), items, offsets), shape=shape)
+    stored = np.ones(len(users), np.float32) if values is None else values
+    return csr_array((stored, items, offsets), shape=shape)
+
+
+def read_matrix(path: Path | str, shape: tuple[int, int]) -> csr_array:
+    """Read one part of the split as a matrix, float32 (U, I), 1 where the user took the item.
+
+    Parameters and errors are those of `read_interactions`.
+    """
+    return to_matrix(read_interactions(path, shape), shape)
 
 
 def items_of(matrix: csr_array, user: int) -> np.ndarray:

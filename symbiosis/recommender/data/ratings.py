@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from symbiosis.core.artifacts import read_frame
 from symbiosis.core.errors import InputError
-from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.data.interactions import read_interactions, to_matrix
 
 Scores = Callable[[np.ndarray], np.ndarray]
 
@@ -93,11 +92,11 @@ def _damped(values: np.ndarray, groups: np.ndarray, count: int, damping: float) 
 
 
 def _read(path: Path, shape: tuple[int, int]) -> csr_array:
-    taken = read_matrix(path, shape)
-    ratings = read_frame(path, ["user", "item", "rating"]).sort("user", "item")["rating"]
+    interactions = read_interactions(path, shape, ["rating"])
+    ratings = interactions["rating"]
     if ratings.null_count():
         raise InputError(
             f"{path}: {ratings.null_count():,} of {len(ratings):,} interactions have no rating: set "
             "`finetune.objective` to likelihood, or take a source with ratings"
         )
-    return csr_array((ratings.cast(pl.Float32).to_numpy(), taken.indices, taken.indptr), shape=shape)
+    return to_matrix(interactions, shape, ratings.cast(pl.Float32).to_numpy())

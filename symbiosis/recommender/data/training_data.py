@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from symbiosis.core.artifacts import read_frame
 from symbiosis.core.errors import InputError
-from symbiosis.recommender.data.interactions import read_matrix, read_sizes
-
-_ITEM_COLUMNS = ["title", "brand", "categories", "description"]
+from symbiosis.core.layout import ITEMS, TRAIN
+from symbiosis.graph.attributes import item_attributes
+from symbiosis.recommender.data.interactions import read_interactions, read_sizes, to_matrix
+from symbiosis.recommender.data.item_texts import FIELDS, fit_tfidf, item_texts, read_items
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,7 @@ class TrainingData:
         n_items = self.interactions.shape[1]
         if self.items is None:
             return csr_array((n_items, 0), dtype=np.float32)
-        numbered = self.items.with_row_index("item")
-        brands = numbered.select("item", pl.lit("brand").alias("kind"), pl.col("brand").alias("name"))
-        categories = numbered.explode("categories").select(
-            "item", pl.lit("category").alias("kind"), pl.col("categories").alias("name")
-        )
-        pairs = pl.concat([brands, categories]).filter(pl.col("name").is_not_null() & (pl.col("name") != "")).unique()
+        pairs = item_attributes(self.items.with_row_index("item"))
         shared = pairs.filter(pl.len().over("kind", "name") > 1)
         shared = shared.with_columns(number=pl.struct("kind", "name").rank("dense") - 1).sort("item", "number")
         n_attributes = shared["number"].n_unique()
@@ -110,24 +105,16 @@ class TrainingData:
         np.ndarray
             float32 (I, dimension).
         """
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.preprocessing import normalize
 
         n_items = self.interactions.shape[1]
+        blank = np.zeros((n_items, 1), np.float32)
         if self.items is None:
-            return np.zeros((n_items, 1), np.float32)
-        parts = [pl.col("title"), pl.col("brand"), pl.col("categories").list.join(" "), pl.col("description")]
-        texts = self.items.select(pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series().to_list()
-        try:
-            words = TfidfVectorizer(sublinear_tf=True, min_df=2, dtype=np.float32).fit_transform(texts)
-        except ValueError:  # no word is left
-            return np.zeros((n_items, 1), np.float32)
-        count = min(dimension, min(words.shape) - 1)
-        if count < 1:
-            return np.zeros((n_items, 1), np.float32)
-        vectors = TruncatedSVD(count, random_state=seed).fit_transform(words)
-        normal: np.ndarray = normalize(vectors).astype(np.float32)
+            return blank
+        tfidf = fit_tfidf(item_texts(self.items), dimension, seed, words=1, minimum_items=2)
+        if tfidf is None or tfidf.decomposition is None:
+            return blank
+        normal: np.ndarray = normalize(tfidf.vectors).astype(np.float32)
         return normal
 
 
@@ -140,8 +127,7 @@ def read_training_data(folder: Path | str) -> TrainingData:
         A file is missing or damaged.
     """
     folder = Path(folder)
-    interactions = read_matrix(folder / "train.parquet", read_sizes(folder))
-    train = read_frame(folder / "train.parquet", ["user", "item", "timestamp"])
-    items = read_frame(folder / "items.parquet", ["item", *_ITEM_COLUMNS]).sort("item")
-    times = train.sort("user", "item")["timestamp"].to_numpy()
-    return TrainingData(interactions, times, items.select(_ITEM_COLUMNS))
+    shape = read_sizes(folder)
+    train = read_interactions(folder / TRAIN.name, shape, ["timestamp"])
+    items = read_items(folder / ITEMS.name).select(FIELDS)
+    return TrainingData(to_matrix(train, shape), train["timestamp"].to_numpy(), items)

@@ -16,15 +16,26 @@ SLICE_DEPTH = 20
 _DIGITS = 5
 
 Rankings = dict[str, np.ndarray]
+UserMetrics = dict[str, dict[str, np.ndarray]]
+"""Every metric of every user, float64 (U,), by method and name of the metric."""
 
 
-def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int, seed: int) -> dict[str, Any]:
-    """Measure all methods on the same users.
+def measure(rankings: Rankings, test: csr_array) -> UserMetrics:
+    """Compute every metric of every user for all methods; NaN for a user without test items."""
+    return {name: per_user(ranking, test) for name, ranking in rankings.items()}
+
+
+def evaluate(
+    rankings: Rankings, measured: UserMetrics, train: csr_array, test: csr_array, samples: int, seed: int
+) -> dict[str, Any]:
+    """Summarise all methods on the same users: means, intervals, paired differences, coverage and slices.
 
     Parameters
     ----------
     rankings
         int32 (U, depth) per method, best first, padded with -1: `MODEL` and the baselines.
+    measured
+        Their metrics, see `measure`.
     train, test
         (U, I), disjoint.
     samples
@@ -43,8 +54,7 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
     users = np.flatnonzero(np.diff(test.indptr))
     methods = list(rankings)
     values = {
-        name: np.stack([metric[users] for metric in per_user(ranking, test).values()], axis=1)
-        for name, ranking in rankings.items()
+        name: np.stack([metric[users] for metric in metrics.values()], axis=1) for name, metrics in measured.items()
     }
     strongest = max((name for name in methods if name != MODEL), key=lambda name: values[name].mean(axis=0).sum())
     others = [name for name in methods if name != MODEL]
@@ -61,13 +71,13 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
         name: dict(zip(METRICS, intervals[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)
     }
     n_items = test.shape[1]
-    measured = {
+    summaries = {
         name: table[name] | {f"coverage@{SLICE_DEPTH}": coverage(rankings[name], n_items, SLICE_DEPTH)}
         for name in methods
     }
     return {
-        MODEL: measured[MODEL],
-        "baselines": {name: measured[name] for name in others},
+        MODEL: summaries[MODEL],
+        "baselines": {name: summaries[name] for name in others},
         "difference": {
             "to": strongest,
             MODEL: table[f"{MODEL} difference"],

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from symbiosis.recommender.evaluation.evaluation import SLICE_DEPTH, Rankings, restricted, thirds
-from symbiosis.recommender.metrics.metrics import METRICS, per_user, recall
+from symbiosis.recommender.evaluation.evaluation import SLICE_DEPTH, Rankings, UserMetrics, restricted, thirds
+from symbiosis.recommender.metrics.metrics import METRICS, recall
 
 PARTS = ("head", "middle", "tail", "cold")
 """Items by popularity: thirds of the training interactions, and those without any."""
@@ -14,13 +14,15 @@ HISTORY = ("short", "medium", "long")
 """Thirds of the evaluated users by their number of training items."""
 
 
-def user_metrics(rankings: Rankings, train: csr_array, test: csr_array) -> pl.DataFrame:
-    """Measure every method for every user who has test items.
+def user_metrics(rankings: Rankings, measured: UserMetrics, train: csr_array, test: csr_array) -> pl.DataFrame:
+    """Tabulate every metric of every method for every user who has test items.
 
     Parameters
     ----------
     rankings
         int32 (U, depth) per method, best first, padded with -1.
+    measured
+        The metrics of these rankings, as `evaluation.measure` gives them.
     train, test
         (U, I), disjoint.
 
@@ -38,7 +40,7 @@ def user_metrics(rankings: Rankings, train: csr_array, test: csr_array) -> pl.Da
     parts = {name: restricted(test, None, kind == number) for number, name in enumerate(PARTS)}
     frames = []
     for method, ranking in rankings.items():
-        columns = {name: metric[users] for name, metric in per_user(ranking, test).items()}
+        columns = {name: metric[users] for name, metric in measured[method].items()}
         columns |= {
             f"recall@{SLICE_DEPTH} of {name} items": recall(ranking, held_out, SLICE_DEPTH)[users]
             for name, held_out in parts.items()

@@ -2,33 +2,36 @@
 
 ``score(item | user, request) = score(item | user) + weight * cos(request, item)``
 
-The recommender's score is the logarithm of a probability up to a constant, so this is a product of two opinions: of
-the user's history, and of the words. The words are compared where the pipeline compares texts anyway, in the space of
-`embed_items`. The request does not go into the prompt: no prompt of training holds one, and the network, asked for the
-likelihood of the request's words given the item, does not tell the right item from any other (measured by
-``python -m bench.free_text``).
+The recommender's score is a log probability up to a constant, so the sum multiplies two opinions: that of the user's
+history and that of the words. The words are compared in the space of `embed_items`, where the pipeline compares texts
+anyway. The request does not go into the prompt: no prompt of training holds one, and the likelihood of the request's
+words given the item does not separate the right item from others (measured by ``python -m bench.free_text``).
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
-from pydantic import ValidationError
 from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_json
 from symbiosis.core.errors import InputError
-from symbiosis.recommender.language.item_texts import MANIFEST, TFIDF, TextEncoder, item_texts, text_encoder
-from symbiosis.recommender.language.params import EmbedItemsParams
+from symbiosis.core.layout import ITEM_VECTORS
+from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.metrics.ranking import NONE, top_items
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from symbiosis.recommender.language.item_vectors import TextEncoder
+
 WEIGHT = 10.0
-"""Weight of the likeness: of 5, 10, 20 and 40 the best on validation for the categories of the embedded data and the
+"""Weight of the similarity: of 5, 10, 20 and 40 the best on validation for the categories of the embedded data and the
 title words of gift_cards18; for the title words of the embedded data 20 is a little better."""
 
 
 class Requests:
-    """Compares requests with the texts of all items.
+    """Comparison of requests with the texts of all items.
 
     Parameters
     ----------
@@ -38,11 +41,11 @@ class Requests:
         float32 (I, D), embeddings of the items' texts, rows of length 1 or 0.
     """
 
-    def __init__(self, encode: TextEncoder, vectors: np.ndarray) -> None:
+    def __init__(self, encode: "TextEncoder", vectors: np.ndarray) -> None:
         self.encode, self.vectors = encode, vectors
 
     @classmethod
-    def load(cls, folder: Path | str, items: pl.DataFrame) -> "Requests":
+    def load(cls, folder: Path | str, items: "pl.DataFrame") -> "Requests":
         """Read what the stage `embed_items` wrote, and make its encoder again.
 
         Parameters
@@ -57,12 +60,18 @@ class Requests:
         InputError
             A file is missing or damaged, the items are others, or the encoder cannot be loaded.
         """
+        # Imported here: a recommendation without a request needs neither pydantic nor an encoder.
+        from pydantic import ValidationError
+
+        from symbiosis.recommender.language.item_vectors import MANIFEST, TFIDF, text_encoder
+        from symbiosis.recommender.language.params import EmbedItemsParams
+
         folder = Path(folder)
         try:
             params = EmbedItemsParams.model_validate(read_json(folder / MANIFEST))
         except ValidationError:
             raise InputError(f"{folder / MANIFEST} is damaged: delete {folder} and run `dvc repro`") from None
-        vectors = read_array(folder / "vectors.npy")
+        vectors = read_array(folder / ITEM_VECTORS.name)
         if len(vectors) != len(items):
             raise InputError(f"{folder} holds {len(vectors)} items, not {len(items)}: run `dvc repro embed-items`")
         texts = item_texts(items)
@@ -70,8 +79,8 @@ class Requests:
         # What is fitted again is compared with its own vectors: those of another machine may differ in signs.
         return cls(encode, encode(texts) if params.encoder == TFIDF else vectors)
 
-    def likeness(self, request: str) -> np.ndarray:
-        """Cosine of a request and each item's text.
+    def similarity(self, request: str) -> np.ndarray:
+        """Return the cosine of a request and each item's text.
 
         Returns
         -------
@@ -81,13 +90,13 @@ class Requests:
         Raises
         ------
         InputError
-            Nothing is known of the request's words.
+            None of the request's words is known.
         """
         vector = self.encode([request])[0]
         if not vector.any():
             raise InputError(f"the request {request!r} has no word that several items' texts have: use other words")
-        likeness: np.ndarray = (self.vectors @ vector).astype(np.float32)
-        return likeness
+        similarity: np.ndarray = (self.vectors @ vector).astype(np.float32)
+        return similarity
 
 
 def best_items(
@@ -96,7 +105,7 @@ def best_items(
     user: int,
     count: int,
     seed: int,
-    likeness: np.ndarray | None = None,
+    similarity: np.ndarray | None = None,
     weight: float = WEIGHT,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the items that a user has not taken.
@@ -108,15 +117,15 @@ def best_items(
     taken
         (U, I); the stored items of the user are no candidates.
     user
-        His number.
+        Number of the user.
     count
         Items at most.
     seed
         Of the order of ties.
-    likeness
+    similarity
         float32 (I,), of a request and each item; without it the scores alone count.
     weight
-        Of the likeness.
+        Of the similarity.
 
     Returns
     -------
@@ -125,7 +134,7 @@ def best_items(
     scores : float32 array of shape (count,)
         What they are ranked by.
     """
-    total = scores if likeness is None else (scores + np.float32(weight) * likeness).astype(np.float32)
+    total = scores if similarity is None else (scores + np.float32(weight) * similarity).astype(np.float32)
     ranked = top_items(total[None], taken[[user]], count, seed, np.array([user]))[0]
     items = ranked[ranked != NONE]
     return items, total[items]

@@ -20,8 +20,8 @@ _ROWS, _CELLS = (32, 64), 1 << 16
 """Users scored at once: between these, and as many as have so many scores."""
 
 
-class Recommender:
-    """A fine-tuned model and what it needs to answer.
+class Scorer:
+    """A fine-tuned model with the inputs that it scores items from.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class Recommender:
     propagation
         The graph's terms of the item logits; None leaves them out.
     seed
-        Of the order of the items in a prompt, which means nothing and is drawn once per user.
+        Seed of the order of the items in a prompt, which means nothing and is drawn once per user.
     language_model
         Whether the network scores the items; if not, the graph's terms do it alone.
     personal_gates
         Whether the gates of the graph's terms depend on the prompt.
     mean_rating
-        What a score is to be added to, to be a predicted rating; None if the scores are none.
+        Added to a score it gives a predicted rating; None if the model was not trained on ratings.
     """
 
     def __init__(
@@ -55,9 +55,7 @@ class Recommender:
         self.language_model, self.personal_gates, self.mean_rating = language_model, personal_gates, mean_rating
 
     @classmethod
-    def load(
-        cls, folder: Path | str, graph: Path | str, distances: Path | str, propagation: Path | str
-    ) -> "Recommender":
+    def load(cls, folder: Path | str, graph: Path | str, distances: Path | str, propagation: Path | str) -> "Scorer":
         """Read what the stage `finetune` wrote, and of the graph what its settings ask for.
 
         Raises
@@ -70,7 +68,7 @@ class Recommender:
         model = GraphGPT2.load(folder).eval()
         vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
         bias = AttentionBias.load(settings["bias"], model, graph, distances)
-        strengths = Propagation.load(propagation) if settings["graph_term"] else None
+        strengths = Propagation.load(propagation, cross_fitted=False) if settings["graph_term"] else None
         prompts = Prompts(vocabulary, settings["maximum_items"])
         others = {name: settings[name] for name in ("language_model", "personal_gates", "mean_rating")}
         return cls(model, prompts, bias, strengths, settings["seed"], **others)
@@ -92,10 +90,13 @@ class Recommender:
         -------
         float32 array of shape (users, I)
         """
-        return self.scorer(train, rows)(users)
+        return self.prepared(train, rows)(users)
 
-    def scorer(self, train: csr_array, rows: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-        """Return `scores` for many calls, between which the model must not learn: what is the same is made once."""
+    def prepared(self, train: csr_array, rows: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+        """Return `scores` as a function of the users alone, for many calls.
+
+        The item vectors are computed once, so the model must not learn between two calls.
+        """
         with torch.no_grad():
             vectors = self.model.item_vectors() if self.language_model else None
         step = rows or int(np.clip(_CELLS // self.model.n_items, *_ROWS))

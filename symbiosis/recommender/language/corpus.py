@@ -1,6 +1,6 @@
-"""The training corpus: contents, reviews, second-order relations and interactions told in words.
+"""The text corpus that pre-training reads: item contents, reviews, shared brands and categories, interactions.
 
-Kinds of documents, after section 4.1 of the specification (the talk's templates):
+Kinds of documents, with the talk's templates (docs/methods.md, section 1.3):
 
 ==================  =========================================================  ==========================
 kind                prompt                                                     text
@@ -28,6 +28,7 @@ import polars as pl
 from tqdm import tqdm
 
 from symbiosis.graph.build import Graph
+from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.language.params import CorpusParams
 
 SCHEMA = {"kind": pl.String, "prompt": pl.String, "text": pl.String}
@@ -121,10 +122,7 @@ def _contents(items: pl.DataFrame, maximum_words: int) -> Iterator[tuple[str, st
 
 def _reviews(items: pl.DataFrame, train: pl.DataFrame, maximum_words: int) -> Iterator[tuple[str, str, str]]:
     """Documents of kind (b)."""
-    about = [
-        " ".join([row["title"] or "", row["brand"] or "", *(row["categories"] or [])])
-        for row in items.iter_rows(named=True)
-    ]
+    about = item_texts(items, ["title", "brand", "categories"])
     written = train.select("user", "item", "review").drop_nulls()
     for user, item, review in tqdm(written.iter_rows(), total=len(written), desc="reviews", leave=False):
         if clean := harmless(review, maximum_words):

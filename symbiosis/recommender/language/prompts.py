@@ -2,8 +2,8 @@
 
 ``<user_i> has interacted with <item_a> <item_b> ... The user will interact with: <user_i>``
 
-The talk's prompt ends on a word, whose position gets no graph connectivity (specification, F2). Ours ends on the user
-token, so that the position that is read out sees R towards every item of the prompt.
+The talk's prompt ends on a word, whose position gets no graph connectivity (docs/methods.md, section 1.11, F2). Ours
+ends on the user token (docs/methods.md, section 1.6), so the position that is read out sees R towards every item.
 """
 
 from collections.abc import Sequence

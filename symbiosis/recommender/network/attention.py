@@ -1,7 +1,7 @@
 """What is added to the attention scores: causal mask and graph connectivity R in one tensor.
 
-``softmax(Q K^T / sqrt(d) + R) V`` with R between user and item tokens only (arXiv 2402.09617, equation 4 and the
-released code, specification section 2.4). R is a fixed score by hop distance as published, or learnt.
+``softmax(Q K^T / sqrt(d) + R) V`` with R between user and item tokens only (arXiv 2402.09617, equation 4;
+docs/methods.md, section 1.4). R is a fixed score by hop distance as published, or learned.
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,13 @@
 """Strength of the connection between a user and every item: what flows from the user's items to other items.
 
 One term for each kind of connection in the graph, all of them terms of the item logits, so that the graph reaches the
-candidates, which stand in no prompt (specification, F2 and section 9.5):
+candidates, which stand in no prompt
+(docs/methods.md, sections 1.11, F2, and 1.7):
 
 ==========  ======================================================================================
 walk        random walks from the user's items over other users, ``x W`` (three hops from the user)
 long walk   the same, twice, ``x W W`` (five hops)
-text        likeness of the texts, see `symbiosis.recommender.network.relations`
+text        similarity of the texts, see `symbiosis.recommender.network.relations`
 brand       items of the same brand
 category    items of the same categories
 popularity  users of the item
@@ -47,7 +48,7 @@ class Propagation:
         uint8 (U,), the fold of each user.
     without
         ``without[f]``, float32 (I, I), row: from an item of the user, column: to a candidate; fitted on the users
-        whose fold is not f.
+        whose fold is not f. Empty if only recommendations are made.
     whole
         The same, fitted on all users.
     degrees
@@ -113,8 +114,15 @@ class Propagation:
         write_json(folder / "propagation.json", {"units": units, "folds": len(self.without)})
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Propagation":
+    def load(cls, folder: Path | str, *, cross_fitted: bool = True) -> "Propagation":
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        folder
+            ``data/propagation``.
+        cross_fitted
+            Whether to read the walks of each fold, which only training needs.
 
         Raises
         ------
@@ -134,7 +142,7 @@ class Propagation:
             except ValueError as error:
                 raise InputError(f"{folder}/{name} is damaged ({error}): delete {folder} and run `dvc repro`") from None
 
-        without = tuple(matrix(f"without_{fold}") for fold in range(described["folds"]))
+        without = tuple(matrix(f"without_{fold}") for fold in range(described["folds"] if cross_fitted else 0))
         relations = Relations(texts, matrix("brands"), matrix("categories"))
         units = np.array([described["units"][name] for name in TERMS[:-1]], dtype=np.float32)
         return cls(folds, without, matrix("whole"), degrees, relations, units)

@@ -7,6 +7,7 @@ served; attention takes one additive tensor that holds causal mask and graph con
 """
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -226,8 +227,16 @@ class GraphGPT2(nn.Module):
         (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, dropout: float = 0.0) -> "GraphGPT2":
+    def load(cls, folder: Path, dropout: float | None = None) -> "GraphGPT2":
         """Read what `save` wrote; every tensor must be there and fit.
+
+        Parameters
+        ----------
+        folder
+            Holds ``model.safetensors`` and ``config.json``.
+        dropout
+            Of the backbone while it is trained further. None: the model is for inference; no initial weights are
+            drawn, which takes longer than reading the trained ones.
 
         Raises
         ------
@@ -237,12 +246,13 @@ class GraphGPT2(nn.Module):
         weights = folder / "model.safetensors"
         try:
             described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-            config = GPT2Config.from_dict(described["backbone"] | dropouts)
-            texts = torch.zeros(described["n_items"], described["text_dimensions"])
+            rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout or 0.0)
+            config = GPT2Config.from_dict(described["backbone"] | rates)
             scales = described["user_scale"], described["item_scale"]
-            model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
-            model.load_state_dict(load_file(weights), strict=True)
-        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+            with torch.device("meta") if dropout is None else nullcontext():
+                texts = torch.zeros(described["n_items"], described["text_dimensions"])
+                model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
+            model.load_state_dict(load_file(weights), strict=True, assign=dropout is None)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise InputError(f"{weights} or its config.json is missing or damaged ({error}): run `dvc repro`") from None
         return model

@@ -1,11 +1,11 @@
 """Fine-tuning: from a user and a part of his training items, predict the hidden part.
 
-Multinomial likelihood over all items (specification, section 5). The targets are the hidden items only: the published
-code also rewards the copying of the items in the prompt (F5), which are masked at test; here they are left out of the
-softmax as they are left out of the ranking. So are items without any training interaction, which are never a target:
-their texts shall not be taught that nobody wants them.
+Multinomial likelihood over all items (docs/methods.md, sections 1.6 and 1.11, F5). The targets are the hidden items
+only: the published code also rewards copying the items in the prompt, which are masked at test; here they are left out
+of the softmax as they are left out of the ranking. So are items without any training interaction: they are never a
+target, and training on them as negatives would teach the model that nobody wants their texts.
 
-The talk speaks of rating prediction, which its code does not do. Given ratings, the loss is the squared error of those
+The talk mentions rating prediction, which its code does not do. Given ratings, the loss is the squared error of those
 of the hidden items, predicted as the mean rating plus the item's logit; the best epoch is then that of the least error.
 
 The graph term's strengths are cross-fitted: see `symbiosis.recommender.network.graph_terms`.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.data.ratings import Ratings
-from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.metrics.metrics import DEPTH, means
 from symbiosis.recommender.metrics.ranking import rank_all
@@ -29,6 +29,7 @@ from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.network.graph_terms import Propagation
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.loop import Row
+from symbiosis.recommender.training.params import FinetuneParams
 
 _ROWS = 64
 """Prompts in one forward pass of training."""
@@ -45,28 +46,19 @@ class Finetuning:
         propagation: Propagation | None,
         train: csr_array,
         validation: csr_array,
+        params: FinetuneParams,
         ratings: Ratings | None = None,
-        *,
-        users_per_batch: int,
-        hidden_share: float,
-        language_model: bool = True,
-        personal_gates: bool,
-        regularisation: float,
-        seed: int,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation = model, prompts, bias, propagation
-        self.train, self.validation, self.ratings = train, validation, ratings
-        self.users_per_batch, self.hidden_share = users_per_batch, hidden_share
-        self.language_model, self.personal_gates = language_model, personal_gates
-        self.regularisation, self.seed = regularisation, seed
+        self.train, self.validation, self.params, self.ratings = train, validation, params, ratings
         self.cold = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1]) == 0)
 
     def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
         """Return (users, seed of the hidden items) of each batch."""
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.params.seed, epoch])
         users = rng.permutation(np.flatnonzero(np.diff(self.train.indptr) > 0))
-        starts = range(0, len(users), self.users_per_batch)
-        return [(users[start : start + self.users_per_batch], int(rng.integers(2**31))) for start in starts]
+        starts = range(0, len(users), self.params.users_per_batch)
+        return [(users[start : start + self.params.users_per_batch], int(rng.integers(2**31))) for start in starts]
 
     def hide(self, users: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Part each user's training items at random into visible and hidden ones.
@@ -77,7 +69,7 @@ class Finetuning:
         visible, hidden = [], []
         for user in users:
             items = rng.permutation(items_of(self.train, user))
-            count = max(1, int(self.hidden_share * len(items)))
+            count = max(1, int(self.params.hidden_share * len(items)))
             hidden.append(items[:count])
             visible.append(items[count:])
         return visible, hidden
@@ -87,9 +79,9 @@ class Finetuning:
         users, seed = batch
         visible, hidden = self.hide(users, seed)
         model = self.model
-        states, tokens = self._read_out(users, visible) if self.language_model else (None, torch.empty(0).long())
+        states, tokens = self._read_out(users, visible) if self.params.language_model else (None, torch.empty(0).long())
         terms = torch.from_numpy(self.propagation.cross_fitted(users, visible)) if self.propagation else None
-        logits = model.scores(states, terms, self.personal_gates)
+        logits = model.scores(states, terms, self.params.personal_gates)
         rows, wanted = _flat(hidden)
         weights = 1 / torch.tensor([len(items) for items in hidden], dtype=torch.float32)[rows] / len(users)
         if self.ratings:
@@ -105,7 +97,7 @@ class Finetuning:
         if states is None:
             return "loss", loss
         both = torch.cat([tokens, wanted + model.n_words + model.n_users])
-        return "loss", loss + self.regularisation * model.disagreement(both, model.collaborative, model.content)
+        return "loss", loss + self.params.regularisation * model.disagreement(both, model.collaborative, model.content)
 
     def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Hidden states of the read-out positions, (B, width), and all tokens; prompts of like length go together."""
@@ -121,18 +113,18 @@ class Finetuning:
     def validate(self) -> Row:
         """Recall@20, Recall@40, NDCG@100 of the validation items and their sum, by which the epoch is chosen.
 
-        With ratings, their root mean squared error is told too, and chooses.
+        With ratings, the root mean squared error is reported too, and chooses the epoch.
         """
-        scores = Recommender(
+        scores = Scorer(
             self.model,
             self.prompts,
             self.bias,
             self.propagation,
-            self.seed,
-            language_model=self.language_model,
-            personal_gates=self.personal_gates,
-        ).scorer(self.train)
-        ranking = rank_all(scores, self.train, DEPTH, self.seed, label="validation")
+            self.params.seed,
+            language_model=self.params.language_model,
+            personal_gates=self.params.personal_gates,
+        ).prepared(self.train)
+        ranking = rank_all(scores, self.train, DEPTH, self.params.seed, label="validation")
         metrics = {name: round(value, 6) for name, value in means(ranking, self.validation).items()}
         if self.ratings:
             error = round(self.ratings.root_mean_squared_error(scores), 6)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.checkpoints import Checkpoints
+from symbiosis.recommender.training.params import TrainingParams
 from symbiosis.recommender.training.torch_setup import prepare_torch
 
 Row = dict[str, float]
@@ -35,38 +36,29 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimiser settings of one run.
+    """Length of one training run and its optimiser settings.
 
     Attributes
     ----------
+    params
+        Optimiser settings and seed: the stage's block of ``params.yaml``.
     epochs
-        How many at most.
+        Maximum number of epochs.
     steps
         Steps of all epochs together, for the learning rate: linear warm-up, then half a cosine down to zero.
-    warmup_share
-        Share of the steps spent warming up.
-    learning_rate, id_learning_rate
-        Peak rates of the backbone and of the ID embeddings.
-    weight_decay
-        Decoupled decay of matrices; vectors (biases, norms) have none.
     patience
-        Validate after every epoch, stop after so many without a better ``score`` and end with the best weights;
+        Validate after every epoch, stop after this many without a better ``score`` and end with the best weights;
         None: nothing is validated.
     """
 
+    params: TrainingParams
     epochs: int
     steps: int
-    warmup_share: float
-    learning_rate: float
-    id_learning_rate: float
-    weight_decay: float
-    precision: str
-    seed: int
     patience: int | None = None
 
     def factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step, counted from 0."""
-        warmup = max(1, round(self.warmup_share * self.steps))
+        """Return the share of the peak learning rate at a step, counted from 0."""
+        warmup = max(1, round(self.params.warmup_share * self.steps))
         if step < warmup:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.steps - warmup))))
@@ -107,9 +99,9 @@ def fit(
     list of dict
         The curve: ``epoch, step``, the mean losses since the last row, and the metrics of `Task.validate`.
     """
-    prepare_torch(schedule.seed)
+    prepare_torch(schedule.params.seed)
     model.train()
-    optimiser = _optimiser(model, schedule)
+    optimiser = _optimiser(model, schedule.params)
     progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "losses": {}, "curve": [], "best": None}
     best: dict[str, Tensor] = {}
     if state := checkpoints.load():
@@ -124,7 +116,7 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * schedule.factor(progress["step"])
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.precision == "bfloat16"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.params.precision == "bfloat16"):
                 name, loss = task.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -177,7 +169,7 @@ def _exhausted(progress: dict[str, Any], patience: int | None) -> bool:
     return patience is not None and best is not None and progress["epoch"] - best["epoch"] >= patience
 
 
-def _optimiser(model: GraphGPT2, schedule: Schedule) -> torch.optim.AdamW:
+def _optimiser(model: GraphGPT2, params: TrainingParams) -> torch.optim.AdamW:
     """AdamW with four groups: ID embeddings, other matrices, and, without decay, vectors and the graph's scalars.
 
     What is frozen is in none of them: its weights would decay.
@@ -188,12 +180,12 @@ def _optimiser(model: GraphGPT2, schedule: Schedule) -> torch.optim.AdamW:
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in listed]
     matrices, vectors = [p for p in others if p.dim() >= 2], [p for p in others if p.dim() < 2]
     groups = [
-        {"params": ids, "peak": schedule.id_learning_rate, "weight_decay": schedule.weight_decay},
-        {"params": matrices, "peak": schedule.learning_rate, "weight_decay": schedule.weight_decay},
-        {"params": vectors, "peak": schedule.learning_rate, "weight_decay": 0.0},
-        {"params": scalars, "peak": _SCALAR_RATE * schedule.learning_rate, "weight_decay": 0.0},
+        {"params": ids, "peak": params.id_learning_rate, "weight_decay": params.weight_decay},
+        {"params": matrices, "peak": params.learning_rate, "weight_decay": params.weight_decay},
+        {"params": vectors, "peak": params.learning_rate, "weight_decay": 0.0},
+        {"params": scalars, "peak": _SCALAR_RATE * params.learning_rate, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def _tensors(model: GraphGPT2, optimiser: torch.optim.AdamW, best: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ Tune = Literal["full", "frozen", "lora"]
 
 
 class ScratchModel(StageParams):
-    """The small GPT-2 that is trained from nothing when `base_model` is `scratch`."""
+    """The small GPT-2 that is trained from scratch when `base_model` is `scratch`."""
 
     vocabulary: int = Field(ge=300, le=60_000)
     width: int = Field(ge=8, multiple_of=4)
@@ -26,23 +26,34 @@ class LoraParams(StageParams):
     alpha: int = Field(ge=1)
 
 
-class PretrainParams(StageParams):
-    """The language model and its training on the corpus."""
+class TrainingParams(StageParams):
+    """What pre-training and fine-tuning have in common: the network's start, the optimiser, checkpoints.
+
+    Attributes
+    ----------
+    seed
+        Of initial weights, batches and dropout.
+    tune, lora
+        Which weights of the backbone are trained.
+    learning_rate, id_learning_rate
+        Peak rates of the backbone and of the ID embeddings.
+    weight_decay
+        Decoupled decay of matrices; vectors (biases, norms) have none.
+    dropout
+        Of the backbone.
+    warmup_share
+        Share of the steps spent warming up.
+    regularisation
+        Weight of the mutual regularisation of the two ID embeddings.
+    precision
+        Of the forward pass.
+    checkpoint_seconds
+        How often a state to resume from is due.
+    """
 
     seed: int = Field(ge=0)
-    base_model: str
-    revision: str | None
-    scratch: ScratchModel
     tune: Tune
     lora: LoraParams
-    bias: Literal["none", "ones", "paper", "learned"]
-    content: bool
-    user_scale: float = Field(ge=0)
-    item_scale: float = Field(ge=0)
-    maximum_length: int = Field(ge=16, le=1024)
-    content_epochs: int = Field(ge=0)
-    interaction_epochs: int = Field(ge=0)
-    tokens_per_batch: int = Field(ge=64)
     learning_rate: float = Field(gt=0)
     id_learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
@@ -52,6 +63,22 @@ class PretrainParams(StageParams):
     precision: Literal["float32", "bfloat16"]
     checkpoint_seconds: float = Field(ge=0)
 
+
+class PretrainParams(TrainingParams):
+    """The language model and its training on the corpus."""
+
+    base_model: str
+    revision: str | None
+    scratch: ScratchModel
+    bias: Literal["none", "ones", "paper", "learned"]
+    content: bool
+    user_scale: float = Field(ge=0)
+    item_scale: float = Field(ge=0)
+    maximum_length: int = Field(ge=16, le=1024)
+    content_epochs: int = Field(ge=0)
+    interaction_epochs: int = Field(ge=0)
+    tokens_per_batch: int = Field(ge=64)
+
     @model_validator(mode="after")
     def _something_to_start_from(self) -> "PretrainParams":
         if self.base_model == "scratch" and self.tune != "full":
@@ -59,10 +86,9 @@ class PretrainParams(StageParams):
         return self
 
 
-class FinetuneParams(StageParams):
+class FinetuneParams(TrainingParams):
     """Training on personalised prompts: hidden items are predicted from the user and the visible ones."""
 
-    seed: int = Field(ge=0)
     objective: Literal["likelihood", "rating"]
     epochs: int = Field(ge=0)
     patience: int = Field(ge=1)
@@ -72,16 +98,6 @@ class FinetuneParams(StageParams):
     graph_term: bool
     personal_gates: bool
     maximum_items: int = Field(ge=1)
-    tune: Tune
-    lora: LoraParams
-    learning_rate: float = Field(gt=0)
-    id_learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    dropout: float = Field(ge=0, lt=1)
-    warmup_share: float = Field(ge=0, lt=1)
-    regularisation: float = Field(ge=0)
-    precision: Literal["float32", "bfloat16"]
-    checkpoint_seconds: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _something_scores(self) -> "FinetuneParams":

@@ -1,7 +1,7 @@
 """Pre-training: language modelling of the corpus' texts and of the users' item sequences, in turns.
 
 Content documents train the words and the `content` embeddings, interaction documents the `collaborative` ones
-(specification, section 4); each batch pulls its side towards the other (mutual regularisation).
+(docs/methods.md, section 1.5); each batch pulls its side towards the other (mutual regularisation).
 """
 
 from collections.abc import Sequence
@@ -144,23 +144,15 @@ class Pretraining:
         model: GraphGPT2,
         documents: Sequence[Document],
         bias: AttentionBias,
-        *,
+        params: PretrainParams,
         end: int,
-        content_epochs: int,
-        interaction_epochs: int,
-        tokens_per_batch: int,
-        maximum_length: int,
-        regularisation: float,
-        seed: int,
     ) -> None:
-        self.model, self.bias, self.end = model, bias, end
+        self.model, self.bias, self.params, self.end = model, bias, params, end
         self.sides = {
-            False: ([d for d in documents if not d.interactions], content_epochs),
-            True: ([d for d in documents if d.interactions], interaction_epochs),
+            False: ([d for d in documents if not d.interactions], params.content_epochs),
+            True: ([d for d in documents if d.interactions], params.interaction_epochs),
         }
-        self.epochs = max(content_epochs, interaction_epochs)
-        self.tokens_per_batch, self.maximum_length = tokens_per_batch, maximum_length
-        self.regularisation, self.seed = regularisation, seed
+        self.epochs = max(params.content_epochs, params.interaction_epochs)
 
     def steps(self) -> int:
         """Steps of all epochs."""
@@ -172,12 +164,12 @@ class Pretraining:
 
     def _plan(self, epoch: int) -> list[tuple[bool, np.ndarray, int]]:
         """Group documents of like length, at most so many tokens a batch, in random order."""
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.params.seed, epoch])
         plan: list[tuple[bool, np.ndarray, int]] = []
         for interactions, (documents, epochs) in self.sides.items():
             if epoch >= epochs or not documents:
                 continue
-            lengths = np.minimum([len(d.prompt) + len(d.text) for d in documents], self.maximum_length)
+            lengths = np.minimum([len(d.prompt) + len(d.text) for d in documents], self.params.maximum_length)
             # A little noise mixes documents of neighbouring lengths anew each epoch.
             order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
             start = 0
@@ -185,7 +177,7 @@ class Pretraining:
                 stop, longest = start, 0
                 while stop < len(order):
                     longest = max(longest, int(lengths[order[stop]]))
-                    if stop > start and longest * (stop + 1 - start) > self.tokens_per_batch:
+                    if stop > start and longest * (stop + 1 - start) > self.params.tokens_per_batch:
                         break
                     stop += 1
                 plan.append((interactions, order[start:stop], int(rng.integers(2**31))))
@@ -200,7 +192,7 @@ class Pretraining:
         for number in numbers:
             document = documents[number]
             text = rng.permutation(document.text) if interactions else document.text
-            rows.append(fitted(document.prompt, text, self.maximum_length, self.model.n_words))
+            rows.append(fitted(document.prompt, text, self.params.maximum_length, self.model.n_words))
         length = max(len(prompt) + len(text) for prompt, text in rows)
         ids = np.full((len(rows), length), self.end, dtype=np.int64)
         targets = np.full((len(rows), length), -1, dtype=np.int64)
@@ -228,7 +220,7 @@ class Pretraining:
             logits = model.word_logits(hidden)
         loss = F.cross_entropy(logits.float(), wanted)
         name = "interaction_loss" if batch.interactions else "content_loss"
-        return name, loss + self.regularisation * model.disagreement(ids, learning, fixed)
+        return name, loss + self.params.regularisation * model.disagreement(ids, learning, fixed)
 
     def validate(self) -> Row:
         """Nothing is chosen in pre-training."""

@@ -77,7 +77,7 @@ class TagObjective:
 
 
 class QualityObjective:
-    """Squared error of a linear head that predicts each LLM's quality; specification, section 2, (b).
+    """Squared error of a linear head that predicts each LLM's quality; docs/methods.md, section 2.2.
 
     The head starts as the ridge regression on the embeddings before training, so that the encoder is not first
     spoilt by a random head (Kumar et al. 2022, arXiv 2202.10054: linear probing, then fine-tuning).

@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
+from symbiosis.recommender.evaluation.evaluation import measure
 from symbiosis.recommender.evaluation.per_user import columns, user_metrics
 from symbiosis.recommender.metrics.metrics import recall
 
@@ -33,10 +34,10 @@ def test_texts_that_tell_rank_above_chance_and_noise_does_not() -> None:
     )
     assert found["candidates"] == 40
     assert found["users"] == 300
-    for measure, chance in found["chance"].items():
-        if "all items" not in measure:  # 100 places hold everything
-            assert found["methods"]["texts"][measure]["low"] > chance
-            noisy = found["methods"]["noise"][measure]
+    for name, chance in found["chance"].items():
+        if "all items" not in name:  # 100 places hold everything
+            assert found["methods"]["texts"][name]["low"] > chance
+            noisy = found["methods"]["noise"][name]
             assert noisy["low"] - 0.02 < chance < noisy["high"] + 0.02
 
 
@@ -75,7 +76,8 @@ def test_a_user_without_training_items_gets_a_flat_score() -> None:
 def test_user_metrics_hold_every_method_and_part() -> None:
     train, test, _ = world()
     ranking = np.tile(np.arange(99, -1, -1, dtype=np.int32), (300, 1))
-    table = user_metrics({"a": ranking, "b": ranking[:, ::-1]}, train, test)
+    rankings = {"a": ranking, "b": ranking[:, ::-1]}
+    table = user_metrics(rankings, measure(rankings, test), train, test)
     assert table["method"].value_counts().sort("method")["count"].to_list() == [300, 300]
     first = table.filter(method="a")
     np.testing.assert_array_equal(first["recall@20"], recall(ranking, test, 20))

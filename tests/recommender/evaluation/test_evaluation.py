@@ -21,13 +21,13 @@ from symbiosis.recommender.baselines.ease import EASE
 from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.popularity import Popularity
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.evaluation.evaluation import MODEL, coverage, evaluate, slices, thirds
+from symbiosis.recommender.evaluation.evaluation import MODEL, Rankings, coverage, evaluate, measure, slices, thirds
 from symbiosis.recommender.evaluation.params import BaselineNames, EvaluateParams
 from symbiosis.recommender.evaluation.report import render, verdict
 from symbiosis.recommender.metrics.metrics import means, ranking_depth, recall
 from symbiosis.recommender.metrics.ranking import top_items, without
 from symbiosis.recommender.network.attention import AttentionBias
-from symbiosis.reviews import interactions
+from symbiosis.reviews import interactions, splits
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.records import read_reviews
 
@@ -67,10 +67,14 @@ def rankings_of(train: csr_array, validation: csr_array, test: csr_array) -> dic
     }
 
 
+def summary(rankings: Rankings, train: csr_array, test: csr_array, samples: int = 100) -> dict[str, Any]:
+    return evaluate(rankings, measure(rankings, test), train, test, samples, 0)
+
+
 @pytest.fixture
 def report() -> dict[str, Any]:
     train, validation, test = split()
-    return evaluate(rankings_of(train, validation, test), train, test, 200, 0)
+    return summary(rankings_of(train, validation, test), train, test, 200)
 
 
 def test_means_are_those_of_the_metrics(report: dict[str, Any]) -> None:
@@ -97,7 +101,7 @@ def test_means_are_those_of_the_metrics(report: dict[str, Any]) -> None:
 def test_a_perfect_method_and_its_twin() -> None:
     train, _, test = split()
     ranked = top_items(test.toarray(), train, 100, 0)
-    result = evaluate({MODEL: ranked, "twin": ranked}, train, test, 100, 0)
+    result = summary({MODEL: ranked, "twin": ranked}, train, test)
     for metric in ("recall@20", "recall@40", "ndcg@100"):
         assert result[MODEL][metric] == {"mean": 1, "low": 1, "high": 1}
         assert result["difference"][MODEL][metric] == {"mean": 0, "low": 0, "high": 0}
@@ -106,12 +110,12 @@ def test_a_perfect_method_and_its_twin() -> None:
 def test_renumbering_users_and_items_changes_no_mean() -> None:
     train, validation, test = split()
     ranked = rankings_of(train, validation, test)
-    before = evaluate(ranked, train, test, 100, 0)
+    before = summary(ranked, train, test)
     rng = np.random.default_rng(1)
     users, items = rng.permutation(USERS), rng.permutation(ITEMS)
     renamed = {name: np.where(rows == -1, -1, items[rows])[users] for name, rows in ranked.items()}
     moved = [csr_array(part.toarray()[users][:, np.argsort(items)]) for part in (train, test)]
-    after = evaluate(renamed, moved[0], moved[1], 100, 0)
+    after = summary(renamed, moved[0], moved[1])
     for metric, value in before[MODEL].items():
         other = after[MODEL][metric]
         if metric.startswith("coverage"):
@@ -125,7 +129,7 @@ def test_users_without_test_items_do_not_count() -> None:
     train, _, test = split()
     some = csr_array(test.toarray() * (np.arange(USERS) < 50)[:, None])
     ranked = top_items(noisy(test, 0.5, 0), train, 100, 0)
-    result = evaluate({MODEL: ranked, "other": ranked}, train, some, 100, 0)
+    result = summary({MODEL: ranked, "other": ranked}, train, some)
     assert result["data"]["evaluated users"] == 50
     assert result[MODEL]["recall@20"]["mean"] == pytest.approx(recall(ranked, test, 20)[:50].mean(), abs=1e-5)
 
@@ -174,7 +178,7 @@ def test_slices_by_popularity_hold_the_items_that_they_say() -> None:
 
 
 class StandIn:
-    """Scores as `symbiosis.recommender.inference.scoring.Recommender` gives them."""
+    """Scores as `symbiosis.recommender.inference.scoring.Scorer` gives them."""
 
     asked = 0
     bias = AttentionBias("none", 0, USERS, None)
@@ -183,7 +187,7 @@ class StandIn:
     def __init__(self, test: csr_array, noise: float) -> None:
         self.table = noisy(test, noise, 9)
 
-    def scorer(self, train: csr_array) -> Callable[[np.ndarray], np.ndarray]:
+    def prepared(self, train: csr_array) -> Callable[[np.ndarray], np.ndarray]:
         assert train.shape == self.table.shape
 
         def scores(users: np.ndarray) -> np.ndarray:
@@ -234,7 +238,7 @@ def write_graph(folder: Path, edges: csr_array) -> None:
 
 def give_model(monkeypatch: pytest.MonkeyPatch, model: StandIn) -> None:
     StandIn.asked = 0
-    monkeypatch.setattr(stage.Recommender, "load", lambda *folders: model)
+    monkeypatch.setattr(stage.Scorer, "load", lambda *folders: model)
 
 
 def outputs(workspace: Path) -> tuple[dict[str, Any], str]:
@@ -400,11 +404,11 @@ def test_real_data_give_the_known_levels(tmp_path: Path) -> None:
             "require_titles": False,
         }
     )
-    found = interactions.number(interactions.core_of(liked, 5), params)
+    found = splits.split(interactions.number(interactions.core_of(liked, 5), params.seed), params)
     shape = (found.users.height, found.items.height)
     assert shape == (8317, 4344)
     parts = []
-    for part in (interactions.TRAIN, interactions.VALIDATION, interactions.TEST):
+    for part in (splits.TRAIN, splits.VALIDATION, splits.TEST):
         edges = found.edges.filter(pl.col("part") == part)
         pairs = (edges["user"].to_numpy(), edges["item"].to_numpy())
         parts.append(csr_array((np.ones(len(edges), np.float32), pairs), shape=shape))

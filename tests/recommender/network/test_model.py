@@ -1,4 +1,4 @@
-"""The language model: tokens, attention bias and the invariants of the specification (section 9.6)."""
+"""The language model: tokens, attention bias and the invariants of docs/methods.md, section 1.12."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from symbiosis.recommender.network.base_models import load_pretrained, scratch_c
 from symbiosis.recommender.network.model import GraphGPT2
 
 WORDS, USERS, ITEMS = 300, 3, 4
-# Users u0..u2, items i0..i3, edges u0-i0, u0-i1, u1-i1, u1-i2, u2-i3 (specification, section 2.3)
+# Users u0..u2, items i0..i3, edges u0-i0, u0-i1, u1-i1, u1-i2, u2-i3 (docs/methods.md, section 1.2)
 USER_ITEM = np.array([[1, 1, 3, 255], [3, 1, 1, 255], [255, 255, 255, 1]], dtype=np.uint8)
 ITEM_ITEM = np.array([[0, 2, 4, 255], [2, 0, 2, 255], [4, 2, 0, 255], [255, 255, 255, 0]], dtype=np.uint8)
 CONNECTIVITY = np.zeros(256, dtype=np.float32)
@@ -51,7 +51,8 @@ def model() -> GraphGPT2:
     return GraphGPT2(scratch_config(WORDS, 32, 2, 4, 24, 0.0), USERS, ITEMS).eval()
 
 
-def test_bias_equals_the_table_of_the_specification() -> None:
+def test_bias_equals_the_table_of_the_method() -> None:
+    # docs/methods.md, section 1.2
     ids = np.array([[user(0), 5, item(0), item(1), item(2), item(3), user(0)]])
     bias = paper_bias()(ids)[0, 0].numpy()
     assert bias[0, 0] == pytest.approx(6 / 11)  # u0 with itself

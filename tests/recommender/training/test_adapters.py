@@ -25,6 +25,8 @@ from symbiosis.recommender.training.pretraining import Pretraining, encode_corpu
 
 USERS, ITEMS = 5, 4
 LORA = LoraParams(rank=4, alpha=8)
+PARAMS = validate_block(read_document(), "pretrain", PretrainParams).model_copy(update={"precision": "float32"})
+EPOCHS = {"content_epochs": 3, "interaction_epochs": 3, "regularisation": 0.1}
 DOCUMENTS = pl.DataFrame(
     [("title", f"The title of <item_{i}> is:", f"lamp {i}") for i in range(ITEMS)]
     + [("interactions", f"<user_{u}> has interacted with", "<item_1> <item_3> <item_2>") for u in range(USERS)],
@@ -61,8 +63,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def started(gpt2: Path) -> tuple[GraphGPT2, Vocabulary]:
     """Model and vocabulary as `pretrain` starts with them."""
-    params = validate_block(read_document(), "pretrain", PretrainParams)
-    params = params.model_copy(update={"base_model": str(gpt2), "maximum_length": 32})
+    params = PARAMS.model_copy(update={"base_model": str(gpt2), "maximum_length": 32})
     torch.manual_seed(0)
     return untrained(params, DOCUMENTS, GRAPH, torch.eye(ITEMS))
 
@@ -72,27 +73,14 @@ def task_of(model: GraphGPT2, vocabulary: Vocabulary) -> Pretraining:
         model,
         encode_corpus(DOCUMENTS, vocabulary),
         AttentionBias("ones", vocabulary.n_words, USERS, None),
-        end=vocabulary.end,
-        content_epochs=3,
-        interaction_epochs=3,
-        tokens_per_batch=60,
-        maximum_length=32,
-        regularisation=0.1,
-        seed=2,
+        PARAMS.model_copy(update={"maximum_length": 32, "tokens_per_batch": 60, "seed": 2} | EPOCHS),
+        vocabulary.end,
     )
 
 
 def train(model: GraphGPT2, task: Pretraining, folder: Path, seconds: float = 1e9) -> None:
-    schedule = Schedule(
-        epochs=task.epochs,
-        steps=task.steps(),
-        warmup_share=0.1,
-        learning_rate=1e-2,
-        id_learning_rate=1e-2,
-        weight_decay=0.1,
-        precision="float32",
-        seed=1,
-    )
+    settings = {"warmup_share": 0.1, "learning_rate": 1e-2, "id_learning_rate": 1e-2, "weight_decay": 0.1, "seed": 1}
+    schedule = Schedule(PARAMS.model_copy(update=settings), task.epochs, task.steps())
     fit(model, task, schedule, Checkpoints(folder, seconds), ignore, "test")
 
 

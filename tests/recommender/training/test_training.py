@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.params import read_document, validate_block
 from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.data.ratings import Ratings
-from symbiosis.recommender.inference.scoring import Recommender
+from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.metrics.metrics import DEPTH, means
@@ -29,6 +30,7 @@ from symbiosis.recommender.network.relations import Relations
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Row, Schedule, fit
+from symbiosis.recommender.training.params import FinetuneParams, PretrainParams
 from symbiosis.recommender.training.pretraining import LEAST_TEXT, Document, Pretraining, encode_corpus, fitted
 
 USERS, ITEMS = 16, 12
@@ -38,6 +40,22 @@ USERS, ITEMS = 16, 12
 def vocabulary() -> Vocabulary:
     texts = [f"The title of <item_{i}> is: lamp {i} has interacted with The user will" for i in range(ITEMS)]
     return Vocabulary(train_tokenizer(texts, 320), USERS, ITEMS)
+
+
+FINETUNE = validate_block(read_document(), "finetune", FinetuneParams).model_copy(
+    update={
+        "users_per_batch": 8,
+        "personal_gates": True,
+        "hidden_share": 0.3,
+        "regularisation": 0.01,
+        "language_model": True,
+        "precision": "float32",
+        "seed": 5,
+    }
+)
+PRETRAIN = validate_block(read_document(), "pretrain", PretrainParams).model_copy(
+    update={"content_epochs": 2, "interaction_epochs": 3, "maximum_length": 32, "regularisation": 0.1, "seed": 2}
+)
 
 
 def checkerboard() -> tuple[csr_array, csr_array]:
@@ -64,26 +82,18 @@ def finetuning(vocabulary: Vocabulary, model: GraphGPT2, validation: csr_array |
         None,
         train,
         held if validation is None else validation,
-        users_per_batch=8,
-        personal_gates=True,
-        hidden_share=0.3,
-        regularisation=0.01,
-        seed=5,
+        FINETUNE,
     )
+
+
+def change(task: Finetuning, **settings: object) -> None:
+    """Give a task other params."""
+    task.params = task.params.model_copy(update=settings)
 
 
 def schedule(epochs: int, steps: int, patience: int | None = 50) -> Schedule:
-    return Schedule(
-        epochs=epochs,
-        steps=steps,
-        warmup_share=0.1,
-        learning_rate=3e-3,
-        id_learning_rate=2e-2,
-        weight_decay=0.0,
-        precision="float32",
-        seed=1,
-        patience=patience,
-    )
+    settings = {"warmup_share": 0.1, "learning_rate": 3e-3, "id_learning_rate": 2e-2, "weight_decay": 0.0, "seed": 1}
+    return Schedule(FINETUNE.model_copy(update=settings), epochs, steps, patience)
 
 
 class Killed(Exception):
@@ -99,7 +109,7 @@ def test_checkerboard_is_learnt_perfectly(vocabulary: Vocabulary, tmp_path: Path
     task = finetuning(vocabulary, model)
     fit(model, task, schedule(60, 120), Checkpoints(tmp_path, 1e9), ignore, "test")
     train, held = checkerboard()
-    recommender = Recommender(model.eval(), task.prompts, task.bias, None, seed=0)
+    recommender = Scorer(model.eval(), task.prompts, task.bias, None, seed=0)
     ranking = rank_all(lambda users: recommender.scores(users, train), train, DEPTH, seed=0)
     # Each user lacks exactly one item of his colour: it must come first.
     assert (ranking[:, 0] == held.indices).all()
@@ -169,10 +179,10 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 
 def test_multinomial_likelihood_equals_the_hand_value(vocabulary: Vocabulary) -> None:
-    # Logits (2, 1, 0, -1) with targets {0, 2} have a negative log-likelihood of 2.88038 (specification, section 6).
+    # Logits (2, 1, 0, -1) with targets {0, 2} have a negative log-likelihood of 2.88038 (docs/methods.md, section 1.6).
     model = small_model(vocabulary).eval()
     task = finetuning(vocabulary, model)
-    task.regularisation = 0.0
+    change(task, regularisation=0.0)
     logits = torch.full((1, ITEMS), -torch.inf)
     logits[0, :4] = torch.tensor([2.0, 1.0, 0.0, -1.0])
     model.item_logits = lambda hidden, vectors=None: logits  # type: ignore[method-assign]
@@ -186,7 +196,7 @@ def test_multinomial_likelihood_equals_the_hand_value(vocabulary: Vocabulary) ->
 @settings(max_examples=25, deadline=None)
 def test_hidden_and_visible_items_part_the_training_items(vocabulary: Vocabulary, seed: int, share: float) -> None:
     task = finetuning(vocabulary, small_model(vocabulary))
-    task.hidden_share = share
+    change(task, hidden_share=share)
     users = np.arange(USERS)
     for user, visible, hidden in zip(users, *task.hide(users, seed), strict=True):
         own = task.train.indices[task.train.indptr[user] : task.train.indptr[user + 1]]
@@ -244,11 +254,11 @@ def test_training_and_recommending_add_the_graph_term(vocabulary: Vocabulary) ->
     train, _ = checkerboard()
     task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0).eval())
     users = np.array([4, 1])
-    plain = Recommender(task.model, task.prompts, task.bias, None, seed=3).scores(users, train)
+    plain = Scorer(task.model, task.prompts, task.bias, None, seed=3).scores(users, train)
     task.propagation = graph_term(train)
     with torch.no_grad():
         task.model.gates[:2] = torch.tensor([2.0, 0.5])
-    scores = Recommender(task.model, task.prompts, task.bias, task.propagation, seed=3).scores(users, train)
+    scores = Scorer(task.model, task.prompts, task.bias, task.propagation, seed=3).scores(users, train)
     terms = task.propagation.terms([items_of(train, user) for user in users])
     np.testing.assert_allclose(scores - plain, 2 * terms[0] + 0.5 * terms[1], atol=1e-4)
     task.loss((users, 0))[1].backward()
@@ -260,13 +270,13 @@ def test_training_and_recommending_add_the_graph_term(vocabulary: Vocabulary) ->
 def test_without_the_language_model_the_terms_alone_score(vocabulary: Vocabulary) -> None:
     train, _ = checkerboard()
     task = finetuning(vocabulary, small_model(vocabulary))
-    task.language_model = task.personal_gates = False
+    change(task, language_model=False, personal_gates=False)
     task.propagation = graph_term(train)
     with torch.no_grad():
         task.model.gates[:2] = torch.tensor([2.0, 0.5])
     users = np.array([4, 1])
     settings = {"language_model": False, "personal_gates": False}
-    scores = Recommender(task.model, task.prompts, task.bias, task.propagation, 3, **settings).scores(users, train)
+    scores = Scorer(task.model, task.prompts, task.bias, task.propagation, 3, **settings).scores(users, train)
     terms = task.propagation.terms([items_of(train, user) for user in users])
     np.testing.assert_allclose(scores, 2 * terms[0] + 0.5 * terms[1], atol=1e-5)
     task.loss((users, 0))[1].backward()
@@ -278,10 +288,11 @@ def test_the_rating_loss_is_the_squared_error_of_hidden_ratings(vocabulary: Voca
     train, held = checkerboard()
     stars = csr_array((1.0 + train.indices % 5, train.indices, train.indptr), shape=train.shape, dtype=np.float32)
     task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0).eval())
-    task.ratings, task.regularisation = Ratings(stars, held), 0.0
+    task.ratings = Ratings(stars, held)
+    change(task, regularisation=0.0)
     users = np.array([2, 7])
     visible, hidden = task.hide(users, 4)
-    recommender = Recommender(task.model, task.prompts, task.bias, None, seed=3)
+    recommender = Scorer(task.model, task.prompts, task.bias, None, seed=3)
     only_visible = np.zeros(train.shape, np.float32)
     for user, items in zip(users, visible, strict=True):
         only_visible[user, items] = 1
@@ -298,9 +309,14 @@ def test_items_without_training_interactions_are_no_candidates_in_training(vocab
     dense[:, 5] = 0
     task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0))
     task = Finetuning(
-        task.model, task.prompts, task.bias, None, csr_array(dense), held,
-        users_per_batch=8, hidden_share=0.3, personal_gates=True, regularisation=0.0, seed=5,
-    )  # fmt: skip
+        task.model,
+        task.prompts,
+        task.bias,
+        None,
+        csr_array(dense),
+        held,
+        FINETUNE.model_copy(update={"regularisation": 0.0}),
+    )
     task.loss((np.arange(8), 0))[1].backward()
     gradient = task.model.collaborative.weight.grad
     assert gradient is not None
@@ -320,7 +336,7 @@ def test_prompt_ends_on_its_user_and_is_never_cut(vocabulary: Vocabulary) -> Non
 def test_scores_do_not_depend_on_the_block(vocabulary: Vocabulary) -> None:
     train, _ = checkerboard()
     task = finetuning(vocabulary, small_model(vocabulary).eval())
-    recommender = Recommender(task.model, task.prompts, task.bias, None, seed=3)
+    recommender = Scorer(task.model, task.prompts, task.bias, None, seed=3)
     users = np.array([4, 1, 11])
     together = recommender.scores(users, train)
     alone = np.concatenate([recommender.scores(users[i : i + 1], train, rows=1) for i in range(3)])
@@ -348,13 +364,8 @@ def pretraining(vocabulary: Vocabulary, documents: list[Document], tokens_per_ba
         small_model(vocabulary),
         documents,
         AttentionBias("none", vocabulary.n_words, USERS, None),
-        end=vocabulary.end,
-        content_epochs=2,
-        interaction_epochs=3,
-        tokens_per_batch=tokens_per_batch,
-        maximum_length=32,
-        regularisation=0.1,
-        seed=2,
+        PRETRAIN.model_copy(update={"tokens_per_batch": tokens_per_batch}),
+        vocabulary.end,
     )
 
 

