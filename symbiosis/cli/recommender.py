@@ -72,6 +72,11 @@ def recommend(
         | {"title": catalogue.title(int(item))}
         for place, (item, score) in enumerate(zip(items, ranked, strict=True))
     ]
+    show_items(rows, as_json)
+
+
+def show_items(rows: list[dict[str, object]], as_json: bool) -> None:
+    """Print recommended items, the best first."""
     say("" if as_json else table(rows) if rows else "the user has taken every item", rows, as_json)
 
 
