@@ -3,7 +3,7 @@
 Each FOLDER holds data/ and models/ as `make repro` leaves them. Requests: for every test interaction, its item's last
 category, or two words of its title drawn at random, stand for what the user asked for; measured is the rank of the
 item among those the user has not taken (training and validation). Ways: the recommender without the request; the
-likeness of the request and the texts alone; their sum, as `python -m symbiosis.recommender recommend --request` ranks;
+likeness of the request and the texts alone; their sum, as `symbiosis recommend --request` ranks;
 the request's words in the prompt before the user token that is read out, which no prompt of training held; and the
 recommender plus the logarithm of the likelihood that the pre-trained model gives the request as an item's title. The
 weight of the sum is measured on validation interactions first.

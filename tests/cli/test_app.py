@@ -102,12 +102,12 @@ def test_an_interrupted_command_says_nothing() -> None:
 
 def test_a_reader_that_goes_early_is_no_error() -> None:
     command = [sys.executable, "-m", "symbiosis", "params", "check", "--json"]
-    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert running.stdout is not None
-    assert running.stderr is not None
-    running.stdout.close()
-    assert running.stderr.read() == b""
-    assert running.wait() == 1
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 1
 
 
 def test_params_are_checked(

@@ -144,7 +144,9 @@ def test_prompts_from_standard_input(say: Any, monkeypatch: pytest.MonkeyPatch) 
         status, told = piped("\n".join(texts) + "\n", *arguments)
         together = [json.loads(line) for line in told.splitlines()]
         assert status == 0
-        assert [row["arms"] for row in together] == [row["arms"] for row in alone]
+        assert [row["llm"] for row in together] == [row["llm"] for row in alone]
+        for row, other in zip(together, alone, strict=True):
+            assert row["arms"] == other["arms"], (row["arms"][0], other["arms"][0])
         assert len({row["id"] for row in together}) == len(texts)
         assert say("feedback", together[2]["id"], "--quality", "1")[0] == 0
     assert piped("a\n \nb", "--lines") == (1, "error: standard input, line 2: the prompt is empty\n")
@@ -175,7 +177,7 @@ def test_every_command_speaks_json(say: Any) -> None:
         (["route"], "give the prompt as TEXT"),
         (["route", "abc", "--lines"], "--lines reads the prompts from standard input"),
         (["route", "abc", "--floor", "0.5", "--budget", "1"], "give one of --floor, --budget"),
-        (["route", "abc", "--trade-off", "much"], "'much' is not a valid float"),
+        (["route", "abc", "--trade-off", "much"], "Invalid value for '--trade-off'"),
         (["feedback", "1"], "give either --quality or --satisfied"),
         (["feedback", "1", "--quality", "1", "--satisfied", "yes"], "give either --quality or --satisfied"),
         (["feedback", "1", "--satisfied", "maybe"], "say yes or no"),
