@@ -1,7 +1,6 @@
 # The two commands:  make repro   make test
 PYTHON := $(shell for p in python3.11 python3.12 python3; do if $$p -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null; then echo $$p; break; fi; done)
-BIN := $(CURDIR)/.venv/bin
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
@@ -9,20 +8,22 @@ export DO_NOT_TRACK := 1
 help:
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
+# Relative paths in recipes: that of the checkout may hold blanks.
 .venv/.installed: requirements.lock
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing the pinned packages into .venv: once, about two minutes"
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	"$(PYTHON)" -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 repro: .venv/.installed ## install, run the pipeline on the embedded data (CONFIG=NAME: on that of configs/NAME.yaml), print the results
 ifdef CONFIG
 	python -m flows.configuration $(CONFIG) $(if $(DIRTY),--dirty)
 else
-	python -m symbiosis.params
+	python -m symbiosis params check
 	dvc repro
-	python -m symbiosis.reporting.results
+	python -m symbiosis results
 	-python -m symbiosis.tracking
 endif
 

@@ -1,9 +1,7 @@
-"""The whole of ``params.yaml``: which block belongs to which model.  Check it:  python -m symbiosis.params"""
-
-import sys
+"""The whole of ``params.yaml``: which block belongs to which model.  Check it:  symbiosis params check"""
 
 from symbiosis.core.errors import InputError
-from symbiosis.core.params import PARAMS_FILE, StageParams, read_document, validate_block
+from symbiosis.core.params import PARAMS_FILE, StageParams, validate_block
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 from symbiosis.recommender.baselines.registry import BaselinesParams
 from symbiosis.recommender.evaluation.params import EvaluateParams
@@ -54,10 +52,3 @@ def validate(document: dict[str, object]) -> None:
         raise InputError(f"{PARAMS_FILE}: unknown block `{unknown[0]}`; the blocks are {', '.join(BLOCKS)}")
     for block, model in BLOCKS.items():
         validate_block(document, block, model)
-
-
-if __name__ == "__main__":
-    try:
-        validate(read_document())
-    except InputError as error:
-        sys.exit(f"error: {error}")

@@ -14,6 +14,8 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.telemetry import switch_telemetry_off
 
 BAD_INPUT, USAGE, INTERRUPTED = 1, 2, 130
+RARELY = 500_000
+"""Objects that are made before garbage is looked for."""
 TRACEBACK = "SYMBIOSIS_TRACEBACK"
 
 HELP = """Recommend items with a language model, and choose language models with a recommender.
@@ -97,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     switch_telemetry_off()
     # Importing makes many objects that all stay: looking for garbage among them takes a tenth of a command's time.
-    gc.disable()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(RARELY)
     try:
         status = app(args=None if arguments is None else list(arguments), prog_name="symbiosis", standalone_mode=False)
         sys.stdout.flush()
@@ -125,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"(a fault of this program: {TRACEBACK}=1 shows where)"
         return _failed(f"{type(error).__name__}: {error} {where}", BAD_INPUT)
     finally:
-        gc.enable()
+        gc.set_threshold(*thresholds)
     return int(status or 0)
 
 

@@ -37,7 +37,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     laid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for name, value in rows[0].items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        laid.add_column(name, justify="right" if number else "left", no_wrap=True, overflow="ignore")
+        laid.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         # As `Text`: brackets in a title are no markup.
         laid.add_row(*(Text(f"{value:.3f}" if isinstance(value, float) else str(value)) for value in row.values()))

@@ -73,18 +73,17 @@ def route(
 
 
 def _route_lines(workspace: "Workspace", objective: "Objective | None", deadline: "Deadline | None") -> None:
-    """Route the lines of standard input with one encoder and one router."""
-    # Whole before the router is opened: other processes wait while it is, and standard input may be slow.
+    """Route the lines of standard input; the encoder is loaded once, and the state read anew as others may learn."""
     texts = sys.stdin.read().splitlines()
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InputError(f"standard input, line {number}: the prompt is empty")
     if not texts:
         raise InputError("standard input is empty: give one prompt a line")
-    with workspace.service(objective, deadline) as service:
+    for text in texts:
+        decision = workspace.route(text, objective, deadline)
         _notices(workspace)
-        for text in texts:
-            say("", service.route(text).to_dict(), True)
+        say("", decision.to_dict(), True)
 
 
 def feedback(

@@ -1,8 +1,6 @@
-"""The short results table, for the terminal or README.md.  Run it:  python -m symbiosis.reporting.results"""
+"""The short results table, for the terminal or README.md.  Print it:  symbiosis results"""
 
-import argparse
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from symbiosis.core.errors import InputError
 
 REPORTS = Path("reports")
 README = Path("README.md")
-_MARKS = ("<!-- results: python -m symbiosis.reporting.results --readme -->", "<!-- end of results -->")
+_MARKS = ("<!-- results: symbiosis results --readme -->", "<!-- end of results -->")
 
 
 @dataclass(frozen=True)
@@ -167,20 +165,3 @@ def write_readme(readme: Path = README, reports: Path = REPORTS) -> None:
     document = re.sub(f"{begin}.*?{end}", lambda _: generated, document, flags=re.DOTALL)
     with staged(readme) as (temporary,):
         temporary.write_text(document, encoding="utf-8")
-
-
-def main() -> None:
-    """Print the tables, or write them into README.md."""
-    parser = argparse.ArgumentParser(prog="python -m symbiosis.reporting.results", description=__doc__)
-    parser.add_argument("--readme", action="store_true", help="write the tables into README.md instead")
-    try:
-        if parser.parse_args().readme:
-            write_readme()
-        else:
-            print(text())
-    except InputError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

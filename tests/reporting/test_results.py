@@ -7,7 +7,7 @@ import pytest
 from symbiosis.core.errors import InputError
 from symbiosis.reporting.results import markdown, text, write_readme
 
-MARKS = ("<!-- results: python -m symbiosis.reporting.results --readme -->", "<!-- end of results -->")
+MARKS = ("<!-- results: symbiosis results --readme -->", "<!-- end of results -->")
 
 
 def test_tables(stub_run: Path) -> None:
