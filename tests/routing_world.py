@@ -9,7 +9,7 @@ import polars as pl
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.outcomes import Llms, Outcomes
-from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -63,6 +63,13 @@ def train_params(**changes: Any) -> RouterTrainParams:
     }
     block: Any = read_document(ROOT / "params.yaml")["router_train"]
     return RouterTrainParams.model_validate(block | small | changes)
+
+
+def compare_params(**changes: Any) -> CompareRoutersParams:
+    """Params of the comparison: the router alone and no stream, unless changed."""
+    block: Any = read_document(ROOT / "params.yaml")["compare_routers"]
+    small = {"forms": ["router"], "baselines": [], "quality_share": 0.9, "stream": None}
+    return CompareRoutersParams.model_validate(block | small | changes)
 
 
 def replay_params(**changes: Any) -> OnlineReplayParams:

@@ -25,7 +25,7 @@ ROUTERS = ("without", "added", "known")
 
 
 @dataclass(frozen=True)
-class Adapted:
+class NewcomerResult:
     """What three routers are worth on the test queries while the stream goes on.
 
     Attributes
@@ -96,7 +96,7 @@ def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int
 
 
 @dataclass(frozen=True)
-class Separated:
+class RouterPair:
     """Two routers trained offline: one does not know some LLMs, one knows them from the start.
 
     Attributes
@@ -128,7 +128,7 @@ class Separated:
         train_params: RouterTrainParams,
         params: OnlineReplayParams,
         withheld: Sequence[str] = (),
-    ) -> "Separated":
+    ) -> "RouterPair":
         """Train both; see `adapt` for the parameters."""
         everything = _trained(offline, llms, range(len(llms)), train_params)
         named = [llms.names.index(name) for name in withheld]
@@ -180,7 +180,7 @@ def adapt(
     queries: int = 1000,
     every: int = 100,
     feedback: FeedbackKind = "refined",
-) -> Adapted:
+) -> NewcomerResult:
     """Withhold LLMs, add them with a probe set, and go on learning.
 
     Parameters
@@ -199,7 +199,7 @@ def adapt(
         That all three routers are told.
     """
     offline, stream = divide(training, offline_share, seed)
-    pair = Separated.train(offline, llms, train_params, params, withheld)
+    pair = RouterPair.train(offline, llms, train_params, params, withheld)
     rows = probes_of(offline, probes, seed)
     routers = {
         "without": (pair.without, pair.old),
@@ -224,7 +224,7 @@ def adapt(
         )
     steps = every * np.arange(len(worth["known"]))
     probe_usd = float(offline.outcomes.take(rows).cost_usd[:, pair.new].sum())
-    return Adapted(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
+    return NewcomerResult(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
 
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:

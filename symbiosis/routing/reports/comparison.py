@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symbiosis.reporting import page
-from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, Played, shares
+from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, SplitResult, shares
 from symbiosis.routing.experiments.timed import WAITS_SEEN
 from symbiosis.routing.experiments.waits import PENALTY
 from symbiosis.routing.metrics.curves import SHARES
@@ -42,7 +42,7 @@ PUBLISHED_FEEDBACK = [
 DRAWN = (ROUTER, "router_forest", "nearest_neighbours", "k_means", "domain_mean", "opt_llm", "frugal_gpt", "oracle")
 
 
-def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
+def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
     """Return the page, complete in one file.
 
     Parameters
@@ -211,7 +211,7 @@ def _estimates(policies: Mapping[str, Any]) -> str:
     return page.table(["policy", "truth", *(name.upper() for name in names), "effective sample"], rows)
 
 
-def _curves(splits: Sequence[Played]) -> "Figure":
+def _curves(splits: Sequence[SplitResult]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 4.8))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symbiosis.reporting import page
-from symbiosis.routing.experiments.comparison_results import SINGLES, Played, shares
+from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult, shares
 from symbiosis.routing.experiments.timed import WAITS_SEEN
 from symbiosis.routing.experiments.timed_results import LIMITED_SHARES
 from symbiosis.routing.experiments.waits import LEADER, PENALTY
@@ -32,7 +32,7 @@ DRAWN = (
 _OWN = " and counts what it sent since its last look"
 
 
-def section(splits: Sequence[Played], numbers: Mapping[str, Any], name: Callable[[str], str]) -> list[str]:
+def section(splits: Sequence[SplitResult], numbers: Mapping[str, Any], name: Callable[[str], str]) -> list[str]:
     """Return the parts of the section.
 
     Parameters
@@ -124,7 +124,7 @@ def _table(methods: Mapping[str, Any], name: Callable[[str], str]) -> str:
     return page.table([*header, "p99 s", "lead of the router that sees the waits", ""], rows, classes)
 
 
-def _curves(splits: Sequence[Played], name: Callable[[str], str]) -> "Figure":
+def _curves(splits: Sequence[SplitResult], name: Callable[[str], str]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 4.8))
@@ -147,10 +147,10 @@ def _curves(splits: Sequence[Played], name: Callable[[str], str]) -> "Figure":
     return drawing
 
 
-def _mean_hull(splits: Sequence[Played], method: str, timed: bool) -> np.ndarray:
+def _mean_hull(splits: Sequence[SplitResult], method: str, timed: bool) -> np.ndarray:
     """Corners of the hull of all splits' points as shares, mean over splits at the same costs, (m, 2)."""
 
-    def own(split: Played) -> np.ndarray:
+    def own(split: SplitResult) -> np.ndarray:
         stream = split.streams[method]
         curve: Curve = stream.timed if timed else stream.idle
         points = shares(curve, split.streams[SINGLES].idle)
