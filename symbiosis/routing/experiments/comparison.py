@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.baselines.base import Baseline, Predictive, Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.baselines.tuning import TunedBaseline, tune
@@ -17,7 +18,7 @@ from symbiosis.routing.experiments.params import CompareRoutersParams, RouterFor
 from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, TimedCurve, Traffic, spread_points
 from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadline
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, summarise
-from symbiosis.routing.metrics.metrics import brier, calibration_error, ratio, rounded
+from symbiosis.routing.metrics.metrics import brier, calibration_error, ratio
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.features import draw_folds

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
+from symbiosis.core.rounding import rounded
 from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.timed import SINGLES, TimedCurve
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
-from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio, rounded
+from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio
 
 ROUTER = "router"
 STREAMS = "streams.safetensors"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_json, write_json
+from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
@@ -18,7 +19,6 @@ from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import Curve
-from symbiosis.routing.metrics.metrics import all_rounded, rounded
 from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train

@@ -10,10 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.experiments.params import CompareStreamParams
 from symbiosis.routing.metrics.curves import NOBODY, Curve
-from symbiosis.routing.metrics.metrics import hull, rounded
+from symbiosis.routing.metrics.metrics import hull
 from symbiosis.routing.simulation.queues import Capacities
 from symbiosis.routing.simulation.replay import Choose, Log, run
 from symbiosis.routing.simulation.simulator import Dispatch, Trace

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Split
-from symbiosis.routing.metrics.metrics import rounded
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model.features import draw_folds, fit
 from symbiosis.routing.model.fitting import Offline, PredictorFit, fit_forest, fit_linear, fit_stacked, judge

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.metrics.metrics import all_rounded, calibration_error, discrimination, rounded
+from symbiosis.routing.metrics.metrics import calibration_error, discrimination
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model import calibration
 from symbiosis.routing.model.calibration import Ranges

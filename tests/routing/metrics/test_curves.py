@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from symbiosis.core.rounding import all_rounded
 from symbiosis.routing.metrics.curves import summarise
-from symbiosis.routing.metrics.metrics import aiq, all_rounded, hull, log_aiq
+from symbiosis.routing.metrics.metrics import aiq, hull, log_aiq
 
 
 def test_aiq_over_log_cost_by_hand() -> None:

@@ -21,7 +21,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.fingerprint import imported_files
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.experiments import online, summaries
+from symbiosis.routing.experiments import online
 from symbiosis.routing.metrics import metrics
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise
 from symbiosis.routing.model.linear_heads import LinearHeads
@@ -102,7 +102,7 @@ def test_the_reference_breaks_ties_by_cost() -> None:
 
 
 def test_keys_of_cost_hold_no_dot() -> None:
-    assert [summaries.cost_key(s) for s in (0.95, 0.9725, 1.0)] == ["cost_at_95", "cost_at_97_25", "cost_at_100"]
+    assert [metrics.cost_key(s) for s in (0.95, 0.9725, 1.0)] == ["cost_at_95", "cost_at_97_25", "cost_at_100"]
 
 
 # ---------------------------------------------------------------- the stages
