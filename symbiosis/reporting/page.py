@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -130,7 +131,7 @@ class Table(Block):
     def drawn(self) -> list[dict[str, Any]]:
         """Rows as the template reads them."""
         rows = [row if isinstance(row, Row) else Row(row) for row in self.rows]
-        scales = {column: _scale([row.cells[column] for row in rows]) for column in range(len(self.header))}
+        scales = {column: scale([row.cells[column] for row in rows]) for column in range(len(self.header))}
         return [
             {
                 "mark": row.mark,
@@ -147,17 +148,26 @@ class Table(Block):
         ]
 
 
-def _scale(cells: Sequence[object]) -> tuple[float, float]:
-    """Return the ends of what a column's intervals span."""
+def scale(cells: Sequence[object]) -> tuple[float, float]:
+    """Return the ends of the scale that intervals are drawn on.
+
+    It spans all intervals but those far off (by four times the median distance from the median, or more), which would
+    squeeze the others to dots.
+    """
     shown = [cell for cell in cells if isinstance(cell, Interval)]
-    ends = [end for cell in shown for end in (cell.low, cell.high, cell.value)]
-    return (min(ends), max(ends)) if ends else (0.0, 0.0)
+    if not shown:
+        return 0.0, 0.0
+    middle = median(cell.value for cell in shown)
+    spread = median(abs(cell.value - middle) for cell in shown)
+    near = [cell for cell in shown if abs(cell.value - middle) < 4 * spread] if spread > 0 else shown
+    ends = [end for cell in near for end in (cell.low, cell.high, cell.value)]
+    return min(ends), max(ends)
 
 
 def _whisker(cell: Interval, start: float, stop: float) -> dict[str, Any]:
     def place(value: float) -> float:
         share = (value - start) / (stop - start) if stop > start else 0.5
-        return round(_MARGIN + share * (_WIDTH - 2 * _MARGIN), 1)
+        return round(_MARGIN + min(max(share, 0.0), 1.0) * (_WIDTH - 2 * _MARGIN), 1)
 
     return {
         "label": f"95 % interval {cell.low:{cell.form}} to {cell.high:{cell.form}}",
@@ -165,6 +175,7 @@ def _whisker(cell: Interval, start: float, stop: float) -> dict[str, Any]:
         "high": place(cell.high),
         "value": place(cell.value),
         "zero": place(0.0) if start < 0 < stop else None,
+        "outside": not start <= cell.value <= stop,
     }
 
 

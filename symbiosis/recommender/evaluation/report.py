@@ -77,7 +77,9 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
     return page.render("Recommender", lead, body)
 
 
-_READING = "Whiskers: 95 % intervals. Best bold, second underlined; coverage is no merit by itself."
+_READING = (
+    "Whiskers: 95 % intervals; faint where off the scale. Best bold, second underlined; coverage is no merit by itself."
+)
 
 
 def read_curve(path: Path | str) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
-from symbiosis.core.statistics import interval, resample
+from symbiosis.core.statistics import interval, resample, resampled_counts
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.timed import SINGLES, Streamed
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
@@ -90,7 +90,7 @@ def query_weights(splits: Sequence[Played], samples: int, seed: int) -> list[np.
     taken for independent evidence.
     """
     tested = np.unique(np.concatenate([split.rows for split in splits]))
-    drawn = resample(len(tested), samples, seed)
+    drawn = resampled_counts(len(tested), samples, seed)
     weights = []
     for split in splits:
         own = drawn[:, np.searchsorted(tested, split.rows)]

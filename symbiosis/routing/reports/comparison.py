@@ -158,17 +158,17 @@ def _compared(methods: Mapping[str, Any], rival: str | None) -> Table:
         Row(
             [
                 label(method),
-                numbers["kind"],
                 interval(numbers, "aiq"),
                 _lead(numbers),
                 percent(numbers.get(cost_key(0.9725))),
                 percent(numbers.get(cost_key(1.0))),
+                "reference" if method in INFORMED else numbers["kind"],
             ],
             mark(method, ROUTER, rival),
         )
         for method, numbers in methods.items()
     ]
-    return Table(["method", "kind", "AIQ", "router's lead", "cost for 97.25 %", "cost for 100 %"], rows)
+    return Table(["method", "AIQ", "router's lead", "cost for 97.25 %", "cost for 100 %", "kind"], rows)
 
 
 def _all_costs(methods: Mapping[str, Any], rival: str | None) -> Table:

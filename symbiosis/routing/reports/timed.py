@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symbiosis.reporting import page
+from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, strongest_baseline
-from symbiosis.reporting.page import Row, Section, Table, Text
+from symbiosis.reporting.page import OURS, Row, Section, Table, Text
 from symbiosis.routing.experiments.comparison_results import SINGLES, Played, shares
 from symbiosis.routing.experiments.timed import WAITS_SEEN
 from symbiosis.routing.experiments.timed_results import LIMITED_SHARES
@@ -148,7 +148,8 @@ def _curves(splits: Sequence[Played]) -> "Figure":
     drawing, axes = plt.subplots(figsize=(8, 4.8))
     drawn = [method for method in DRAWN if all(method in split.streams for split in splits)]
     for number, method in enumerate(drawn):
-        color, strong = f"C{number}", method == LEADER
+        strong = method == LEADER
+        color = drawings.COLOURS[OURS] if strong else f"C{number}"
         for timed in (True, False):
             if not timed and (method == PENALTY or method.endswith(WAITS_SEEN)):
                 continue  # nearly the line of the same method that does not see them
