@@ -27,7 +27,7 @@ def forest(names: Sequence[str], marks: Sequence[str], panels: Mapping[str, Sequ
     figure = Figure(figsize=(9, 0.9 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
-        start, stop = scale(values)
+        start, stop = scale(values, marks)
         for row, (value, mark) in enumerate(zip(values, marks, strict=True)):
             if value is not None:
                 axis.hlines(row, value.low, value.high, color=COLOURS[mark], linewidth=1.6)

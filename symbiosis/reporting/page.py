@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OURS, STRONGEST = "ours", "strongest"
 """Marks of table rows: our method, and the baseline that it has to beat."""
 MARKS = {OURS: "ours", STRONGEST: "strongest baseline"}
+_MANY = 5  # intervals, so that some can be called far off
 _WIDTH, _MARGIN = 110.0, 4.0  # of a whisker, in the units of templates/table.html
 
 
@@ -131,7 +132,8 @@ class Table(Block):
     def drawn(self) -> list[dict[str, Any]]:
         """Rows as the template reads them."""
         rows = [row if isinstance(row, Row) else Row(row) for row in self.rows]
-        scales = {column: scale([row.cells[column] for row in rows]) for column in range(len(self.header))}
+        marks = [row.mark for row in rows]
+        scales = {column: scale([row.cells[column] for row in rows], marks) for column in range(len(self.header))}
         return [
             {
                 "mark": row.mark,
@@ -148,19 +150,21 @@ class Table(Block):
         ]
 
 
-def scale(cells: Sequence[object]) -> tuple[float, float]:
+def scale(cells: Sequence[object], marks: Sequence[str]) -> tuple[float, float]:
     """Return the ends of the scale that intervals are drawn on.
 
-    It spans all intervals but those far off (by four times the median distance from the median, or more), which would
-    squeeze the others to dots.
+    It spans all intervals of marked rows. Of many others it leaves out those far off (by four times the median distance
+    from the median, or more), which would squeeze the rest to dots.
     """
     shown = [cell for cell in cells if isinstance(cell, Interval)]
+    marked = [cell for cell, mark in zip(cells, marks, strict=True) if mark and isinstance(cell, Interval)]
     if not shown:
         return 0.0, 0.0
     middle = median(cell.value for cell in shown)
     spread = median(abs(cell.value - middle) for cell in shown)
-    near = [cell for cell in shown if abs(cell.value - middle) < 4 * spread] if spread > 0 else shown
-    ends = [end for cell in near for end in (cell.low, cell.high, cell.value)]
+    near = [cell for cell in shown if abs(cell.value - middle) < 4 * spread]
+    spanned = [*marked, *near] if len(shown) >= _MANY and spread > 0 else shown
+    ends = [end for cell in spanned for end in (cell.low, cell.high, cell.value)]
     return min(ends), max(ends)
 
 

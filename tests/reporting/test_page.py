@@ -52,7 +52,9 @@ def test_an_interval_is_drawn_and_not_typed_into_a_cell() -> None:
 
 def test_a_row_far_off_does_not_squeeze_the_others() -> None:
     values = [Interval(mean, mean - 1, mean + 1) for mean in (50.0, 51.0, 52.0, 53.0, 1.0)]
-    assert scale([*values, "text"]) == (49.0, 54.0)
+    assert scale([*values, "text"], [""] * 6) == (49.0, 54.0)
+    assert scale(values[2:], [""] * 3) == (0.0, 54.0)  # of few, none is far off
+    assert scale(values, [*[""] * 4, OURS]) == (0.0, 54.0)
     drawn = whiskers(str(Table(["v"], [[value] for value in values])))
     assert ["outside" in whisker for whisker in drawn] == [False, False, False, False, True]
 
@@ -61,7 +63,7 @@ def test_one_row_and_equal_rows_are_drawn() -> None:
     for rows in (1, 3):
         table = Table(["v"], [[Interval(0.5, 0.5, 0.5)]] * rows)
         assert [whisker.count('cx="55.0"') for whisker in whiskers(str(table))] == [1] * rows
-    assert scale([]) == (0.0, 0.0)
+    assert scale([], []) == (0.0, 0.0)
 
 
 def test_our_row_and_the_strongest_baseline_are_marked() -> None:

@@ -80,7 +80,8 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
     ]
     lead = "; ".join(
         f"{name}: {part['data']['users']:,} users, {part['data']['items']:,} items, "
-        f"{part['data']['training interactions']:,} training interactions, {len(part['seeds'])} seeds"
+        f"{part['data']['training interactions']:,} training interactions, "
+        f"{len(part['seeds'])} seed{'s' if len(part['seeds']) > 1 else ''}"
         for name, part in summary.items()
     )
     return page.render("Recommender: the full table", lead, body)

@@ -9,10 +9,9 @@ from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import INFORMED, label, strongest_baseline, told_apart
 from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
 from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, Played, shares
-from symbiosis.routing.metrics.curves import SHARES
 from symbiosis.routing.metrics.metrics import cost_key, hull
 from symbiosis.routing.reports import timed
-from symbiosis.routing.reports.cells import interval, mark, percent
+from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +59,7 @@ def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
                     "baseline: the highest AIQ among those that see neither outcomes nor true labels of test queries."
                 ),
                 page.Figure.of(_curves(splits), "Quality against cost"),
-                Section("All cost shares, and AIQ from cost 0", [_all_costs(ordered, rival)], folded=True),
+                Section("All cost shares, and AIQ from cost 0", [cost_shares(methods, ROUTER, rival)], folded=True),
             ],
         ),
         Section(
@@ -169,21 +168,6 @@ def _compared(methods: Mapping[str, Any], rival: str | None) -> Table:
         for method, numbers in methods.items()
     ]
     return Table(["method", "AIQ", "router's lead", "cost for 97.25 %", "cost for 100 %", "kind"], rows)
-
-
-def _all_costs(methods: Mapping[str, Any], rival: str | None) -> Table:
-    rows = [
-        Row(
-            [
-                label(method),
-                f"{numbers['aiq_to_zero']:.4f}",
-                *(percent(numbers.get(cost_key(share))) for share in SHARES),
-            ],
-            mark(method, ROUTER, rival),
-        )
-        for method, numbers in methods.items()
-    ]
-    return Table(["method", "AIQ from 0", *(f"cost for {100 * share:g} %" for share in SHARES)], rows)
 
 
 def _operating_point(point: Mapping[str, Any]) -> Table:

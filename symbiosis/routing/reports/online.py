@@ -10,9 +10,8 @@ from symbiosis.reporting import page
 from symbiosis.reporting.names import label, strongest_baseline, told_apart
 from symbiosis.reporting.page import Block, Row, Section, Table, Text
 from symbiosis.routing.experiments.online import Evaluation
-from symbiosis.routing.metrics.curves import SHARES
 from symbiosis.routing.metrics.metrics import cost_key
-from symbiosis.routing.reports.cells import interval, mark, percent, seconds
+from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent, seconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,6 +69,9 @@ def html(evaluation: Evaluation, llms: Sequence[str]) -> str:
             "All trade-offs",
             [
                 _curved(numbers["curves"], ours, rival),
+                Section(
+                    "All cost shares, and AIQ from cost 0", [cost_shares(numbers["curves"], ours, rival)], folded=True
+                ),
                 Text(
                     "AIQ: mean quality along the non-decreasing concave hull between the costs of the cheapest and of "
                     "the best single LLM; AIQ from 0: the same area over the cost from 0. Cost: where the hull reaches "
@@ -160,15 +162,14 @@ def _curved(curves: Mapping[str, Any], ours: str, rival: str | None) -> Table:
                 label(name),
                 interval(row, "aiq"),
                 interval(row, "router_lead", "+.4f") if "router_lead_95" in row else "",
-                *(percent(row.get(cost_key(share))) for share in SHARES),
-                f"{row['aiq_to_zero']:.4f}",
+                percent(row.get(cost_key(0.9725))),
+                percent(row.get(cost_key(1.0))),
             ],
             mark(name, ours, rival),
         )
         for name, row in sorted(curves.items(), key=lambda pair: -pair[1]["aiq"])
     ]
-    costs = (f"cost for {100 * share:g} %" for share in SHARES)
-    return Table(["method", "AIQ", "router's lead", *costs, "AIQ from 0"], rows)
+    return Table(["method", "AIQ", "router's lead", "cost for 97.25 %", "cost for 100 %"], rows)
 
 
 def _timed(limited: Mapping[str, Any], ours: str) -> Table:
