@@ -22,8 +22,8 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.splits import development, read_whole
-from symbiosis.routing.experiments.continual import columns, divide
-from symbiosis.routing.experiments.newcomers import Separated, probes_of
+from symbiosis.routing.experiments.continual import divide
+from symbiosis.routing.experiments.newcomers import RouterPair, probes_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
@@ -73,10 +73,10 @@ def one_split(
     offline, _ = divide(training, 0.9, seed)
     if len(offline) < max(probes):
         raise InputError(f"--probes {max(probes)} are more than the {len(offline)} offline queries: ask for fewer")
-    pair = Separated.train(offline, llms, params, replay)
+    pair = RouterPair.train(offline, llms, params, replay)
 
     def value(router: Router, arms: list[int]) -> float:
-        return worth(router, columns(test.outcomes, arms), test.embeddings, replay)
+        return worth(router, test.outcomes.of_llms(arms), test.embeddings, replay)
 
     added, alone = [], []
     for count in probes:

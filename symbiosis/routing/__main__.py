@@ -12,26 +12,17 @@ decision and piece of feedback in decisions.jsonl there.
 """
 
 import argparse
-import fcntl
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.model.router import MANIFEST, Router
 from symbiosis.routing.policy.objectives import Budget, Deadline, Objective, QualityFloor, TradeOff
-from symbiosis.routing.queries.query_encoder import query_encoder
-from symbiosis.routing.serving import snapshots
-from symbiosis.routing.serving.journal import DecisionLog
-from symbiosis.routing.serving.service import RoutingService
-from symbiosis.routing.serving.snapshots import Versions
+from symbiosis.routing.serving.workspace import Workspace
 
-ROUTER, ENCODER, EMBEDDINGS = Path("models/router"), Path("models/encoder"), Path("data/embeddings")
-LOG = "decisions.jsonl"
-KEPT = 10
+ROUTER, ENCODER = Path("models/router"), Path("models/encoder")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     route = commands.add_parser("route", help="which LLM, and why")
     route.add_argument("prompt", help="the query; - reads it from standard input")
     objective = route.add_mutually_exclusive_group()
-    objective.add_argument("--trade-off", type=float, default=1.4, help="0 buys the cheapest, large the best (1.4)")
+    objective.add_argument("--trade-off", type=float, help="0 buys the cheapest, large the best (as trained)")
     objective.add_argument("--floor", type=float, help="the cheapest LLM whose quality is at least this, 0..1")
     objective.add_argument("--budget", type=float, help="mean USD per query")
     route.add_argument("--deadline", type=float, help="seconds in which the answer should be complete")
@@ -69,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def objective_of(options: argparse.Namespace) -> Objective:
-    """Return what a decision is made for; commands other than route do not care."""
+def objective_of(options: argparse.Namespace) -> Objective | None:
+    """Return what a decision is made for; None: the trade-off that the router was trained for."""
     chosen = {name: getattr(options, name, None) for name in ("trade_off", "floor", "budget")}
     for name, value in chosen.items():
         if value is not None and not 0 <= value < np.inf:
@@ -81,7 +72,7 @@ def objective_of(options: argparse.Namespace) -> Objective:
         if chosen["budget"] == 0:
             raise InputError("--budget 0 buys nothing: give a mean of USD per query above 0")
         return Budget(chosen["budget"])
-    return TradeOff(1.4 if chosen["trade_off"] is None else chosen["trade_off"])
+    return None if chosen["trade_off"] is None else TradeOff(chosen["trade_off"])
 
 
 def deadline_of(options: argparse.Namespace) -> Deadline | None:
@@ -94,84 +85,55 @@ def deadline_of(options: argparse.Namespace) -> Deadline | None:
     return Deadline(limit)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to the folder meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def opened(
-    versions: Versions,
-    options: argparse.Namespace,
-    encode: Callable[[str], np.ndarray] | None = None,
-    version: int | None = None,
-) -> RoutingService:
-    """Return the service as it was last saved, or a new one from the trained router."""
-    objective, deadline = objective_of(options), deadline_of(options)
-    if version is not None or versions.numbers():
-        log = DecisionLog(versions.folder / LOG)
-        return snapshots.load(versions, objective, deadline, version=version, encode=encode, log=log)
-    if not (ROUTER / MANIFEST).is_file():
-        raise InputError(f"there is no trained router in {ROUTER}: run `make repro`")
-    return RoutingService(
-        Router.load(ROUTER), objective, deadline, encode=encode, log=DecisionLog(versions.folder / LOG)
-    )
-
-
 def run(options: argparse.Namespace) -> str:
     """Do what the command line asks for and return what to print."""
-    versions = Versions(options.state, keep=KEPT)
+    workspace = Workspace(options.state, router=ROUTER, encoder=ENCODER)
+    said = _said(workspace, options)
+    for notice in workspace.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    return said
+
+
+def _said(workspace: Workspace, options: argparse.Namespace) -> str:
     if options.command == "versions":
-        numbers = versions.numbers()
-        return "\n".join(f"{number}{'  (current)' * (number == numbers[-1])}" for number in numbers) or "none yet"
+        lines = [
+            f"{one.number}  router {one.router}, {one.lessons} lessons{'  (current)' * one.current}"
+            for one in workspace.versions()
+        ]
+        return "\n".join(lines) or "none yet"
     if options.command == "rollback":
-        number = snapshots.save(opened(versions, options, version=options.version), versions)
-        return f"version {number} is what version {options.version} was"
+        return f"version {workspace.rollback(options.version)} is what version {options.version} was"
     if options.command == "route":
         prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
         if not prompt.strip():
             raise InputError("the prompt is empty: give a text, or - to read it from standard input")
-        service = opened(versions, options)  # first: it is quick to refuse
-        service.encode = query_encoder(ENCODER, EMBEDDINGS)
-        decision = service.route(prompt)
-        said = decision.to_json() if options.json else f"{decision.table()}\ndecision {decision.id}"
-    elif options.command == "feedback":
-        service = opened(versions, options)
+        decision = workspace.route(prompt, objective_of(options), deadline_of(options))
+        return decision.to_json() if options.json else f"{decision.table()}\ndecision {decision.id}"
+    if options.command == "feedback":
         satisfied = None if options.satisfied is None else options.satisfied == "yes"
-        new = service.feedback(
+        new = workspace.feedback(
             options.decision, quality=options.quality, response_tokens=options.tokens, satisfied=satisfied
         )
-        if not new:
-            return "known already: nothing changed"
-        said = "learned"
-    elif options.command == "add":
-        service = opened(versions, options)
+        return "learned" if new else "known already: nothing changed"
+    if options.command == "add":
         price, response = (None if p is None else p / 1e6 for p in (options.price_prompt, options.price_response))
-        service.add_llm(
+        names = workspace.add_llm(
             options.name,
             price_prompt=price,
             price_response=response,
             startup_s=options.startup_s,
             tokens_per_s=options.tokens_per_s,
         )
-        said = f"{len(service.router.llms)} LLMs: {', '.join(service.router.llms.names)}"
     else:
-        service = opened(versions, options)
-        service.remove_llm(options.name)
-        said = f"{len(service.router.llms)} LLMs: {', '.join(service.router.llms.names)}"
-    snapshots.save(service, versions)
-    return said
+        names = workspace.remove_llm(options.name)
+    return f"{len(names)} LLMs: {', '.join(names)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input ends in one line and status 1."""
     options = parser().parse_args(arguments)
     try:
-        with alone(options.state):
-            print(run(options))
+        print(run(options))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -101,6 +101,7 @@ class KMeans(Predictive):
     """Means per k-means cluster of the embeddings (Avengers, arXiv 2508.12631)."""
 
     category = "cluster"
+    seeded = True
     Params = KMeansParams
 
     def fit(self, clusters: int) -> None:

@@ -10,20 +10,23 @@ from tqdm import tqdm
 from symbiosis.core.errors import InputError
 from symbiosis.routing.baselines.base import Baseline, Predictive, Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
-from symbiosis.routing.baselines.tuning import tune
+from symbiosis.routing.baselines.tuning import TunedBaseline, tune
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.prices import priced
-from symbiosis.routing.experiments.params import CompareStreamParams, RouterForm
-from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, Streamed, Traffic, spread_points
+from symbiosis.routing.experiments.params import CompareRoutersParams, RouterForm
+from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, TimedCurve, Traffic, spread_points
 from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadline
-from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve
-from symbiosis.routing.metrics.metrics import calibration_error
+from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, summarise
+from symbiosis.routing.metrics.metrics import brier, calibration_error, ratio, rounded
 from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.features import draw_folds
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
 from symbiosis.routing.simulation.queues import Capacities
+
+SEED_STEP = 1000  # between the seeds of a method, away from those of the splits
 
 
 def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Router:
@@ -32,9 +35,9 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     Parameters
     ----------
     form
-        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter MixLLM's,
-        see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
-        ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
+        ``router``: as params say, ``auto`` included; ``router_linear``, ``router_forest``: with another predictor,
+        the latter MixLLM's, see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
+        ``router_clusters``: without tags, or tags from k-means; and two controls that should not route well:
         ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
     training
         N queries.
@@ -97,7 +100,7 @@ def trade_off_for(share: float, training: Split, llms: Llms, params: RouterTrain
 
 
 @dataclass(frozen=True)
-class Compared:
+class MethodResults:
     """What became of one split.
 
     Attributes
@@ -112,20 +115,12 @@ class Compared:
 
     curves: dict[str, Curve]
     report: dict[str, Any]
-    streams: dict[str, Streamed]
+    streams: dict[str, TimedCurve]
 
 
 def compare(
-    training: Split,
-    test: Split,
-    llms: Llms,
-    params: RouterTrainParams,
-    forms: Sequence[RouterForm],
-    baselines: Sequence[str],
-    share: float,
-    seed: int,
-    stream: CompareStreamParams | None = None,
-) -> Compared:
+    training: Split, test: Split, llms: Llms, router_params: RouterTrainParams, params: CompareRoutersParams, seed: int
+) -> MethodResults:
     """Train everything on the training queries and play the test queries once.
 
     Parameters
@@ -134,54 +129,67 @@ def compare(
         The split.
     llms
         The LLMs; their prices are fitted anew, to training outcomes.
+    router_params
+        Of the router; what they leave to ``auto`` is chosen once, on all training queries.
     params
-        Of the router.
-    forms, baselines
-        What is compared.
-    share
-        Of the best single LLM's quality, for the operating point that is chosen on training queries.
+        Of the comparison.
     seed
         Of whatever is random.
-    stream
-        In which the test queries are played once more, with waits; None: not at all.
 
     Raises
     ------
     InputError
         There is no such baseline, or the stream gives the capacity of an LLM that is not there.
     """
-    unknown = sorted(set(baselines) - set(BASELINES))
+    stream = params.stream
+    unknown = sorted(set(params.baselines) - set(BASELINES))
     if unknown:
         raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
     if stream is not None:
-        _check_controls(stream.controls, baselines)
+        _check_controls(stream.controls, params.baselines)
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
+    choice = choose(training, llms, router_params)
+    router_params = choice.params
     curves: dict[str, Curve] = {}
-    streams: dict[str, Streamed] = {}
+    streams: dict[str, TimedCurve] = {}
     traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
     report: dict[str, Any] = {
         "queries_training": len(training),
         "queries_test": len(test),
+        "router": {"predictor": router_params.predictor, "tags": router_params.tags, **choice.report()},
         "settings": {},
         "prediction": {},
+        "aiq_by_seed": {},
     }
-    for form in tqdm(forms, desc="routers", unit="form"):
-        router = train_form(form, training, llms, params, seed)
+    known = Training(Sample.of(training), training.outcomes, llms, seed)
+    singles = known.reference.curve(test.outcomes).points()
+    more_seeds = [seed + SEED_STEP * number for number in range(1, params.method_seeds)]
+
+    def record_seeds(name: str, others: list[Curve]) -> None:
+        if others:
+            areas = [summarise(curve.points(), singles).aiq for curve in (curves[name], *others)]
+            report["aiq_by_seed"][name] = [rounded(area) for area in areas]
+
+    for form in tqdm(params.forms, desc="routers", unit="form"):
+        router = train_form(form, training, llms, router_params, seed)
         predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
         quality, cost = predicted.quality, predicted.cost_usd
         curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
         report["prediction"][form] = _judge(quality, cost, test.outcomes)
+        if form == "router":
+            record_seeds(form, [_router_curve(training, test, llms, router_params, other) for other in more_seeds])
         if traffic is not None:
             places = spread_points(curves[form], traffic.params.points)
             streams[form] = traffic.blind(curves[form].at(places))
             if form == "router":
                 ours = router, predicted
                 streams |= routers_seeing_waits(traffic, router, predicted, places)
-    known = Training(Sample.of(training), training.outcomes, llms, seed)
-    for name in tqdm(baselines, desc="baselines", unit="baseline"):
+    for name in tqdm(params.baselines, desc="baselines", unit="baseline"):
         tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
         curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
+        if BASELINES[name].seeded:
+            record_seeds(name, [_replayed(tuned, known.with_seed(other), test) for other in more_seeds])
         if traffic is not None:
             certain = tuned.baseline.stream(Sample.of(test), test.outcomes, curves[name])
             places = spread_points(certain, traffic.params.points)
@@ -192,12 +200,29 @@ def compare(
                 told = replace(ours[1], quality=quality, cost_usd=cost)
                 streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, places)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
-    point = trade_off_for(share, training, llms, params, seed)
-    report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
+    point = trade_off_for(params.quality_share, training, llms, router_params, seed)
+    report["operating_point"] = {
+        "share": params.quality_share,
+        "trade_off": float(TRADE_OFFS[point]),
+        "position": point,
+    }
     if traffic is not None:
         streams[SINGLES] = traffic.blind(known.reference.curve(test.outcomes))
         report["stream"] = {"load": traffic.load(), "params": traffic.params.model_dump(mode="json")}
-    return Compared(curves, report, streams)
+    return MethodResults(curves, report, streams)
+
+
+def _router_curve(training: Split, test: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Curve:
+    """Train the router with another seed and play the test queries."""
+    router = train_form("router", training, llms, params.model_copy(update={"seed": seed}), seed)
+    return Curve.of(choices(*predictions(router, test), router.cost_scale), test.outcomes)
+
+
+def _replayed(tuned: TunedBaseline, training: Training, test: Split) -> Curve:
+    """Fit a baseline again at its tuned setting, under the seed of `training`, and play the test queries."""
+    baseline = type(tuned.baseline)(training)
+    baseline.fit(**tuned.setting)
+    return baseline.play(Sample.of(test), test.outcomes)
 
 
 def _check_controls(controls: Sequence[str], baselines: Sequence[str]) -> None:
@@ -217,26 +242,31 @@ def _weighs(baseline: type[Baseline]) -> bool:
 
 
 def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:
-    error = ((quality - outcomes.quality) ** 2).mean()
     return {
-        "brier": round(float(error), 6),
-        "ece": round(calibration_error(quality.ravel(), outcomes.quality.ravel()), 6),
-        "cost_mae_share": round(float(np.abs(cost - outcomes.cost_usd).sum() / outcomes.cost_usd.sum()), 6),
+        "brier": rounded(brier(quality, outcomes.quality)),
+        "ece": rounded(calibration_error(quality.ravel(), outcomes.quality.ravel())),
+        "cost_mae_share": rounded(float(ratio(np.abs(cost - outcomes.cost_usd).sum(), outcomes.cost_usd.sum()))),
     }
 
 
 def leave_one_domain_out(
     whole: Split, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
-) -> dict[str, Curve]:
-    """Answer every query with methods trained on the other domains alone; nothing is tuned on the domain left out.
+) -> tuple[dict[str, Curve], dict[str, Any]]:
+    """Answer every query with methods trained and tuned on the other domains alone.
+
+    Every method chooses its settings by the same kind of 5-fold cross-validation on the other domains' queries; none
+    of them sees a query of the domain left out.
 
     Returns
     -------
     dict of Curve
-        By method, over all N queries in their order. Baselines keep the first of their settings.
+        By method, over all N queries in their order.
+    dict
+        By domain and baseline: the chosen setting and how many were tried.
     """
     domains = np.array(whole.domains, dtype=object)
     parts: dict[str, list[Curve]] = {name: [] for name in ("router", *baselines)}
+    settings: dict[str, Any] = {}
     order = []
     for domain in tqdm(sorted(set(whole.domains)), desc="leaving out", unit="domain"):
         rest, own = whole.take(np.flatnonzero(domains != domain)), whole.take(np.flatnonzero(domains == domain))
@@ -246,11 +276,11 @@ def leave_one_domain_out(
         parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
         known = Training(Sample.of(rest), rest.outcomes, fitted, seed)
         for name in baselines:
-            baseline = BASELINES[name](known)
-            baseline.fit(**next(BASELINES[name].Params().settings()))
-            parts[name].append(baseline.play(Sample.of(own), own.outcomes))
+            tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
+            parts[name].append(tuned.baseline.play(Sample.of(own), own.outcomes))
+            settings.setdefault(domain, {})[name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     back = np.argsort(np.concatenate(order))
     return {
         name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))
         for name, curves in parts.items()
-    }
+    }, settings

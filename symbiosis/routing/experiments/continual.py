@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.statistics import interval
-from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
@@ -22,9 +22,9 @@ from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
-from symbiosis.routing.simulation.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
-KINDS: dict[str, tuple[Feedback, bool]] = {
+KINDS: dict[str, tuple[FeedbackKind, bool]] = {
     "none": ("none", False),
     "refined": ("refined", False),
     "binary": ("binary", False),
@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[Feedback, bool]] = {
 
 
 @dataclass(frozen=True)
-class Learned:
+class FeedbackResult:
     """What a router was worth on the stream and, afterwards, on the test queries.
 
     Attributes
@@ -80,7 +80,7 @@ def continual(
     params: OnlineReplayParams,
     seed: int,
     kinds: Sequence[str] = tuple(KINDS),
-) -> dict[str, Learned]:
+) -> dict[str, FeedbackResult]:
     """Train offline, learn from the stream under each kind of feedback, score the test queries.
 
     Parameters
@@ -105,7 +105,7 @@ def continual(
     """
     offline, stream = divide(training, offline_share, seed)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
-    experience = Experience.fit(router, offline.embeddings, offline.outcomes, params.user)
+    experience = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above)
     reference = Reference.choose(offline.outcomes)
     return {kind: _learn(router, experience, stream, test, reference, params, kind, seed) for kind in kinds}
 
@@ -119,14 +119,14 @@ def _learn(
     params: OnlineReplayParams,
     kind: str,
     seed: int,
-) -> Learned:
+) -> FeedbackResult:
     feedback, shuffled = KINDS[kind]
     rng = np.random.default_rng(seed)
     told = stream.outcomes
     if shuffled:
         told = replace(told, quality=told.quality[rng.permutation(len(told))])
     rule = rule_of(params)
-    learner = OnlineRouter(
+    learner = ReplayedRouter(
         router,
         told,
         stream.embeddings,
@@ -153,7 +153,7 @@ def _learn(
     rows = np.arange(len(arms))
     quality, cost = test.outcomes.quality[rows, arms], test.outcomes.cost_usd[rows, arms]
     swept = np.stack([policy.scores(replace(still, trade_off=float(weight))).argmax(axis=1) for weight in TRADE_OFFS])
-    return Learned(
+    return FeedbackResult(
         test.outcomes.queries,
         quality,
         cost,
@@ -165,7 +165,7 @@ def _learn(
     )
 
 
-def pooled(rounds: Sequence[Learned]) -> Learned:
+def pooled(rounds: Sequence[FeedbackResult]) -> FeedbackResult:
     """Join several rounds (splits, divisions): each test query once, with its mean over the rounds that tested it."""
     queries, place = np.unique(np.concatenate([one.queries for one in rounds]), return_inverse=True)
     counts = np.bincount(place)
@@ -177,7 +177,7 @@ def pooled(rounds: Sequence[Learned]) -> Learned:
         return np.stack([np.bincount(place, row) / counts for row in joined])
 
     shortest = min(len(one.stream_utility) for one in rounds)
-    return Learned(
+    return FeedbackResult(
         queries,
         mean([one.quality for one in rounds]),
         mean([one.cost_usd for one in rounds]),
@@ -189,7 +189,7 @@ def pooled(rounds: Sequence[Learned]) -> Learned:
     )
 
 
-def gains(learned: dict[str, Learned], weights: np.ndarray) -> dict[str, dict[str, Any]]:
+def gains(learned: dict[str, FeedbackResult], weights: np.ndarray) -> dict[str, dict[str, Any]]:
     """Compare every kind of feedback with none on the test queries.
 
     Parameters
@@ -243,15 +243,3 @@ def stratified(labels: Sequence[str], n: int, seed: int) -> np.ndarray:
     order = np.lexsort((rng.random(len(names)), names))
     n = min(n, len(names))
     return np.sort(order[((np.arange(n) + rng.random()) * len(names) / n).astype(np.int64)])
-
-
-def columns(outcomes: Outcomes, arms: Sequence[int]) -> Outcomes:
-    """Return the outcomes of the given LLMs only, in that order."""
-    kept = list(arms)
-    return Outcomes(
-        outcomes.queries,
-        outcomes.quality[:, kept],
-        outcomes.prompt_tokens[:, kept],
-        outcomes.response_tokens[:, kept],
-        outcomes.cost_usd[:, kept],
-    )

@@ -11,21 +11,24 @@ from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
-from symbiosis.routing.experiments.continual import Learned, continual, divide, gains, pooled
-from symbiosis.routing.experiments.newcomers import ROUTERS, Adapted, adapt
-from symbiosis.routing.experiments.off_policy import Checked, certain, check_estimates
+from symbiosis.routing.experiments.continual import FeedbackResult, continual, divide, gains, pooled
+from symbiosis.routing.experiments.newcomers import ROUTERS, NewcomerResult, adapt
+from symbiosis.routing.experiments.off_policy import EstimateCheck, certain, check_estimates
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import Curve
-from symbiosis.routing.metrics.metrics import rounded
+from symbiosis.routing.metrics.metrics import all_rounded, rounded
+from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
-from symbiosis.routing.policy.score import score
+from symbiosis.routing.policy.objectives import Outlook, Paper, decide
+
+ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged
 
 
 @dataclass(frozen=True)
-class Studied:
+class StudyResult:
     """What one split showed.
 
     Attributes
@@ -38,8 +41,8 @@ class Studied:
         By target policy: the truth and, by estimator, the estimate with its interval.
     """
 
-    learned: dict[float, dict[str, Learned]]
-    adapted: Adapted
+    learned: dict[float, dict[str, FeedbackResult]]
+    adapted: NewcomerResult
     estimates: dict[str, Any]
 
     def save(self, folder: Path) -> None:
@@ -64,7 +67,7 @@ class Studied:
         write_json(folder / "report.json", report)
 
     @classmethod
-    def load(cls, folder: Path) -> "Studied":
+    def load(cls, folder: Path) -> "StudyResult":
         """Read what `save` wrote."""
         from safetensors.numpy import load_file
 
@@ -73,7 +76,7 @@ class Studied:
             share: {kind: _learned(tensors, f"{share}/{kind}") for kind in report["kinds"]}
             for share in report["offline_shares"]
         }
-        adapted = Adapted(
+        adapted = NewcomerResult(
             tensors["adapted/steps"],
             tensors["adapted/queries"],
             {name: tensors[f"adapted/{name}"] for name in ROUTERS},
@@ -84,10 +87,10 @@ class Studied:
 
 
 CURVES = ("curve", "singles")
-ARRAYS = tuple(field.name for field in fields(Learned) if field.name not in CURVES)
+ARRAYS = tuple(field.name for field in fields(FeedbackResult) if field.name not in CURVES)
 
 
-def _flat(learned: dict[str, Learned]) -> dict[str, np.ndarray]:
+def _flat(learned: dict[str, FeedbackResult]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for prefix, one in learned.items():
         tensors |= {f"{prefix}/{name}": getattr(one, name) for name in ARRAYS}
@@ -99,13 +102,13 @@ def _flat(learned: dict[str, Learned]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _learned(tensors: dict[str, np.ndarray], prefix: str) -> Learned:
+def _learned(tensors: dict[str, np.ndarray], prefix: str) -> FeedbackResult:
     curves: dict[str, Any] = {
         name: Curve(*(tensors[f"{prefix}/{name}.{part}"].astype(np.float64) for part in ("quality", "cost")))
         for name in CURVES
     }
     values: dict[str, Any] = {name: tensors[f"{prefix}/{name}"] for name in ARRAYS}
-    return Learned(**values, **curves)
+    return FeedbackResult(**values, **curves)
 
 
 def study(
@@ -116,7 +119,7 @@ def study(
     replay: OnlineReplayParams,
     params: StudyFeedbackParams,
     seed: int,
-) -> Studied:
+) -> StudyResult:
     """Study one split.
 
     Parameters
@@ -131,6 +134,9 @@ def study(
         Of the divisions, streams and draws.
     """
     llms = priced(llms, training.outcomes)
+    # Once, on queries that are offline at every share: the larger offline parts begin with the smaller ones.
+    least = min(*params.offline_shares, params.adaptability.offline_share, ESTIMATES_OFFLINE_SHARE)
+    train_params = choose(divide(training, least, seed)[0], llms, train_params).params
     learned = {
         share: continual(training, test, llms, share, train_params, replay, seed) for share in params.offline_shares
     }
@@ -148,7 +154,7 @@ def study(
         queries=joining.queries,
         every=joining.every,
     )
-    return Studied(learned, adapted, _estimates(training, llms, train_params, replay, params, seed))
+    return StudyResult(learned, adapted, _estimates(training, llms, train_params, replay, params, seed))
 
 
 def _estimates(
@@ -160,13 +166,13 @@ def _estimates(
     seed: int,
 ) -> dict[str, Any]:
     """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
-    offline, stream = divide(training, 0.5, seed)
+    offline, stream = divide(training, ESTIMATES_OFFLINE_SHARE, seed)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
-    noise = Experience.fit(router, offline.embeddings, offline.outcomes, replay.user).noise
+    noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)
     predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)
 
-    greedy = score(predictions, np.zeros(len(llms)), rule, router.cost_scale).total.argmax(axis=1)
+    greedy = decide(Paper(rule), Outlook.of(router, predictions)).choice()
     best, cheapest = offline.outcomes.quality.mean(axis=0).argmax(), offline.outcomes.cost_usd.mean(axis=0).argmin()
     targets = {
         "router": certain(greedy, len(llms)),
@@ -180,7 +186,7 @@ def _estimates(
     return {name: _told(one) for name, one in checked.items()}
 
 
-def _told(one: Checked) -> dict[str, Any]:
+def _told(one: EstimateCheck) -> dict[str, Any]:
     return {
         "truth": rounded(one.truth),
         "effective_sample_size": rounded(one.report.effective_sample_size),
@@ -196,13 +202,13 @@ def _told(one: Checked) -> dict[str, Any]:
     }
 
 
-def summary(studies: Sequence[Studied], samples: int, seed: int) -> dict[str, Any]:
+def summary(studies: Sequence[StudyResult], samples: int, seed: int) -> dict[str, Any]:
     """Summarise over splits; a test query counts once, with its mean over the splits that tested it."""
     learned: dict[str, Any] = {}
     for share, kinds in studies[0].learned.items():
         together = {kind: pooled([one.learned[share][kind] for one in studies]) for kind in kinds}
         weights = resample(len(together["none"].queries), samples, seed)
-        learned[f"{share:g}"] = _all_rounded(gains(together, weights))
+        learned[f"{share:g}"] = all_rounded(gains(together, weights))
     return {
         "continual": learned,
         "adaptability": {
@@ -214,7 +220,7 @@ def summary(studies: Sequence[Studied], samples: int, seed: int) -> dict[str, An
     }
 
 
-def _recovered(adapted: Sequence[Adapted], samples: int, seed: int) -> list[dict[str, Any]]:
+def _recovered(adapted: Sequence[NewcomerResult], samples: int, seed: int) -> list[dict[str, Any]]:
     """Pool the splits: each test query with its mean over the splits that tested it."""
     steps = adapted[0].steps[: min(len(one.steps) for one in adapted)]
     queries, place = np.unique(np.concatenate([one.queries for one in adapted]), return_inverse=True)
@@ -228,10 +234,6 @@ def _recovered(adapted: Sequence[Adapted], samples: int, seed: int) -> list[dict
         )
         for name in ROUTERS
     }
-    joined = Adapted(steps, queries, worth, (), 0.0)
+    joined = NewcomerResult(steps, queries, worth, (), 0.0)
     rows = joined.recovered(resample(len(queries), samples, seed))
     return [{key: value if key == "step" else rounded(value) for key, value in row.items()} for row in rows]
-
-
-def _all_rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: _all_rounded(value) if isinstance(value, dict) else rounded(value) for key, value in values.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.experiments.continual import columns, divide, stratified
+from symbiosis.routing.experiments.continual import divide, stratified
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
@@ -19,13 +19,13 @@ from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
-from symbiosis.routing.simulation.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 ROUTERS = ("without", "added", "known")
 
 
 @dataclass(frozen=True)
-class Adapted:
+class NewcomerResult:
     """What three routers are worth on the test queries while the stream goes on.
 
     Attributes
@@ -96,7 +96,7 @@ def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int
 
 
 @dataclass(frozen=True)
-class Separated:
+class RouterPair:
     """Two routers trained offline: one does not know some LLMs, one knows them from the start.
 
     Attributes
@@ -128,14 +128,16 @@ class Separated:
         train_params: RouterTrainParams,
         params: OnlineReplayParams,
         withheld: Sequence[str] = (),
-    ) -> "Separated":
+    ) -> "RouterPair":
         """Train both; see `adapt` for the parameters."""
         everything = _trained(offline, llms, range(len(llms)), train_params)
         named = [llms.names.index(name) for name in withheld]
         new = named or most_used(everything, offline, params, 2)
         old = [arm for arm in range(len(llms)) if arm not in new]
         without = _trained(offline, llms, old, train_params)
-        experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
+        experience = Experience.fit(
+            without, offline.embeddings, offline.outcomes.of_llms(old), train_params.serving.satisfied_above
+        )
         # The cost scale is a matter of the study, not of who is withheld.
         without = replace(without, cost_scale=everything.cost_scale)
         return cls(without, everything.take([*old, *new]), old, new, experience)
@@ -161,8 +163,7 @@ class Separated:
 
 def probes_of(offline: Split, n: int, seed: int) -> np.ndarray:
     """Rows of `n` probe queries, stratified by tag; all, if there are fewer."""
-    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
-    return stratified(labels, n, seed)
+    return stratified(offline.subdomains, n, seed)
 
 
 def adapt(
@@ -178,8 +179,8 @@ def adapt(
     probes: int = 100,
     queries: int = 1000,
     every: int = 100,
-    feedback: Feedback = "refined",
-) -> Adapted:
+    feedback: FeedbackKind = "refined",
+) -> NewcomerResult:
     """Withhold LLMs, add them with a probe set, and go on learning.
 
     Parameters
@@ -198,7 +199,7 @@ def adapt(
         That all three routers are told.
     """
     offline, stream = divide(training, offline_share, seed)
-    pair = Separated.train(offline, llms, train_params, params, withheld)
+    pair = RouterPair.train(offline, llms, train_params, params, withheld)
     rows = probes_of(offline, probes, seed)
     routers = {
         "without": (pair.without, pair.old),
@@ -211,9 +212,9 @@ def adapt(
         worth[name] = _followed(
             router,
             pair.experience,
-            columns(stream.outcomes.take(taken), arms),
+            stream.outcomes.take(taken).of_llms(arms),
             stream.embeddings[taken],
-            columns(test.outcomes, arms),
+            test.outcomes.of_llms(arms),
             test.embeddings,
             params,
             feedback,
@@ -223,12 +224,12 @@ def adapt(
         )
     steps = every * np.arange(len(worth["known"]))
     probe_usd = float(offline.outcomes.take(rows).cost_usd[:, pair.new].sum())
-    return Adapted(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
+    return NewcomerResult(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
 
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:
     """Train on the given LLMs only."""
-    outcomes = columns(offline.outcomes, arms)
+    outcomes = offline.outcomes.of_llms(arms)
     kept = llms.take(arms)
     return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
 
@@ -241,14 +242,14 @@ def _followed(
     test: Outcomes,
     test_embeddings: np.ndarray,
     params: OnlineReplayParams,
-    feedback: Feedback,
+    feedback: FeedbackKind,
     every: int,
     seed: int,
     newcomers: Sequence[int],
 ) -> np.ndarray:
     """Utility of the test queries before the stream and after each `every` answers, (S, M)."""
     rule = rule_of(params)
-    learner = OnlineRouter(
+    learner = ReplayedRouter(
         router,
         outcomes,
         embeddings,

@@ -11,11 +11,12 @@ from symbiosis.routing.learning.off_policy import Logged, Report, evaluate_polic
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.exploration import Kind, probabilities
-from symbiosis.routing.policy.score import Rule, score
+from symbiosis.routing.policy.objectives import Outlook, Paper, decide
+from symbiosis.routing.policy.score import Rule
 
 
 @dataclass(frozen=True)
-class Checked:
+class EstimateCheck:
     """Estimates for one target policy.
 
     Attributes
@@ -40,7 +41,7 @@ def check_estimates(
     amount: float,
     seed: int,
     samples: int = 1000,
-) -> dict[str, Checked]:
+) -> dict[str, EstimateCheck]:
     """Log a stream under a router that explores, then estimate what other policies would have earned on it.
 
     The LLMs are idle and the router does not learn meanwhile, so that the truth is known; rewards are utilities at the
@@ -73,7 +74,7 @@ def check_estimates(
     outcomes = stream.outcomes
     n, n_llms = outcomes.quality.shape
     predictions = router.predict(router.feature_map(stream.embeddings), outcomes.prompt_tokens)
-    scores = score(predictions, np.zeros(n_llms), rule, router.cost_scale).total
+    scores = decide(Paper(rule), Outlook.of(router, predictions)).total
 
     def worth(quality: np.ndarray, cost_usd: np.ndarray) -> np.ndarray:
         return utility(quality, scaled_cost(cost_usd, router.cost_scale), rule.trade_off, rule.weighting)
@@ -88,7 +89,7 @@ def check_estimates(
     logged = Logged(arm, behaviour[rows, arm], rewards[rows, arm])
     predicted = worth(predictions.quality, predictions.cost_usd)
     return {
-        name: Checked(
+        name: EstimateCheck(
             evaluate_policy(logged, target, predicted, samples=samples, seed=seed), true_value(target, rewards)
         )
         for name, target in targets.items()

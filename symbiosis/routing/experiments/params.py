@@ -50,6 +50,7 @@ class CompareRoutersParams(SplitsParams):
 
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
+    method_seeds: int = Field(ge=1)
     quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
     stream: CompareStreamParams | None

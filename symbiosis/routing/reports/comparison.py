@@ -8,7 +8,7 @@ import numpy as np
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import INFORMED, label, strongest_baseline, told_apart
 from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
-from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, Played, shares
+from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, SplitResult, shares
 from symbiosis.routing.metrics.metrics import cost_key, hull
 from symbiosis.routing.reports import timed
 from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent
@@ -30,7 +30,7 @@ PUBLISHED_FEEDBACK = [
 DRAWN = (ROUTER, "router_forest", "nearest_neighbours", "k_means", "domain_mean", "opt_llm", "frugal_gpt", "oracle")
 
 
-def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
+def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
     """Return the page as one HTML document.
 
     Parameters
@@ -60,6 +60,7 @@ def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
                 ),
                 page.Figure.of(_curves(splits), "Quality against cost"),
                 Section("All cost shares, and AIQ from cost 0", [cost_shares(methods, ROUTER, rival)], folded=True),
+                *_log_cost(methods, rival),
             ],
         ),
         Section(
@@ -148,8 +149,31 @@ def _feedback(feedback: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _lead(numbers: Mapping[str, Any]) -> object:
-    return interval(numbers, "router_lead", "+.4f") if "router_lead_95" in numbers else ""
+def _if_there(numbers: Mapping[str, Any], key: str, form: str = ".4f") -> object:
+    return interval(numbers, key, form) if f"{key}_95" in numbers else ""
+
+
+def _log_cost(methods: Mapping[str, Any], rival: str | None) -> list[Block]:
+    """Return the section on AIQ over log cost and on seeds, if any method has either."""
+    rows = [
+        Row(
+            [
+                label(method),
+                _if_there(numbers, "aiq_log"),
+                _if_there(numbers, "router_lead_log", "+.4f"),
+                "{low:.4f} to {high:.4f}".format(**numbers["aiq_seeds"]) if "aiq_seeds" in numbers else "",
+            ],
+            mark(method, ROUTER, rival),
+        )
+        for method, numbers in sorted(methods.items(), key=lambda pair: -pair[1].get("aiq_log", 0.0))
+    ]
+    if not any(key in numbers for numbers in methods.values() for key in ("aiq_log", "aiq_seeds")):
+        return []
+    table = Table(["method", "AIQ over log cost", "router's lead", "AIQ over seeds"], rows)
+    note = (
+        "AIQ over seeds: the least and the largest AIQ of a method that was run with several seeds, over linear cost."
+    )
+    return [Section("AIQ over log cost, and spread over seeds", [table, Text(note)], folded=True)]
 
 
 def _compared(methods: Mapping[str, Any], rival: str | None) -> Table:
@@ -158,7 +182,7 @@ def _compared(methods: Mapping[str, Any], rival: str | None) -> Table:
             [
                 label(method),
                 interval(numbers, "aiq"),
-                _lead(numbers),
+                _if_there(numbers, "router_lead", "+.4f"),
                 percent(numbers.get(cost_key(0.9725))),
                 percent(numbers.get(cost_key(1.0))),
                 "reference" if method in INFORMED else numbers["kind"],
@@ -240,7 +264,7 @@ def _aiq(methods: Mapping[str, Any], rival: str | None) -> "Figure":
     return drawings.forest([label(name) for name in shown], marks, {"AIQ": values})
 
 
-def _curves(splits: Sequence[Played]) -> "Figure":
+def _curves(splits: Sequence[SplitResult]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 4.8))

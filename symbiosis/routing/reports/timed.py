@@ -8,7 +8,7 @@ import numpy as np
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, strongest_baseline
 from symbiosis.reporting.page import OURS, Row, Section, Table, Text
-from symbiosis.routing.experiments.comparison_results import SINGLES, Played, shares
+from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult, shares
 from symbiosis.routing.experiments.timed import WAITS_SEEN
 from symbiosis.routing.experiments.timed_results import LIMITED_SHARES
 from symbiosis.routing.experiments.waits import LEADER, PENALTY
@@ -33,7 +33,7 @@ DRAWN = (
 )
 
 
-def section(splits: Sequence[Played], numbers: Mapping[str, Any]) -> Section:
+def section(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> Section:
     """Return the section.
 
     Parameters
@@ -142,7 +142,7 @@ def _details(methods: Mapping[str, Any], rival: str | None) -> Table:
     return Table(["method", "AIQ, no limit", *costs, "kept, no limit", "failed", "p50 s", "p99 s"], rows)
 
 
-def _curves(splits: Sequence[Played]) -> "Figure":
+def _curves(splits: Sequence[SplitResult]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 4.8))
@@ -166,10 +166,10 @@ def _curves(splits: Sequence[Played]) -> "Figure":
     return drawing
 
 
-def _mean_hull(splits: Sequence[Played], method: str, timed: bool) -> np.ndarray:
+def _mean_hull(splits: Sequence[SplitResult], method: str, timed: bool) -> np.ndarray:
     """Corners of the hull of all splits' points as shares, mean over splits at the same costs, (m, 2)."""
 
-    def own(split: Played) -> np.ndarray:
+    def own(split: SplitResult) -> np.ndarray:
         stream = split.streams[method]
         curve: Curve = stream.timed if timed else stream.idle
         points = shares(curve, split.streams[SINGLES].idle)

@@ -12,8 +12,7 @@ from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.experiments import newcomers
 from symbiosis.routing.experiments.continual import (
     KINDS,
-    Learned,
-    columns,
+    FeedbackResult,
     continual,
     divide,
     gains,
@@ -40,7 +39,7 @@ def world(n: int, seed: int) -> Split:
 def router() -> Router:
     split = world(300, seed=0)
     return train(
-        split.embeddings, columns(split.outcomes, range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
+        split.embeddings, split.outcomes.of_llms(range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
     )[0]
 
 
@@ -57,7 +56,7 @@ def test_a_division_keeps_every_query_once() -> None:
 def test_feedback_helps_where_little_was_known_and_permuted_rewards_do_not() -> None:
     test = world(400, seed=4)
     kinds = ("none", "refined", "binary", "refined_shuffled")
-    rounds: dict[str, list[Learned]] = {kind: [] for kind in kinds}
+    rounds: dict[str, list[FeedbackResult]] = {kind: [] for kind in kinds}
     for seed in range(2):
         training = world(400, seed=10 + seed)
         params = replay_params(stream=IDLE, learning={"answers": 2})
