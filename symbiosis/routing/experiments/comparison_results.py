@@ -9,7 +9,7 @@ import numpy as np
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
 from symbiosis.core.rounding import rounded
-from symbiosis.core.statistics import interval, resample
+from symbiosis.core.statistics import interval, resample, resampled_counts
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.timed import SINGLES, TimedCurve
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
@@ -91,7 +91,7 @@ def query_weights(splits: Sequence[SplitResult], samples: int, seed: int) -> lis
     taken for independent evidence.
     """
     tested = np.unique(np.concatenate([split.rows for split in splits]))
-    drawn = resample(len(tested), samples, seed)
+    drawn = resampled_counts(len(tested), samples, seed)
     weights = []
     for split in splits:
         own = drawn[:, np.searchsorted(tested, split.rows)]

@@ -328,7 +328,7 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "LLMs that join mid-stream" in page
     assert "<script" not in page
     assert "http://www.w3.org" in page
-    assert page.count("<svg") == 4
+    assert page.count("<figure") == 5
     assert set(numbers["limited"]["methods"]) == {
         "router",
         "router_waits_seen",
@@ -342,4 +342,4 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     report_routers.work(params_of("report_routers", ReportRoutersParams, bootstrap_samples=100))
     without = read_json("reports/router_study.json")
     assert without == {key: value for key, value in numbers.items() if key != "limited"}
-    assert Path("reports/router_study.html").read_text().count("<svg") == 3
+    assert Path("reports/router_study.html").read_text().count("<figure") == 4

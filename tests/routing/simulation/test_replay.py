@@ -206,7 +206,7 @@ def test_curves_and_regret_are_plain_tables(finished: Path) -> None:
 
 def test_the_page_is_one_file(finished: Path) -> None:
     page = (finished / "reports/router.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<figure") == 4
     for outside in ("src=", "<link", "@import", "url(http"):
         assert outside not in page
     for text in (
