@@ -12,7 +12,7 @@ import numpy as np
 from bench.decision_queries import World
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.serving.single_query import SingleQuery
+from symbiosis.routing.model.single_query import SingleQuery
 
 TRADE_OFF = 1.4
 TRADE_OFFS = (0.2, 0.5, 1.0, TRADE_OFF, 2.0, 5.0, 10.0)  # where precisions are compared

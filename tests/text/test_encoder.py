@@ -13,7 +13,8 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
 from symbiosis.routing.data import synthetic
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
-from symbiosis.routing.queries.query_encoder import query_encoder
+from symbiosis.routing.queries.query_encoder import QueryEncoder
+from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.text import encoder
 
 if TYPE_CHECKING:
@@ -207,12 +208,12 @@ def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.
     embed_queries.work(params())
     first = sha256_of("data/embeddings")
     vectors = read_array("data/embeddings/queries.npy")
-    assert vectors.shape == (len(TEXTS), 404)
+    assert vectors.shape == (len(TEXTS), 402)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     manifest = read_json("data/embeddings/manifest.json")
     assert manifest["encoder"] == encoder.OFFLINE
-    assert manifest["dimension"] == 404
+    assert manifest["dimension"] == 402
     assert len(manifest["weights_sha256"]) == 64
     embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
@@ -222,36 +223,38 @@ def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.
     assert sha256_of("data/embeddings") == first
 
 
+def served() -> QueryEncoder:
+    return QueryEncoder.load("models/encoder", VectorForm.read("data/embeddings"))
+
+
 @pytest.fixture
-def without_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder with queries of which the number of prompt tokens is not known, as of a text that is served."""
+def few_shot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with queries whose prompts are far longer than their texts, which is all that is served."""
     monkeypatch.chdir(tmp_path)
     Path("data/routing").mkdir(parents=True)
     queries = pl.DataFrame({"query": range(len(TEXTS)), "query_text": TEXTS})
-    queries = queries.with_columns(pl.lit(None, dtype=pl.Float32).alias("prompt_tokens"))
+    queries = queries.with_columns(pl.lit(9000.0, dtype=pl.Float32).alias("prompt_tokens"))
     queries.write_parquet("data/routing/queries.parquet")
     train_encoder.work(encoder_params(objective="none"))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_what_is_served_has_the_bytes_of_what_the_stage_wrote(
-    without_token_counts: None, precision: str, weight: float
-) -> None:
+def test_what_is_served_has_the_bytes_of_what_the_stage_wrote(few_shot: None, precision: str, weight: float) -> None:
     embed_queries.work(params(precision=precision, shape_weight=weight))
     vectors = read_array("data/embeddings/queries.npy")
-    encode = query_encoder("models/encoder", "data/embeddings")
+    encode = served()
     assert np.stack([encode(text) for text in TEXTS]).tobytes() == vectors.tobytes()
     assert encode(TEXTS[0]) is encode(TEXTS[0])  # none twice
 
 
-def test_a_served_precision_is_that_of_the_manifest(without_token_counts: None) -> None:
+def test_a_served_precision_is_that_of_the_manifest(few_shot: None) -> None:
     embed_queries.work(params(precision="float32"))
     path = Path("data/embeddings/manifest.json")
     manifest = read_json(path)
-    exact = query_encoder("models/encoder", "data/embeddings")(TEXTS[0])
+    exact = served()(TEXTS[0])
     write_json(path, manifest | {"precision": "bfloat16"})
-    rounded = query_encoder("models/encoder", "data/embeddings")(TEXTS[0])
+    rounded = served()(TEXTS[0])
     assert not np.array_equal(exact, rounded)
     assert exact @ rounded > 0.999
 
@@ -259,19 +262,22 @@ def test_a_served_precision_is_that_of_the_manifest(without_token_counts: None) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights_sha256": "0" * 64}, "is not the encoder of data/embeddings: run `dvc repro"),
+        (
+            {"weights_sha256": "0" * 64},
+            r"is not the encoder that the router was trained with \(weights_sha256: .*\): run `dvc repro",
+        ),
+        ({"text_shape": 1}, r"is not the encoder that the router was trained with \(text_shape: 2, trained with 1\)"),
+        ({"maximum_tokens": 7}, "trained with 7"),
         ({"precision": "float8"}, "manifest.json: `precision`: .*delete data/embeddings and run `dvc repro"),
         ({"shape_weight": None}, "manifest.json: `shape_weight`: .*delete data/embeddings and run `dvc repro"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(
-    without_token_counts: None, change: dict[str, Any], message: str
-) -> None:
+def test_a_manifest_that_does_not_fit_is_refused(few_shot: None, change: dict[str, Any], message: str) -> None:
     embed_queries.work(params())
     path = Path("data/embeddings/manifest.json")
     write_json(path, read_json(path) | change)
     with pytest.raises(InputError, match=message):
-        query_encoder("models/encoder", "data/embeddings")
+        served()
 
 
 def test_an_incomplete_encoder_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.model.forests import Forest
 
 Family = Literal["forest", "mlp", "neighbours"]
@@ -237,11 +236,3 @@ class LengthDistribution:
         factor = np.exp(self.centre + self.sigma * ndtri(share))
         tokens: np.ndarray = np.minimum(np.maximum(expected, 1.0) * factor, self.longest)
         return tokens
-
-    def cost_usd(self, llms: Llms, prompt_tokens: np.ndarray, expected: np.ndarray, share: float) -> np.ndarray:
-        """Dollars that an answer exceeds with probability 1 - `share`, (N, L)."""
-        return llms.cost_usd(prompt_tokens, self.quantile(expected, share))
-
-    def completion_s(self, llms: Llms, waits: np.ndarray, expected: np.ndarray, share: float) -> np.ndarray:
-        """Seconds to the whole answer exceeded with probability 1 - `share`, (N, L), after known waits, (L,)."""
-        return waits + llms.service_s(self.quantile(expected, share))

@@ -96,7 +96,7 @@ def test_the_spread_grows_with_variance() -> None:
 # ---------------------------------------------------------------- lengths
 
 
-def test_length_quantiles_hold_on_new_queries_and_carry_to_cost_and_time() -> None:
+def test_length_quantiles_hold_on_new_queries() -> None:
     rng = np.random.default_rng(4)
     sigma = np.array([0.2, 0.4, 0.6, 0.8])
     expected = rng.uniform(50, 200, (8000, 4))
@@ -104,15 +104,10 @@ def test_length_quantiles_hold_on_new_queries_and_carry_to_cost_and_time() -> No
     lengths = LengthDistribution.fit(expected[:4000], observed[:4000])
     np.testing.assert_allclose(lengths.sigma, sigma, rtol=0.05)
     np.testing.assert_allclose(lengths.centre, -0.1, atol=0.05)
-    new, prompt = expected[4000:], np.full((4000, 4), 30.0)
+    new = expected[4000:]
     for share in (0.5, 0.9):
         below = (observed[4000:] <= lengths.quantile(new, share)).mean(axis=0)
         np.testing.assert_allclose(below, share, atol=0.03)
-        paid = LLMS.cost_usd(prompt, observed[4000:]) <= lengths.cost_usd(LLMS, prompt, new, share)
-        np.testing.assert_allclose(paid.mean(axis=0), share, atol=0.03)
-        waits = np.array([0.0, 1.0, 2.0, 3.0])
-        done = waits + LLMS.service_s(observed[4000:]) <= lengths.completion_s(LLMS, waits, new, share)
-        np.testing.assert_allclose(done.mean(axis=0), share, atol=0.03)
     assert (lengths.quantile(new, 1 - 1e-12) <= lengths.longest).all()
 
 

@@ -1,6 +1,5 @@
 """Objectives of a decision: their laws, pacing of a budget, and exploration among the best."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,22 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from routing_world import RULE
 from scipy.stats import norm
-from test_score import predictions
 
 from symbiosis.routing.policy.exploration import Kind, among_best
 from symbiosis.routing.policy.objectives import (
     Budget,
     Deadline,
     Outlook,
-    Paper,
     QualityFloor,
     TradeOff,
     decide,
-    trade_off_for_budget,
 )
-from symbiosis.routing.policy.score import score
 
 
 def outlook(
@@ -39,15 +33,6 @@ shares = st.floats(0, 1, allow_subnormal=False)
 tables = st.tuples(st.integers(1, 12), st.integers(2, 6)).flatmap(
     lambda shape: st.tuples(*(arrays(float, shape, elements=shares) for _ in range(3)))
 )
-
-
-@given(table=tables)
-def test_the_published_score_is_the_published_score(table: tuple[np.ndarray, ...]) -> None:
-    quality, cost, variance = table
-    seen = outlook(quality, cost, wait=20 * table[0])._replace(uncertainty=np.sqrt(variance))
-    for rule in (RULE, replace(RULE, root=False)):
-        paper = score(predictions(quality, cost, variance), 20 * table[0], rule, 1.0)
-        np.testing.assert_allclose(decide(Paper(rule), seen).total, paper.total, rtol=1e-12, atol=1e-12)
 
 
 @given(table=tables, pay=st.lists(st.floats(1e-4, 1e4), min_size=2, max_size=6))
@@ -168,25 +153,6 @@ def test_the_price_of_money_stays_in_its_bounds_and_costs_are_corrected() -> Non
     told.charge(1.0)
     told.correct(1.0, 3.0)
     assert told.spent == pytest.approx(fresh.spent)
-
-
-@given(table=tables, share=st.floats(0, 1))
-def test_bisection_keeps_to_the_budget(table: tuple[np.ndarray, ...], share: float) -> None:
-    quality, cost, _ = table
-    rows = np.arange(len(quality))
-    cheapest, best = cost.min(axis=1).mean(), cost[rows, quality.argmax(axis=1)].mean()
-    budget = cheapest + share * (best - cheapest)
-    trade_off = trade_off_for_budget(quality, cost, 1.0, budget + 1e-9)
-    arms = decide(TradeOff(trade_off, "linear"), outlook(quality, cost)).choice()
-    assert cost[rows, arms].mean() <= budget + 1e-6
-
-
-def test_bisection_finds_the_step_by_hand() -> None:
-    # From lambda = (.5 - .1) / (.9 - .4) = .8 the better LLM is worth its price.
-    quality, cost = np.array([[0.9, 0.4]]), np.array([[0.5, 0.1]])
-    assert trade_off_for_budget(quality, cost, 1.0, 0.3) == pytest.approx(0.8)
-    assert trade_off_for_budget(quality, cost, 1.0, 0.5) == 1e6
-    assert trade_off_for_budget(quality, cost, 1.0, 0.05) == 0.0
 
 
 @given(

@@ -14,7 +14,8 @@ from routing_world import DOMAINS, LLMS, RULE, draw, train_params
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Predictions
 from symbiosis.routing.model.training import train
-from symbiosis.routing.policy.score import score, waiting_penalty
+from symbiosis.routing.policy.objectives import Outlook, Paper, Verdict, decide
+from symbiosis.routing.policy.score import Rule, waiting_penalty
 
 PLAIN = replace(RULE, exploration=0.0, waiting=0.0)
 
@@ -24,6 +25,16 @@ def predictions(quality: Any, cost: Any, variance: Any = 0.0) -> Predictions:
     return Predictions(quality, cost, cost, np.broadcast_to(np.asarray(variance, float), quality.shape))
 
 
+def score(told: Predictions, waits: np.ndarray, rule: Rule, cost_scale: float) -> Verdict:
+    """The published score of LLMs that answer at once."""
+    none = np.zeros_like(told.quality)
+    seen = Outlook(
+        told.quality, told.quality, told.quality, np.sqrt(told.variance), told.cost_usd,
+        np.broadcast_to(waits, none.shape), none, none[0], cost_scale,
+    )  # fmt: skip
+    return decide(Paper(rule), seen)
+
+
 shares = st.floats(0, 1, allow_subnormal=False)
 tables = st.tuples(st.integers(1, 12), st.integers(2, 6)).flatmap(
     lambda shape: st.tuples(arrays(float, shape, elements=shares), arrays(float, shape, elements=shares))
@@ -31,21 +42,25 @@ tables = st.tuples(st.integers(1, 12), st.integers(2, 6)).flatmap(
 
 
 def test_score_by_hand() -> None:
-    parts = score(predictions([0.9, 0.5], [0.02, 0.001], [[0.25, 0.04]]), np.array([30.0, 0.0]), RULE, cost_scale=0.04)
+    verdict = score(
+        predictions([0.9, 0.5], [0.02, 0.001], [[0.25, 0.04]]), np.array([30.0, 0.0]), RULE, cost_scale=0.04
+    )
     # Eq. 8: 1.4 / 2.4 p - 1 / 2.4 c; Eq. 9: root; Eq. 10: exp(0.1 (w - 15))
-    np.testing.assert_allclose(parts.trade_off[0], [1.4 / 2.4 * 0.9 - 0.5 / 2.4, 1.4 / 2.4 * 0.5 - 0.025 / 2.4])
-    np.testing.assert_allclose(parts.uncertainty[0], [0.5, 0.2])
-    np.testing.assert_allclose(parts.penalty[0], [np.exp(1.5), np.exp(-1.5)])
-    np.testing.assert_allclose(parts.total, parts.trade_off + 0.01 * parts.uncertainty - 0.1 * parts.penalty)
-    assert parts.choice().tolist() == [1]
+    parts = verdict.parts
+    np.testing.assert_allclose(parts["trade-off"][0], [1.4 / 2.4 * 0.9 - 0.5 / 2.4, 1.4 / 2.4 * 0.5 - 0.025 / 2.4])
+    np.testing.assert_allclose(parts["uncertainty"][0], [0.01 * 0.5, 0.01 * 0.2])
+    np.testing.assert_allclose(parts["waiting"][0], [-0.1 * np.exp(1.5), -0.1 * np.exp(-1.5)])
+    np.testing.assert_allclose(verdict.total, parts["trade-off"] + parts["uncertainty"] + parts["waiting"])
+    assert verdict.choice().tolist() == [1]
     idle = score(predictions([0.9, 0.5], [0.02, 0.001]), np.zeros(2), RULE, cost_scale=0.04)
     assert idle.choice().tolist() == [0]
 
 
 def test_the_root_is_a_flag() -> None:
     told = predictions([0.5, 0.5], [0, 0], [[0.25, 0.04]])
-    np.testing.assert_allclose(score(told, np.zeros(2), RULE, 1.0).uncertainty, [[0.5, 0.2]])
-    np.testing.assert_allclose(score(told, np.zeros(2), replace(RULE, root=False), 1.0).uncertainty, [[0.25, 0.04]])
+    np.testing.assert_allclose(score(told, np.zeros(2), RULE, 1.0).parts["uncertainty"], [[0.005, 0.002]])
+    plain = score(told, np.zeros(2), replace(RULE, root=False), 1.0)
+    np.testing.assert_allclose(plain.parts["uncertainty"], [[0.0025, 0.0004]])
 
 
 @given(table=tables, pay=st.lists(st.floats(1e-4, 1e4), min_size=2, max_size=8))

@@ -22,6 +22,7 @@ from symbiosis.core.fingerprint import imported_files
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments import online
+from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics import metrics
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise
 from symbiosis.routing.model.linear_heads import LinearHeads
@@ -316,7 +317,8 @@ def small_evaluation(router: Router | None, **changes: Any) -> tuple[Router, dic
         return Split(part, vectors[rows], labels[rows], labels[rows])
 
     splits = split(slice(0, 200)), split(slice(200, 201)), split(slice(201, 301))
-    return router, online.evaluate(router, *splits, replay_params(**changes)).numbers["test"]
+    known = Experience.fit(router, splits[0].embeddings, splits[0].outcomes, satisfied_above=0.7)
+    return router, online.evaluate(router, known, *splits, replay_params(**changes)).numbers["test"]
 
 
 def test_every_feedback_starts_from_the_same_router() -> None:
@@ -381,7 +383,8 @@ def test_on_real_queries_the_router_lies_between_random_and_oracle() -> None:
     offline, online, held_out = split(slice(0, 1800)), split(slice(1800, 2200)), split(slice(2200, 3000))
     params = train_params(dimension=32, minimum_tag=20)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, params)
-    report = online.evaluate(router, offline, online, held_out, replay_params()).numbers
+    known = Experience.fit(router, offline.embeddings, offline.outcomes, params.serving.satisfied_above)
+    report = online.evaluate(router, known, offline, online, held_out, replay_params()).numbers
     for name in ("router_none", "router_refined", "router_binary"):
         assert report["test"]["random"]["quality"] + 0.05 < report["test"][name]["quality"]
         assert report["test"][name]["quality"] < report["test"]["oracle"]["quality"]
