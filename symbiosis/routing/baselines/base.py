@@ -118,7 +118,7 @@ class Training:
     llms
         The LLMs.
     seed
-        Of everything random.
+        Seed of everything random.
     """
 
     sample: Sample
@@ -198,7 +198,7 @@ class Baseline(ABC):
     category
         The family in the comparison.
     told_labels
-        It reads the true labels of test queries, which no router would be told.
+        It reads the true labels of test queries, which a router in service would not know.
     told_outcomes
         It reads outcomes before it chooses: a bound, not a policy.
     seeded

@@ -102,7 +102,7 @@ def trade_off_for(share: float, training: Split, llms: Llms, params: RouterTrain
 
 @dataclass(frozen=True)
 class MethodResults:
-    """What became of one split.
+    """Curves and numbers of every method on one split.
 
     Attributes
     ----------
@@ -198,8 +198,8 @@ def compare(
             if name in traffic.params.controls and isinstance(tuned.baseline, Predictive):
                 # Its own quality and cost; the lengths and speeds that tell when an answer is there are the router's.
                 quality, cost = tuned.baseline.predict(Sample.of(test))
-                told = replace(ours[1], quality=quality, cost_usd=cost)
-                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, places)
+                its_own = replace(ours[1], quality=quality, cost_usd=cost)
+                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], its_own, places)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     point = trade_off_for(params.quality_share, training, llms, router_params, seed)
     report["operating_point"] = {

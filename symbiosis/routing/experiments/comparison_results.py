@@ -21,7 +21,7 @@ STREAMS = "streams.safetensors"
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One split as it was played.
+    """Every method's curves on one split.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Continual learning: what feedback on a stream is worth on queries that come later.
+"""Continual learning: the effect of feedback on a stream on queries that come later.
 
 The protocol of MixLLM (arXiv 2502.18482): train offline on a share of the training queries, replay the rest as a
 stream with no, refined or binary feedback, then score untouched test queries. Beside it a control of each feedback,
@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[FeedbackKind, bool]] = {
 
 @dataclass(frozen=True)
 class FeedbackResult:
-    """What a router was worth on the stream and, afterwards, on the test queries.
+    """Quality, cost and utility of a router on the stream and, afterwards, on the test queries.
 
     Attributes
     ----------

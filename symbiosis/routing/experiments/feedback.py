@@ -29,7 +29,7 @@ ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What one split showed.
+    """Results of one split of the study.
 
     Attributes
     ----------
@@ -183,10 +183,10 @@ def _estimates(
     checked = check_estimates(
         router, stream, rule, noise, targets, params.logging.kind, params.logging.amount, seed, samples=500
     )
-    return {name: _told(one) for name, one in checked.items()}
+    return {name: _estimate_numbers(one) for name, one in checked.items()}
 
 
-def _told(one: EstimateCheck) -> dict[str, Any]:
+def _estimate_numbers(one: EstimateCheck) -> dict[str, Any]:
     return {
         "truth": rounded(one.truth),
         "effective_sample_size": rounded(one.report.effective_sample_size),

@@ -1,4 +1,4 @@
-"""Adaptability: LLMs that join mid-stream, compared with a router that knew them from the start and one without them.
+"""Adding new LLMs mid-stream, compared with a router that knew them from the start and one without them.
 
 After MixLLM (arXiv 2502.18482), which added two LLMs to eleven.
 """
@@ -26,7 +26,7 @@ ROUTERS = ("without", "added", "known")
 
 @dataclass(frozen=True)
 class NewcomerResult:
-    """What three routers are worth on the test queries while the stream goes on.
+    """Utility of three routers on the test queries while the stream goes on.
 
     Attributes
     ----------
@@ -196,7 +196,7 @@ def adapt(
     every
         Queries between two looks at the test queries.
     feedback
-        That all three routers are told.
+        Kind of feedback that all three routers get.
     """
     offline, stream = divide(training, offline_share, seed)
     pair = RouterPair.train(offline, llms, train_params, params, withheld)
@@ -278,7 +278,7 @@ def _followed(
         if answers % every == 0:
             look()
 
-    # Of LLMs that this router does not know no capacity may be told.
+    # The simulator refuses capacities of LLMs that this router does not know.
     capacities = {name: own for name, own in params.stream.llms.items() if name in router.llms.names}
     stream = params.stream.model_copy(update={"llms": capacities})
     look()
