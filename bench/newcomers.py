@@ -83,7 +83,7 @@ def one_split(
         asked = probes_of(offline, count, seed)
         added.append(value(pair.added(offline, llms, asked), pair.order))
         few = offline.take(asked)
-        small, _ = train(few.embeddings, few.outcomes, llms, few.domains, few.subdomains, params)
+        small, _ = train(few, llms, params)
         small = replace(small, cost_scale=pair.known.cost_scale)
         alone.append(worth(small, test.outcomes, test.embeddings, replay))
     return value(pair.without, pair.old), value(pair.known, pair.order), added, alone

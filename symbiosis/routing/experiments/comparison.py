@@ -63,7 +63,7 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
         outcomes = outcomes.take(rng.permutation(len(outcomes)))
     if form == "router_noise":
         vectors = rng.standard_normal(vectors.shape) / np.sqrt(vectors.shape[1])
-    return train(vectors, outcomes, llms, training.domains, training.subdomains, params)[0]
+    return train(Split(outcomes, vectors, training.domains, training.subdomains), llms, params)[0]
 
 
 def predictions(router: Router, part: Split) -> tuple[np.ndarray, np.ndarray]:

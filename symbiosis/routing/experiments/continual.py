@@ -104,7 +104,7 @@ def continual(
         By kind.
     """
     offline, stream = divide(training, offline_share, seed)
-    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
+    router, _ = train(offline, llms, train_params)
     experience = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above)
     reference = Reference.choose(offline.outcomes)
     return {kind: _learn(router, experience, stream, test, reference, params, kind, seed) for kind in kinds}

@@ -167,7 +167,7 @@ def _estimates(
 ) -> dict[str, Any]:
     """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
     offline, stream = divide(training, ESTIMATES_OFFLINE_SHARE, seed)
-    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
+    router, _ = train(offline, llms, train_params)
     noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)
     predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)

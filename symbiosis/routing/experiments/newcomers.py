@@ -231,7 +231,7 @@ def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrai
     """Train on the given LLMs only."""
     outcomes = offline.outcomes.of_llms(arms)
     kept = llms.take(arms)
-    return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
+    return train(Split(outcomes, offline.embeddings, offline.domains, offline.subdomains), kept, params)[0]
 
 
 def _followed(

@@ -87,11 +87,10 @@ def test_the_budget_bounds_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_goes_on_from_the_fits_of_the_choice(chosen: PredictorChoice) -> None:
     split = world(300)
-    arguments = split.embeddings, split.outcomes, LLMS, split.domains, split.subdomains
-    router, report = train(*arguments, LEFT_OPEN)
+    router, report = train(split, LLMS, LEFT_OPEN)
     assert report["predictor"] == chosen.params.predictor
     assert report["tag_source"] == chosen.params.tags
-    explicit, plain = train(*arguments, chosen.params)
+    explicit, plain = train(split, LLMS, chosen.params)
     assert "choice" not in plain
     np.testing.assert_array_equal(router.heads.weights, explicit.heads.weights)
 
@@ -100,14 +99,7 @@ def test_without_labels_the_router_is_not_the_global_mean() -> None:
     """The penalties meant for labels leave nothing of the components; without labels weaker ones are tried."""
     stiff = {"component_penalties": [1000, 10000], "component_penalties_without_labels": [10, 30, 100, 1000, 10000]}
     training, test = world(400, labels=False), world(300, seed=1, labels=False)
-    router, report = train(
-        training.embeddings,
-        training.outcomes,
-        LLMS,
-        training.domains,
-        training.subdomains,
-        train_params(tags="none", **stiff),
-    )
+    router, report = train(training, LLMS, train_params(tags="none", **stiff))
     assert report["component_penalty"] < 1000
     predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
     brier = ((predicted.quality - test.outcomes.quality) ** 2).mean()

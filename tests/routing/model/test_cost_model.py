@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
-from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.model.cost_model import CostModel, choose_costs, price_error
 from symbiosis.routing.model.features import draw_folds
@@ -29,7 +29,7 @@ BLIND = replace(
 
 def trained(outcomes: Outcomes, **changes: object) -> tuple[Router, dict[str, object]]:
     llms = priced(LLMS, outcomes)
-    return train(VECTORS, outcomes, llms, LABELS, [None] * 300, train_params(**changes))
+    return train(Split(outcomes, VECTORS, LABELS, LABELS), llms, train_params(**changes))
 
 
 def test_log_costs_are_a_ridge_regression() -> None:

@@ -310,7 +310,7 @@ def small_evaluation(router: Router | None, **changes: Any) -> tuple[Router, dic
     outcomes, vectors, domain = draw(301, seed=3)
     labels = [DOMAINS[d] for d in domain]
     if router is None:
-        router, _ = train(vectors, outcomes, LLMS, labels, [None] * 301, train_params())
+        router, _ = train(Split(outcomes, vectors, labels, labels), LLMS, train_params())
 
     def split(rows: slice) -> Split:
         part = outcomes.take(np.arange(301)[rows])
@@ -382,7 +382,7 @@ def test_on_real_queries_the_router_lies_between_random_and_oracle() -> None:
 
     offline, online, held_out = split(slice(0, 1800)), split(slice(1800, 2200)), split(slice(2200, 3000))
     params = train_params(dimension=32, minimum_tag=20)
-    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, params)
+    router, _ = train(offline, llms, params)
     known = Experience.fit(router, offline.embeddings, offline.outcomes, params.serving.satisfied_above)
     report = online.evaluate(router, known, offline, online, held_out, replay_params()).numbers
     for name in ("router_none", "router_refined", "router_binary"):
