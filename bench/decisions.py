@@ -39,6 +39,7 @@ from bench.decision_methods import (
 )
 from bench.decision_queries import real, router_of, synthetic
 from symbiosis.core.params import read_document
+from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -70,11 +71,8 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
 
     def trained(form: str, embedded: np.ndarray) -> Router:
         return train(
-            embedded[rows],
-            world.outcomes.take(rows),
+            Split(world.outcomes.take(rows), embedded[rows], world.labels[:train_rows], world.labels[:train_rows]),
             world.llms,
-            world.labels[:train_rows],
-            [None] * train_rows,
             RouterTrainParams.model_validate(
                 block | {"predictor": form, "forest": {"trees": options.trees, "minimum_leaf": 5}}
             ),

@@ -26,7 +26,7 @@ from bench.children import write_report
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.data import table
-from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.params import CleanRoutingParams
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.metrics.utility import scaled_cost, utility
@@ -173,7 +173,7 @@ def route(
     arms = Llms(tuple(described["llm"]), *(described[c].to_numpy().astype(np.float64) for c in columns))
     outcomes = queries.outcomes.take(rows)
     domains, subdomains = [queries.domains[row] for row in rows], [queries.subdomains[row] for row in rows]
-    router, _ = train(vectors[rows], outcomes, arms, domains, subdomains, params)
+    router, _ = train(Split(outcomes, vectors[rows], domains, subdomains), arms, params)
     outcomes = queries.outcomes.take(held)
     predicted = router.predict(router.feature_map(vectors[held]), outcomes.prompt_tokens)
     cost = scaled_cost(predicted.cost_usd, router.cost_scale)

@@ -23,7 +23,7 @@ from symbiosis.core.params import read_document, validate_block
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.splits import development, read_whole
 from symbiosis.routing.experiments.continual import divide
-from symbiosis.routing.experiments.newcomers import Separated, probes_of
+from symbiosis.routing.experiments.newcomers import RouterPair, probes_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
@@ -73,7 +73,7 @@ def one_split(
     offline, _ = divide(training, 0.9, seed)
     if len(offline) < max(probes):
         raise InputError(f"--probes {max(probes)} are more than the {len(offline)} offline queries: ask for fewer")
-    pair = Separated.train(offline, llms, params, replay)
+    pair = RouterPair.train(offline, llms, params, replay)
 
     def value(router: Router, arms: list[int]) -> float:
         return mean_utility(router, test.outcomes.of_llms(arms), test.embeddings, replay)
@@ -83,7 +83,7 @@ def one_split(
         asked = probes_of(offline, count, seed)
         added.append(value(pair.added(offline, llms, asked), pair.order))
         few = offline.take(asked)
-        small, _ = train(few.embeddings, few.outcomes, llms, few.domains, few.subdomains, params)
+        small, _ = train(few, llms, params)
         small = replace(small, cost_scale=pair.known.cost_scale)
         alone.append(mean_utility(small, test.outcomes, test.embeddings, replay))
     return value(pair.without, pair.old), value(pair.known, pair.order), added, alone

@@ -29,6 +29,8 @@ EXACT = ("neural-baseline", "sequential-baseline")
 EXAMPLES = {"baseline": ("ease", "rp3beta"), "neural-baseline": ("multi_vae",), "sequential-baseline": ("sasrec",)}
 """Baselines that together import everything that a stage's baselines share; the stage loads them by name."""
 BASELINE = "symbiosis/recommender/baselines/${item.name}.py"
+READS = {"symbiosis/reporting/page.py": "symbiosis/reporting/templates"}
+"""Folders that a module reads besides Python code: whoever depends on the module depends on them too."""
 _CODE = re.compile(r"      - (stages|symbiosis)/")
 _COMMAND = re.compile(r"    cmd: exec python -m stages\.(\w+)")
 
@@ -57,7 +59,8 @@ def code_of(stage: str, files: Iterable[Path | str], root: Path | str = ".") -> 
     }
     if stage in EXACT:
         folders = set()
-    return sorted({(path.parent if path.parent in folders else path).as_posix() for path in paths})
+    listed = {(path.parent if path.parent in folders else path).as_posix() for path in paths}
+    return sorted(listed | {READS[path] for path in listed & READS.keys()})
 
 
 def _large_part(room: Path, imported: int) -> bool:

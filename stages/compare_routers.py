@@ -9,7 +9,7 @@ from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.routing.data.splits import draw, read_whole
 from symbiosis.routing.experiments.comparison import compare, leave_one_domain_out
-from symbiosis.routing.experiments.comparison_results import SINGLES, Played
+from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
 from symbiosis.routing.experiments.params import CompareRoutersParams
 from symbiosis.routing.metrics.curves import Reference
 from symbiosis.routing.model.params import RouterTrainParams
@@ -22,25 +22,15 @@ def work(seed: int, params: CompareRoutersParams) -> None:
     whole, llms, queries = read_whole(Path("data/routing"), Path("data/embeddings"))
     train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts)
     training, tested = whole.take(train), whole.take(test)
-    compared = compare(
-        training,
-        tested,
-        llms,
-        router,
-        params.forms,
-        params.baselines,
-        params.quality_share,
-        params.seed + seed,
-        params.stream,
-    )
+    compared = compare(training, tested, llms, router, params, params.seed + seed)
     reference = Reference.choose(training.outcomes)
     curves = {**compared.curves, SINGLES: reference.curve(tested.outcomes)}
     with staged(f"data/comparison/{seed}") as (folder,):
-        Played(test, curves, compared.report, compared.streams).save(folder)
+        SplitResult(test, curves, compared.report, compared.streams).save(folder)
         if params.leave_domains_out and seed == params.splits[0]:
             left_out, settings = leave_one_domain_out(whole, llms, router, params.leave_domains_out, params.seed)
             left_out[SINGLES] = Reference.choose(whole.outcomes).curve(whole.outcomes)
-            Played(np.arange(len(whole)), left_out, {"settings": settings}).save(folder / "domains")
+            SplitResult(np.arange(len(whole)), left_out, {"settings": settings}).save(folder / "domains")
 
 
 if __name__ == "__main__":

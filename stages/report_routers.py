@@ -20,8 +20,8 @@ def work(params: ReportRoutersParams) -> None:
     compared = validate_block(document, "compare_routers", CompareRoutersParams).splits
     studied = validate_block(document, "study_feedback", StudyFeedbackParams).splits
     folders = _split_folders(Path("data/comparison"), compared)
-    splits = [comparison_results.Played.load(folder) for folder in folders]
-    studies = [feedback.Studied.load(folder) for folder in _split_folders(Path("data/feedback"), studied)]
+    splits = [comparison_results.SplitResult.load(folder) for folder in folders]
+    studies = [feedback.StudyResult.load(folder) for folder in _split_folders(Path("data/feedback"), studied)]
     llms = read_frame("data/routing/llms.parquet", ["llm"]).height
     queries = read_frame("data/routing/queries.parquet", ["query"]).height
     samples, seed = params.bootstrap_samples, params.seed
@@ -31,17 +31,19 @@ def work(params: ReportRoutersParams) -> None:
         "methods": comparison_results.summary(splits, samples, seed),
         "prediction": [split.report["prediction"] for split in splits],
         "settings": [split.report["settings"] for split in splits],
+        "router": [split.report["router"] for split in splits if "router" in split.report],
         "feedback": feedback.summary(studies, samples, seed),
     }
     # Splits compared before streams were, or without one, have none.
     if all(split.streams for split in splits):
         numbers["limited"] = timed_results.summary(splits, samples, seed)
     left_out = [
-        comparison_results.Played.load(folder / "domains") for folder in folders if (folder / "domains").is_dir()
+        comparison_results.SplitResult.load(folder / "domains") for folder in folders if (folder / "domains").is_dir()
     ]
     if left_out:
         curves = dict(left_out[0].curves)
         numbers["domains"] = comparison_results.by_domain(curves, curves.pop(comparison_results.SINGLES), samples, seed)
+        numbers["domain_settings"] = left_out[0].report["settings"]
     with staged("reports/router_study.json", "reports/router_study.html") as (json_file, html_file):
         write_json(json_file, numbers)
         html_file.write_text(comparison.html(splits, numbers), encoding="utf-8")

@@ -16,7 +16,7 @@ def work(params: RouterTrainParams) -> None:
     """Write models/router, with what serving needs, and reports/router_train.json from the offline outcomes alone."""
     llms = Llms.load("data/routing/llms.parquet")
     offline = read_split("offline", llms, Path("data/routing"), Path("data/embeddings"))
-    router, report = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, params)
+    router, report = train(offline, llms, params)
     texts = read_frame("data/routing/queries.parquet", ["query_text"])["query_text"][offline.outcomes.queries].to_list()
     with staged("models/router", "reports/router_train.json") as (folder, metrics):
         router.save(folder)

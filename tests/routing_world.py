@@ -8,8 +8,8 @@ import polars as pl
 
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.params import read_document
-from symbiosis.routing.data.outcomes import Llms, Outcomes
-from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -63,6 +63,13 @@ def train_params(**changes: Any) -> RouterTrainParams:
     }
     block: Any = read_document(ROOT / "params.yaml")["router_train"]
     return RouterTrainParams.model_validate(block | small | changes)
+
+
+def compare_params(**changes: Any) -> CompareRoutersParams:
+    """Params of the comparison: the router alone and no stream, unless changed."""
+    block: Any = read_document(ROOT / "params.yaml")["compare_routers"]
+    small = {"forms": ["router"], "baselines": [], "quality_share": 0.9, "stream": None}
+    return CompareRoutersParams.model_validate(block | small | changes)
 
 
 def replay_params(**changes: Any) -> OnlineReplayParams:
@@ -140,7 +147,9 @@ def write_router(folder: Path, seed: int = 0, **params: Any) -> Path:
     """Write models/router as the stage router-train does, and return its folder."""
     outcomes, vectors, domain = draw(300, seed)
     chosen = train_params(**params)
-    router, _ = train(vectors, outcomes, LLMS, [DOMAINS[d] for d in domain], [None] * len(outcomes), chosen)
+    router, _ = train(
+        Split(outcomes, vectors, [DOMAINS[d] for d in domain], [DOMAINS[d] for d in domain]), LLMS, chosen
+    )
     router.save(folder)
     texts = ["?" * n for n in outcomes.prompt_tokens[:, 0].astype(int)]
     ServingState.fit(folder, router, FORM, vectors, outcomes, texts, chosen.serving).save(folder)

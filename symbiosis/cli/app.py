@@ -52,7 +52,7 @@ app.command()(router.adopt)
 
 @app.command()
 def results(
-    readme: Annotated[bool, typer.Option("--readme", help="Write the tables into README.md instead.")] = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Write the headlines into README.md instead.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Print the results that `make repro` has reported.
@@ -67,13 +67,10 @@ def results(
         reported.write_readme()
         say("README.md is written", {"written": "README.md"}, as_json)
         return
-    found = [] if not as_json else reported.tables()
-    rows = [
-        {"title": table.title, "note": table.note, "page": table.page.as_posix(), "header": list(table.header)}
-        | {"rows": [list(row) for row in table.rows]}
-        for table in found
-    ]
-    say("" if as_json else reported.text(), rows, as_json)
+    if as_json:
+        say("", reported.data(), as_json)
+    else:
+        reported.show()
 
 
 app.add_typer(params, name="params")

@@ -23,7 +23,12 @@ Draw = Literal["rows", "counts"]
 
 def resample(n: int, samples: int, seed: int) -> np.ndarray:
     """Draw bootstrap weights of n observations: float64 (samples, n), each row with sum 1."""
-    return np.concatenate([counts / n for counts in _counts(n, samples, seed, "counts")])
+    return resampled_counts(n, samples, seed) / n
+
+
+def resampled_counts(n: int, samples: int, seed: int) -> np.ndarray:
+    """Draw how often each of n observations occurs in bootstrap samples: int64 (samples, n), each row with sum n."""
+    return np.concatenate(list(_counts(n, samples, seed, "counts")))
 
 
 def resampled_means(values: np.ndarray, samples: int, seed: int, draw: Draw = "rows") -> np.ndarray:

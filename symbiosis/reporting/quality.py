@@ -1,4 +1,4 @@
-"""Data quality: small declarative suites checked by Great Expectations, told in plain results and one page.
+"""Data quality: small declarative suites checked by Great Expectations, reported as plain results and one page.
 
 Great Expectations has no polars engine, so a frame is checked through a pandas view. Give it narrow views: ids,
 numbers and lengths instead of texts, because the values of failing rows are shown in messages and reports.
@@ -26,7 +26,7 @@ class Rule:
     Parameters
     ----------
     text
-        The rule in words, unique within its suite.
+        The rule in words; unique within its suite.
     expectation
         Class name in ``great_expectations.expectations``, for instance ``ExpectColumnValuesToBeBetween``. Most of
         them pass over missing values (null and NaN alike); those need ``ExpectColumnValuesToNotBeNull``.
@@ -60,7 +60,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one rule; plain Python values only."""
+    """The result of one rule; plain Python values only."""
 
     frame: str
     rule: str
@@ -143,7 +143,7 @@ def _reason(exception_info: dict[str, Any]) -> str:
     return str(next(iter(exception_info.values()))["exception_message"])
 
 
-def report(title: str, outcomes: Sequence[Outcome], sections: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def report(title: str, outcomes: Sequence[Outcome], sections: Sequence[page.Block] = ()) -> tuple[dict[str, Any], str]:
     """Turn outcomes into JSON and one self-contained page.
 
     Parameters
@@ -153,7 +153,7 @@ def report(title: str, outcomes: Sequence[Outcome], sections: Sequence[str] = ()
     outcomes
         Of one or several frames.
     sections
-        Further HTML for the end of the page, as the functions of `symbiosis.reporting.page` return it.
+        Further blocks for the end of the page.
 
     Returns
     -------
@@ -168,19 +168,19 @@ def report(title: str, outcomes: Sequence[Outcome], sections: Sequence[str] = ()
         frame = frames.setdefault(outcome.frame, {"frame": outcome.frame, "rows": outcome.rows, "failing": {}})
         frame["failing"][outcome.rule] = outcome.failing
     failed = [outcome for outcome in outcomes if not outcome.passed]
-    lead = f"{len(outcomes)} rules, " + (f"{len(failed)} failed" if failed else "all passed")
-    body = []
+    verdict = f"{len(outcomes)} rules, " + (f"{len(failed)} failed." if failed else "all passed.")
+    body: list[page.Block] = [page.Text(verdict, "verdict")]
+    body += [page.Section(f"Failed: {one.frame}: {one.rule}", [page.Text(_finding(one))]) for one in failed]
     for name, frame in frames.items():
         mine = [outcome for outcome in outcomes if outcome.frame == name]
-        rows = [(told.rule, f"{told.failing:,}", "passed" if told.passed else "failed") for told in mine]
-        classes = {(row, 2): "pass" if told.passed else "fail" for row, told in enumerate(mine)}
-        body.append(page.section(f"{name}: {frame['rows']:,} rows"))
-        body.append(page.table(("rule", "failing rows", "result"), rows, classes))
-    for outcome in failed:
-        body += [page.section(f"Failed: {outcome.frame}: {outcome.rule}"), page.note(_finding(outcome))]
+        rows = [(one.rule, f"{one.failing:,}", "passed" if one.passed else "failed") for one in mine]
+        classes = {(row, 2): "pass" if one.passed else "fail" for row, one in enumerate(mine)}
+        table = page.Table(("rule", "failing rows", "result"), rows, classes)
+        body.append(page.Section(f"{name}: {frame['rows']:,} rows", [table]))
     # A list, because DVC shows every number outside lists as a metric of its own, which these are not.
-    told = {"passed": not failed, "rules": len(outcomes), "broken": len(failed), "frames": list(frames.values())}
-    return told, page.page(title, lead, [*body, *sections])
+    summary = {"passed": not failed, "rules": len(outcomes), "broken": len(failed), "frames": list(frames.values())}
+    lead = f"Frames: {', '.join(frames)}." if frames else ""
+    return summary, page.render(title, lead, [*body, *sections])
 
 
 def _finding(outcome: Outcome) -> str:
@@ -190,7 +190,7 @@ def _finding(outcome: Outcome) -> str:
 
 
 def require(
-    title: str, outcomes: Sequence[Outcome], failed_page: Path | str, sections: Sequence[str] = ()
+    title: str, outcomes: Sequence[Outcome], failed_page: Path | str, sections: Sequence[page.Block] = ()
 ) -> tuple[dict[str, Any], str]:
     """Return the `report` if every rule holds; otherwise write its page and stop the stage.
 

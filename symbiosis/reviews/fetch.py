@@ -1,24 +1,22 @@
 """Fetch one file over HTTP: resumed where it broke off, retried with back-off, verified, moved in whole."""
 
 import hashlib
-import random
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
 from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
+from symbiosis.core.http import PASSING, patient_session, retries
 
 ATTEMPTS = 6  # in a row without a single new byte
 _TIMEOUTS = (10, 60)  # seconds to connect, and between two packets
-_LONGEST_PAUSE = 60.0  # seconds
 _BLOCK = 1 << 18
-_HEAL = {408, 425, 429, 500, 502, 503, 504}  # answers that may be better next time
 
 
 class NotOnServerError(InputError):
@@ -26,11 +24,7 @@ class NotOnServerError(InputError):
 
 
 class _InterruptedError(Exception):
-    """The transfer failed in a way that may heal; the message says how."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait  # seconds that the server asked for
+    """The transfer broke off and may be resumed; the message says how it ended."""
 
 
 def fetch(
@@ -59,9 +53,9 @@ def fetch(
     size, sha256
         Bytes and hexadecimal digest, checked if given.
     attempts
-        Give up after so many in a row that bring no new byte.
+        Give up after this many in a row that bring no new byte.
     first_pause
-        Seconds before the second attempt, doubled for each further one, give or take half.
+        Seconds before the third attempt in a row, doubled for each further one, and lengthened by chance.
 
     Raises
     ------
@@ -72,33 +66,40 @@ def fetch(
     """
     partial_folder.mkdir(parents=True, exist_ok=True)
     part = partial_folder / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".part")
-    failures = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            _continue(url, part, size)
-            break
-        except _InterruptedError as error:
-            failures = 1 if part.exists() and part.stat().st_size > before else failures + 1
-            if failures >= attempts:
-                raise InputError(
-                    f"{url}: {error}, {failures} times in a row: run again later, it goes on from there"
-                ) from None
-            pause = error.wait if error.wait is not None else first_pause * 2 ** (failures - 1)
-            # Not seeded: clients that were cut off together must not come back together.
-            time.sleep(min(pause, _LONGEST_PAUSE) * random.uniform(0.5, 1.5))
+    # Of transfers that broke off; the session counts those that never began, because only we can resume.
+    patience = retries(attempts, first_pause)
+    with patient_session(attempts, first_pause) as session:
+        while True:
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                _continue(session, url, part, size, attempts)
+                break
+            except _InterruptedError as error:
+                if part.exists() and part.stat().st_size > before:
+                    patience = retries(attempts, first_pause)
+                try:
+                    patience = patience.increment("GET", url, error=ProtocolError(str(error)))
+                except MaxRetryError:
+                    raise _gave_up(url, str(error), attempts) from None
+                patience.sleep()
     _verify(url, part, size, sha256)
     part.replace(target)
     _validator_of(part).unlink(missing_ok=True)
 
 
-def _continue(url: str, part: Path, expected: int | None) -> None:
+def _gave_up(url: str, fault: str, attempts: int) -> InputError:
+    return InputError(f"{url}: {fault}, {attempts} times in a row: run again later, it goes on from there")
+
+
+def _continue(session: requests.Session, url: str, part: Path, expected: int | None, attempts: int) -> None:
     """Fetch what is missing of `part`.
 
     Raises
     ------
     _InterruptedError
         It broke off.
+    InputError
+        The server refuses, stays unreachable or has another file.
     """
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # a compressed transfer of a .gz file would be unpacked on the way
@@ -107,14 +108,14 @@ def _continue(url: str, part: Path, expected: int | None) -> None:
         have = 0  # without an ETag or a date nobody knows whether the rest belongs to the same file
     else:
         headers |= {"Range": f"bytes={have}-", "If-Range": known}
-    with _translated(url), requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS) as response:
+    with _asked(session, url, headers, attempts) as response:
         if response.status_code == 416:  # there is no rest: the file is complete, or another one by now
             complete = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
             if complete and int(complete[1]) == have:
                 return
             part.unlink()
             raise _InterruptedError("the file changed on the server")
-        _accept(url, response)
+        _accept(url, response, attempts)
         start = have if response.status_code == 206 else 0
         if response.status_code == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
@@ -143,36 +144,50 @@ def _continue(url: str, part: Path, expected: int | None) -> None:
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body as sent, in blocks."""
-    yield from response.raw.stream(_BLOCK, decode_content=False)
+    """Yield the body as sent, in blocks.
+
+    Raises
+    ------
+    _InterruptedError
+        The connection failed on the way.
+    """
+    try:
+        yield from response.raw.stream(_BLOCK, decode_content=False)
+    except (HTTPError, ConnectionError) as error:
+        raise _InterruptedError(f"the connection failed ({type(error).__name__})") from error
 
 
-def _accept(url: str, response: requests.Response) -> None:
+def _accept(url: str, response: requests.Response, attempts: int) -> None:
     status = f"{response.status_code} {response.reason}"
     if response.status_code in {200, 206}:
         return
-    if response.status_code in _HEAL:
-        wait = response.headers.get("Retry-After", "")
-        raise _InterruptedError(f"the server answers {status}", float(wait) if wait.isdecimal() else None)
+    if response.status_code in PASSING:
+        raise _gave_up(url, f"the server answers {status}", attempts)
     error = NotOnServerError if response.status_code in {404, 410} else InputError
     raise error(f"{url}: the server answers {status}: check the category or the url")
 
 
 @contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Tell faults of the network, which may heal, from addresses that cannot work."""
-    from urllib3.exceptions import HTTPError
+def _asked(session: requests.Session, url: str, headers: dict[str, str], attempts: int) -> Iterator[requests.Response]:
+    """Yield the answer to a request, its body still to be read.
 
+    Raises
+    ------
+    InputError
+        The address cannot work, or the server cannot be reached.
+    """
     try:
-        yield
+        response = session.get(url, headers=headers, stream=True, timeout=_TIMEOUTS)
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
         raise InputError(f"{url!r} is no http address: correct the url") from None
-    except (requests.RequestException, HTTPError, ConnectionError) as error:
-        raise _InterruptedError(f"the connection failed ({type(error).__name__})") from error
+    except requests.RequestException as error:
+        raise _gave_up(url, f"the connection failed ({type(error).__name__})", attempts) from None
+    with response:
+        yield response
 
 
 def _verify(url: str, part: Path, size: int | None, sha256: str | None) -> None:
-    """Check what has arrived; a wrong file is thrown away, because no resumption can mend it."""
+    """Check what has arrived; a wrong file is thrown away, because resuming cannot repair it."""
     fault = None
     if size is not None and part.stat().st_size != size:
         fault = f"has {part.stat().st_size:,} bytes, not the {size:,} of the params: correct `size` or the url"

@@ -53,8 +53,8 @@ def sizes(items: pl.DataFrame, found: Interactions) -> dict[str, Any]:
     }
 
 
-def sections(counts: dict[str, Any]) -> list[str]:
-    """Return the part of the page that tells what was read, removed and left."""
+def sections(counts: dict[str, Any]) -> list[page.Block]:
+    """Return the section of the page on how many rows were read, removed and kept."""
 
     def rows(counts: dict[str, Any], start: str) -> Iterator[tuple[str, str]]:
         for name, count in counts.items():
@@ -63,7 +63,8 @@ def sections(counts: dict[str, Any]) -> list[str]:
             else:
                 yield f"{start}{name}", f"{count:,}"
 
-    return [page.section("What was read, removed and left"), page.table(("what", "count"), list(rows(counts, "")))]
+    table = page.Table(("what", "count"), list(rows(counts, "")))
+    return [page.Section("Rows read, removed and kept", [table])]
 
 
 def _reviews_view(reviews: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from symbiosis.core.errors import InputError
+from symbiosis.reporting.page import Text
 from symbiosis.reporting.quality import EXAMPLES, Outcome, Rule, Suite, report, require, validate
 
 SUITE = Suite(
@@ -118,8 +119,9 @@ def test_require_names_rule_count_examples_and_page(tmp_path: Path) -> None:
 
 def test_further_sections_end_the_page(tmp_path: Path) -> None:
     outcomes = validate(GOOD, SUITE)
-    assert "<p>more</p>" in report("Reviews", outcomes, ["<p>more</p>"])[1]
-    assert "<p>more</p>" in require("Reviews", outcomes, tmp_path / "x.failed.html", ["<p>more</p>"])[1]
+    more = Text("more & more")
+    assert report("Reviews", outcomes, [more])[1].rstrip().endswith("more &amp; more</p>\n</body>\n</html>")
+    assert require("Reviews", outcomes, tmp_path / "x.failed.html", [more]) == report("Reviews", outcomes, [more])
 
 
 def test_values_are_escaped_in_the_page() -> None:

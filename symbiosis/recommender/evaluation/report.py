@@ -1,7 +1,6 @@
-"""The recommender's page: comparison table, differences, slices, tuning and learning curves."""
+"""The recommender's page: verdict, comparison, gains over each baseline, slices, tuning and learning curves."""
 
-import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +10,13 @@ from matplotlib.figure import Figure
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation.evaluation import MODEL
 from symbiosis.recommender.metrics.metrics import METRICS
-from symbiosis.reporting import page
-
-LABELS = {
-    MODEL: "GPT-2 + graph",
-    "chance": "Chance",
-    "popularity": "Popularity",
-    "item_knn": "ItemKNN",
-    "rp3beta": "RP3beta",
-    "ease": "EASE",
-    "slim": "SLIM",
-    "ials": "iALS",
-    "multi_vae": "Multi-VAE",
-    "md_cvae": "MD-CVAE",
-    "lightgcn": "LightGCN",
-    "bert4rec": "BERT4Rec",
-    "s3rec": "S3-Rec",
-    "unisrec": "UniSRec",
-    "fdsa": "FDSA",
-    "sasrec": "SASRec",
-    "gru4rec": "GRU4Rec",
-}
-"""Column heads; a method without one shows its name."""
-
-_COLOURS = ("#2a6f97", "#e07a1f", "#6a994e", "#8d5a97", "#7f7f7f", "#b5838d")
+from symbiosis.reporting import drawings, page
+from symbiosis.reporting.names import label, metric, told_apart
+from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
 
 
 def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: dict[str, pl.DataFrame], how: str) -> str:
-    """Make the page.
+    """Return the page as one HTML document.
 
     Parameters
     ----------
@@ -50,45 +28,58 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         Training curves by title: ``epoch``, ``step`` and one column per quantity.
     how
         What was masked and how the intervals were made, in a sentence.
-
-    Returns
-    -------
-    str
-        A self-contained HTML document.
     """
-    results = {MODEL: report[MODEL]} | report["baselines"]
+    results = in_order({MODEL: report[MODEL]} | report["baselines"])
+    strongest = report["difference"]["to"]
     data = report["data"]
     lead = (
         f"{data['users']:,} users, {data['items']:,} items, {data['training interactions']:,} training and "
         f"{data['test interactions']:,} test interactions."
     )
-    body = [
-        *_invalid(report.get("invalid")),
-        page.note(how),
-        page.section("Comparison"),
-        f"<p>{html.escape(verdict(report))}</p>",
-        _comparison(results),
-        page.note("Means over users. Best bold, second underlined; coverage is no merit by itself."),
-        page.figure(_bars(results), "Every metric of every method with its 95 % interval"),
-        page.section(f"Difference to {_label(report['difference']['to'])}, the strongest baseline"),
-        _differences(report["difference"]),
-        page.note("Paired, user by user. An interval that does not contain 0 tells the two apart."),
-        page.section(f"{_label(MODEL)} beside every baseline"),
-        _gains(report["gain"], report["baselines"]),
-        page.note(
-            "The gain in the metric and, in brackets, in percent of the baseline; below it its interval, paired."
+    body: list[Block] = [Text(f"INVALID: {report['invalid']}.", "warning")] if "invalid" in report else []
+    body += [
+        Text(verdict(report), "verdict"),
+        page.Figure.of(_picture(results, strongest), "Every metric of every method with its 95 % interval"),
+        Section("Comparison", [comparison(results, strongest), Text(f"Means over users. {how} {_READING}")]),
+        Section(
+            f"Gain of {label(MODEL)} over each baseline",
+            [
+                _gains(report["gain"], report["baselines"], strongest),
+                Text(
+                    "In percent of the baseline in brackets. Intervals are paired, user by user: one that does not "
+                    "contain 0 (the dotted line) tells the two apart."
+                ),
+            ],
         ),
-        page.section("Slices: Recall@20"),
-        *(_slice_table(kind, parts) for kind, parts in report["slices"].items()),
         *_cold(report.get("cold items")),
         *_ratings(report.get("ratings")),
-        page.section("Baselines' settings"),
-        _tuning(tuning),
-        page.note("Chosen on validation by Recall@20 + Recall@40 + NDCG@100, whose values there are shown."),
+        Section(
+            f"Difference of every method to {label(strongest)}, the strongest baseline",
+            [_differences(report["difference"])],
+            folded=True,
+        ),
+        *(
+            Section(f"Recall@20 by {kind}", [_slices(parts, strongest)], folded=True)
+            for kind, parts in report["slices"].items()
+            if parts
+        ),
+        Section(
+            "Settings of the baselines",
+            [
+                _tuning(tuning),
+                Text("Chosen on validation by Recall@20 + Recall@40 + NDCG@100; the values are those on validation."),
+            ],
+            folded=True,
+        ),
     ]
     if curves:
-        body += [page.section("Training"), page.figure(_curves(curves), "Training curves")]
-    return page.page("Recommender", lead, body)
+        body.append(Section("Training curves", [page.Figure.of(_curves(curves), "Training curves")], folded=True))
+    return page.render("Recommender", lead, body)
+
+
+_READING = (
+    "Whiskers: 95 % intervals; faint where off the scale. Best bold, second underlined; coverage is no merit by itself."
+)
 
 
 def read_curve(path: Path | str) -> pl.DataFrame:
@@ -115,157 +106,147 @@ def read_curve(path: Path | str) -> pl.DataFrame:
 def verdict(report: dict[str, Any]) -> str:
     """Say in one sentence where the model stands beside the strongest baseline."""
     words: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
-    for name, metric in report["difference"][MODEL].items():
-        side = "above" if metric["low"] > 0 else "below" if metric["high"] < 0 else "not told apart from"
-        words[side].append(_metric(name))
-    strongest = _label(report["difference"]["to"])
+    for name, value in report["difference"][MODEL].items():
+        words[told_apart(value["low"], value["high"])].append(metric(name))
+    strongest = label(report["difference"]["to"])
     parts = [f"{side} {strongest} in {', '.join(names)}" for side, names in words.items() if names]
     warning = f"INVALID, {report['invalid']}: " if "invalid" in report else ""
-    return f"{warning}{_label(MODEL)} is {'; '.join(parts)}."
+    return f"{warning}{label(MODEL)} is {'; '.join(parts)}."
 
 
-def _label(method: str) -> str:
-    return LABELS.get(method, method)
+def in_order(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort methods by the sum of their metrics, the best first; the same sum names the strongest baseline."""
+    return dict(sorted(results.items(), key=lambda pair: -sum(pair[1][name]["mean"] for name in METRICS)))
 
 
-def _metric(name: str) -> str:
-    return name.replace("recall", "Recall").replace("ndcg", "NDCG").replace("coverage", "Coverage")
+def mark(method: str, strongest: str) -> str:
+    """Return the mark of a method's row."""
+    return OURS if method == MODEL else STRONGEST if method == strongest else ""
 
 
-def _mean_and_interval(name: str, values: Sequence[dict[str, float]], sign: str = "") -> list[list[object]]:
-    """Two rows: the means of a metric, and below them the intervals."""
-    means = [f"{value['mean']:{sign}.4f}" for value in values]
-    form = f"{sign}.4f" if sign else ".3f"  # a difference may be small
-    intervals = [f"{value['low']:{form}} to {value['high']:{form}}" for value in values]
-    return [[_metric(name), *means], ["95 % interval", *intervals]]
+def ranks(columns: Sequence[Sequence[float | None]]) -> dict[tuple[int, int], str]:
+    """Return the classes of the best and the second value of each column; the first column of the table is the name."""
+    classes = {}
+    for column, values in enumerate(columns, start=1):
+        order = sorted({value for value in values if value is not None}, reverse=True)
+        for row, value in enumerate(values):
+            if value is not None and value in order[:2]:
+                classes[row, column] = ("best", "second")[order.index(value)]
+    return classes
 
 
-def _ranks(row: int, values: Sequence[float]) -> dict[tuple[int, int], str]:
-    """Classes of the best and the second value of a row whose first cell is its name."""
-    distinct = sorted(set(values), reverse=True)
-    classes = dict(zip(distinct, ("best", "second"), strict=False))
-    return {(row, i + 1): classes[value] for i, value in enumerate(values) if value in classes}
-
-
-def _comparison(results: dict[str, dict[str, Any]]) -> str:
-    rows: list[list[object]] = []
-    classes: dict[tuple[int, int], str] = {}
-    for name in METRICS:
-        values = [result[name] for result in results.values()]
-        classes |= _ranks(len(rows), [value["mean"] for value in values])
-        rows += _mean_and_interval(name, values)
-    rows += [
-        [_metric(name), *(f"{result[name]:.4f}" for result in results.values())]
-        for name in results[MODEL]
-        if name.startswith("coverage")
+def comparison(results: Mapping[str, Any], strongest: str) -> Table:
+    """Return the table of methods, as sorted by `in_order`, with every metric and its interval."""
+    covered = [name for name in next(iter(results.values())) if name.startswith("coverage")]
+    rows = [
+        Row(
+            [
+                label(method),
+                *(Interval.of(values[name]) for name in METRICS),
+                *(f"{values[name]:.4f}" for name in covered),
+            ],
+            mark(method, strongest),
+        )
+        for method, values in results.items()
     ]
-    return page.table(["", *map(_label, results)], rows, classes)
+    classes = ranks([[values[name]["mean"] for values in results.values()] for name in METRICS])
+    return Table(["Method", *map(metric, [*METRICS, *covered])], rows, classes)
 
 
-def _differences(difference: dict[str, Any]) -> str:
-    others = {MODEL: difference[MODEL]} | difference["baselines"]
-    rows = [row for name in METRICS for row in _mean_and_interval(name, [o[name] for o in others.values()], "+")]
-    return page.table(["", *map(_label, others)], rows)
+def _picture(results: Mapping[str, Any], strongest: str) -> Figure:
+    panels = {metric(name): [Interval.of(values[name]) for values in results.values()] for name in METRICS}
+    return drawings.forest([label(m) for m in results], [mark(m, strongest) for m in results], panels)
 
 
-def _gains(gains: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> str:
-    """One row per metric, one column per baseline, that of the recommender's gain over it."""
-    rows: list[list[object]] = []
-    for metric in METRICS:
-        means, intervals = _mean_and_interval(metric, [gain[metric] for gain in gains.values()], "+")
-        for i, name in enumerate(gains, start=1):
-            if level := baselines[name][metric]["mean"]:
-                means[i] = f"{means[i]} ({gains[name][metric]['mean'] / level:+.0%})"
-        rows += [means, intervals]
-    return page.table(["", *map(_label, gains)], rows)
+def _differences(difference: dict[str, Any]) -> Table:
+    others = in_order({MODEL: difference[MODEL]} | difference["baselines"])
+    rows = [
+        Row([label(name), *(Interval.of(values[m], "+.4f") for m in METRICS)], mark(name, ""))
+        for name, values in others.items()
+    ]
+    return Table(["Method", *map(metric, METRICS)], rows)
 
 
-def _slice_table(kind: str, parts: dict[str, dict[str, Any]]) -> str:
-    if not parts:
-        return ""
+def _gains(gains: dict[str, Any], baselines: dict[str, dict[str, Any]], strongest: str) -> Table:
+    rows = []
+    for name in in_order(baselines):
+        cells: list[object] = [label(name)]
+        for column in METRICS:
+            gain, level = gains[name][column], baselines[name][column]["mean"]
+            cells.append(Interval.of(gain, "+.4f", f"({gain['mean'] / level:+.0%})" if level else ""))
+        rows.append(Row(cells, mark(name, strongest)))
+    return Table(["Baseline", *map(metric, METRICS)], rows)
+
+
+def _slices(parts: dict[str, dict[str, Any]], strongest: str) -> Table:
     methods = [name for name in next(iter(parts.values())) if name != "users"]
-    rows: list[list[object]] = []
-    classes: dict[tuple[int, int], str] = {}
-    for r, (name, part) in enumerate(parts.items()):
-        rows.append([name, *(f"{part[method]:.4f}" for method in methods), f"{part['users']:,}"])
-        classes |= _ranks(r, [part[method] for method in methods])
-    return page.table([f"By {kind}", *map(_label, methods), "Users"], rows, classes)
+    methods.sort(key=lambda name: -sum(part[name] * part["users"] for part in parts.values()))
+    rows = [
+        Row([label(name), *(f"{part[name]:.4f}" for part in parts.values())], mark(name, strongest)) for name in methods
+    ]
+    classes = ranks([[part[name] for name in methods] for part in parts.values()])
+    header = ["Method", *(f"{name} ({part['users']:,} users)" for name, part in parts.items())]
+    return Table(header, rows, classes)
 
 
-def _cold(cold: dict[str, Any] | None) -> list[str]:
-    """What is known of items without any training interaction, if the test has some."""
+def _cold(cold: dict[str, Any] | None) -> list[Block]:
+    """Return the section on items without any training interaction, if the test has some."""
     if not cold:
         return []
-    rows: list[list[object]] = [["Random order", *(f"{value:.4f}" for value in cold["chance"].values())]]
-    for method, values in cold["methods"].items():
-        cells = (f"{value['mean']:.4f} ({value['low']:.4f} to {value['high']:.4f})" for value in values.values())
-        rows.append([_label(method), *cells])
-    told = (
-        f"{cold['users']:,} users took one of {cold['items']:,} items that nobody took in training; candidates among "
-        f"cold items: {cold['candidates']:,}. AUC: how often an item that was taken stands above one that was not."
-    )
     return [
-        page.section("Cold items"),
-        page.table(["", *(_metric(name).replace("auc", "AUC") for name in cold["chance"])], rows),
-        page.note(told),
+        Section(
+            "Cold items",
+            [
+                cold_table(cold),
+                Text(
+                    f"{cold['users']:,} users took one of {cold['items']:,} items that nobody took in training; "
+                    f"candidates among cold items: {cold['candidates']:,}. AUC: how often an item that was taken "
+                    "ranks above one that was not."
+                ),
+            ],
+        )
     ]
 
 
-def _invalid(reason: str | None) -> list[str]:
-    """Warn, above all numbers, that they are worth nothing."""
-    return [f"<p><strong>INVALID: {html.escape(reason)}.</strong></p>"] if reason else []
+def cold_table(cold: dict[str, Any]) -> Table:
+    """Return the table of methods on cold items, a random order among them."""
+    rows = [
+        Row([label(name), *map(Interval.of, values.values())], mark(name, ""))
+        for name, values in cold["methods"].items()
+    ]
+    rows.append(Row(["Random order", *(f"{value:.4f}" for value in cold["chance"].values())]))
+    return Table(["Method", *map(metric, cold["chance"])], rows)
 
 
-def _ratings(ratings: dict[str, Any] | None) -> list[str]:
-    """Errors of predicted ratings, if the model was trained to predict them."""
+def _ratings(ratings: dict[str, Any] | None) -> list[Block]:
+    """Return the section on errors of predicted ratings, if the model was trained to predict them."""
     if not ratings:
         return []
-    rows: list[list[object]] = [
-        [_label(method), *(f"{v['mean']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for v in values.values())]
-        for method, values in ratings["methods"].items()
-    ]
-    return [
-        page.section("Predicted ratings"),
-        page.table(["", "RMSE", "MAE"], rows),
-        page.note(f"{ratings['ratings']:,} test ratings, in stars; smaller is better."),
-    ]
+    ordered = sorted(ratings["methods"].items(), key=lambda pair: pair[1]["rmse"]["mean"])
+    rows = [Row([label(method), *map(Interval.of, values.values())], mark(method, "")) for method, values in ordered]
+    note = Text(f"{ratings['ratings']:,} test ratings, in stars; smaller is better.")
+    return [Section("Predicted ratings", [Table(["Method", "RMSE", "MAE"], rows), note])]
 
 
-def _tuning(tuning: dict[str, dict[str, Any]]) -> str:
+def _tuning(tuning: dict[str, dict[str, Any]]) -> Table:
     rows = [
         [
-            _label(name),
+            label(name),
             _setting(record),
             len(record["tried"]),
-            *(f"{record['validation'][metric]:.4f}" for metric in METRICS),
+            *(f"{record['validation'][column]:.4f}" for column in METRICS),
         ]
         for name, record in tuning.items()
     ]
-    return page.table(["Baseline", "Setting", "Tried", *map(_metric, METRICS)], rows)
+    return Table(["Baseline", "Setting", "Settings tried", *map(metric, METRICS)], rows)
 
 
 def _setting(record: dict[str, Any]) -> str:
-    """The chosen setting in words, with the best epoch of what learns in epochs."""
+    """Return the chosen setting in words, with the best epoch of methods that learn in epochs."""
     chosen = [f"{key} {value:g}" for key, value in record["setting"].items()]
     if "epoch" in record:
         chosen.append(f"best epoch {record['epoch']}")
     return ", ".join(chosen) or "nothing to tune"
-
-
-def _bars(results: dict[str, dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(9, 3))
-    axes = figure.subplots(1, len(METRICS))
-    for axis, name in zip(axes, METRICS, strict=True):
-        for i, (method, result) in enumerate(results.items()):
-            value = result[name]
-            axis.bar(i, value["mean"], color=_COLOURS[i % len(_COLOURS)], label=_label(method))
-            axis.vlines(i, value["low"], value["high"], color="black", linewidth=1)
-        axis.set_title(_metric(name))
-        axis.set_xticks([])
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.set_layout_engine("constrained")
-    return figure
 
 
 def _curves(curves: dict[str, pl.DataFrame]) -> Figure:
@@ -279,7 +260,7 @@ def _curves(curves: dict[str, pl.DataFrame]) -> Figure:
     for axis, (title, curve, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name in names:
             seen = curve.filter(pl.col(name).is_not_null())
-            axis.plot(seen["step"].to_numpy(), seen[name].to_numpy(), label=_metric(name), linewidth=1.2)
+            axis.plot(seen["step"].to_numpy(), seen[name].to_numpy(), label=metric(name), linewidth=1.2)
         axis.set_title(title)
         axis.set_xlabel("step")
         axis.legend(frameon=False)

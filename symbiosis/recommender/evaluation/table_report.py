@@ -1,34 +1,36 @@
-"""The page of the full table: methods as columns, metrics as rows, data sets as blocks."""
+"""The page of the full table: a block per data set, methods as rows, metrics as columns."""
 
-import html
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 from matplotlib.figure import Figure
 
 from symbiosis.recommender.evaluation.evaluation import MODEL
-from symbiosis.recommender.evaluation.report import LABELS
+from symbiosis.recommender.evaluation.report import cold_table, comparison, in_order, mark
 from symbiosis.recommender.metrics.metrics import METRICS
-from symbiosis.reporting import page
+from symbiosis.reporting import drawings, page
+from symbiosis.reporting.names import label, metric, told_apart
+from symbiosis.reporting.page import OURS, Block, Interval, Row, Section, Table, Text
 
 _SPLITS = {
     "random": (
         "The test items are a random tenth of each user's history, as in the paper. That mixes times: a method may see "
-        "what a user took after the item that is asked for. It favours methods of item likeness (ItemKNN, RP3beta, "
+        "what a user took after the item that it has to find. It favours methods of item similarity (ItemKNN, RP3beta, "
         "EASE, SLIM, iALS, the autoencoders, and this model, whose prompts have no order) and hurts the sequential "
-        "ones (SASRec, GRU4Rec, BERT4Rec, FDSA, S3-Rec, UniSRec): they read what remains of the history in its order, "
-        "with holes, and are asked for an item from anywhere in it."
+        "ones (SASRec, GRU4Rec, BERT4Rec, FDSA, S3-Rec, UniSRec): they read the rest of the history in its order, "
+        "with holes, and have to find an item from anywhere in it."
     ),
     "temporal": (
-        "The last items of each user are the test. That serves the sequential methods (SASRec, GRU4Rec, BERT4Rec, "
-        "FDSA, S3-Rec, UniSRec), which read the history in its order, and takes from those of item likeness, among "
-        "them this model, whose prompts have no order."
+        "The last items of each user are the test. That favours the sequential methods (SASRec, GRU4Rec, BERT4Rec, "
+        "FDSA, S3-Rec, UniSRec), which read the history in its order, and hurts methods of item similarity, this "
+        "model, whose prompts have no order, among them."
     ),
 }
 
 
 def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], samples: int) -> str:
-    """Make the page.
+    """Return the page as one HTML document.
 
     Parameters
     ----------
@@ -38,163 +40,169 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
         Curves of fine-tuning by data set and seed.
     samples
         Of the bootstrap.
-
-    Returns
-    -------
-    str
-        A self-contained HTML document.
     """
-    body = [page.section("Comparison"), _comparison(summary)]
-    body.append(
-        page.note(
-            f"Means over users, averaged over seeds. Best bold, second underlined. Gain: of {_label(MODEL)} over the "
-            f"best baseline of that metric, in percent, with the paired 95 % interval of the difference ({samples:,} "
-            "samples of the users; the seeds are not resampled). The best baseline is picked "
-            "on the test, which favours it."
-        )
-    )
-    body += [page.note(_SPLITS[split]) for split in dict.fromkeys(part["split"] for part in summary.values())]
-    body += [page.section("Spread over seeds"), _spread(summary)]
+    body: list[Block] = [
+        Text(verdict(summary), "verdict"),
+        page.Figure.of(_picture(summary), "Gain over the best baseline of each metric, with 95 % intervals"),
+        Text(
+            f"Gain of {label(MODEL)} over the best baseline of each metric, relative to it. That baseline is picked on "
+            "the test, which favours it."
+        ),
+    ]
+    for name, part in summary.items():
+        body += [Section(f"Comparison: {name}", [*_comparison(part)])]
+    body += [
+        Text(
+            f"Means over users, averaged over seeds. Best bold, second underlined. Whiskers: 95 % intervals, paired "
+            f"for gains ({samples:,} samples of the users; the seeds are not resampled)."
+        ),
+        *(Text(_SPLITS[split]) for split in dict.fromkeys(part["split"] for part in summary.values())),
+    ]
     for name, part in summary.items():
         if part["variants"]:
-            body += [page.section(f"Ablations: {name}"), *_warnings(part), _ablations(part)]
-            body.append(page.figure(_bars(name, part), f"Ablations on {name}, with 95 % intervals"))
-    body.append(
-        page.note(
-            "Difference to the full model, paired; an interval without 0 tells the two apart, for these seeds. Every "
-            "variant has the full model's other settings: none was tuned again. A row of another commit (see the end) "
-            "was compared with the full model of its own."
-        )
-    )
+            body.append(Section(f"Ablations: {name}", _ablations(name, part)))
+    body += [Text(_VARIANTS)] if any(part["variants"] for part in summary.values()) else []
     for name, part in summary.items():
-        body += [page.section(f"Slices, Recall@20: {name}"), _slices(part)]
+        body.append(Section(f"Recall@20 by slice: {name}", [_slices(part)], folded=True))
         if part["cold items"]:
-            body += [page.section(f"Cold items: {name}"), *_cold(part["cold items"])]
+            body.append(Section(f"Cold items: {name}", _cold(part["cold items"]), folded=True))
         if part["bias"]:
-            drawing = _heat(part["bias"])
-            body += [page.section(f"Learned bias: {name}"), page.figure(drawing, f"Learned bias on {name}")]
+            drawing = page.Figure.of(_heat(part["bias"]), f"Learned bias on {name}")
+            body.append(Section(f"Learned bias: {name}", [drawing], folded=True))
     for name, by_seed in curves.items():
-        body += [page.section(f"Learning curves: {name}"), page.figure(_curves(by_seed), f"Learning curves on {name}")]
-    body += [page.section("Cost: seconds"), _costs(summary), page.note(_COST), page.section("Made from")]
-    body += [page.note(f"{name}: {told}.") for name, part in summary.items() for told in _sources(part["commits"])]
+        drawing = page.Figure.of(_curves(by_seed), f"Learning curves on {name}")
+        body.append(Section(f"Learning curves: {name}", [drawing], folded=True))
+    sources = [Text(f"{name}: {row}.") for name, part in summary.items() for row in _sources(part["commits"])]
+    body += [
+        Section("Spread over seeds", [_spread(summary)], folded=True),
+        Section("Cost in seconds", [_costs(summary), Text(_COST)], folded=True),
+        Section("Made from", sources, folded=True),
+    ]
     lead = "; ".join(
         f"{name}: {part['data']['users']:,} users, {part['data']['items']:,} items, "
-        f"{part['data']['training interactions']:,} training interactions, {len(part['seeds'])} seeds"
+        f"{part['data']['training interactions']:,} training interactions, "
+        f"{len(part['seeds'])} seed{'s' if len(part['seeds']) > 1 else ''}"
         for name, part in summary.items()
     )
-    return page.page("Recommender: the full table", lead, body)
+    return page.render("Recommender: the full table", lead, body)
 
 
+_VARIANTS = (
+    "Difference to the full model, paired; an interval without 0 tells the two apart, for these seeds. Every variant "
+    "has the full model's other settings: none was tuned again. A row of another commit (see `Made from`) was compared "
+    "with the full model of that commit."
+)
 _COST = (
     "Wall time of a stage when it ran, whatever else the machine did: a baseline's is that of its whole tuning, the "
     "model's is one training with settings as given. Stages that were restored show the time of the run that made them."
 )
 
 
+def verdict(summary: Mapping[str, Any]) -> str:
+    """Say in one sentence where the model stands beside the strongest baseline of each data set."""
+    parts = []
+    for name, part in summary.items():
+        strongest = part["strongest"]
+        words: dict[str, list[str]] = {}
+        for column in METRICS:
+            words.setdefault(told_apart(strongest[column]["low"], strongest[column]["high"]), []).append(metric(column))
+        said = ", ".join(f"{side} {label(strongest['name'])} in {', '.join(names)}" for side, names in words.items())
+        parts.append(f"on {name} {said}")
+    return f"{label(MODEL)} is {'; '.join(parts)}."
+
+
 def _sources(commits: dict[str, list[str]]) -> list[str]:
-    """Tell which rows are of which commits; a row is compared with the full model of its own."""
+    """Return which rows are of which commits; a row is compared with the full model of its own commit."""
     rows: dict[str, list[str]] = {}
     for variant, made_at in commits.items():
         rows.setdefault(", ".join(made_at), []).append(variant)
     return [f"commit {made_at}: {'; '.join(names)}" for made_at, names in rows.items()]
 
 
-def _label(method: str) -> str:
-    return LABELS.get(method, method)
+def _relative(part: dict[str, Any], column: str) -> Interval | None:
+    """Return the gain over the best baseline of a metric, relative to it; None where that one scores 0."""
+    level, gain = part["methods"][part["best"][column]][column]["mean"], part["gain"][column]
+    if not level:
+        return None
+    mean, low, high = (100 * gain[end] / level for end in ("mean", "low", "high"))
+    return Interval(mean, low, high, "+.1f")
 
 
-def _metric(name: str) -> str:
-    return name.replace("recall", "Recall").replace("ndcg", "NDCG").replace("auc", "AUC")
+def _picture(summary: Mapping[str, Any]) -> Figure:
+    panels = {f"{metric(column)}, %": [_relative(part, column) for part in summary.values()] for column in METRICS}
+    return drawings.forest(list(summary), [OURS] * len(summary), panels)
 
 
-def _cell(value: dict[str, float], sign: str = "") -> str:
-    return f"{value['mean']:{sign}.4f} ({value['low']:{sign}.4f} to {value['high']:{sign}.4f})"
+def _comparison(part: dict[str, Any]) -> list[Block]:
+    gains = [
+        [metric(column), label(part["best"][column]), Interval.of(part["gain"][column], "+.4f", _percent(part, column))]
+        for column in METRICS
+    ]
+    results = in_order(part["methods"])
+    return [
+        comparison(results, part["strongest"]["name"]),
+        Table(["Metric", "Best baseline", f"Gain of {label(MODEL)}"], gains),
+    ]
 
 
-def _comparison(summary: dict[str, Any]) -> str:
-    methods = list(dict.fromkeys(name for part in summary.values() for name in part["methods"]))
-    methods = [*(name for name in methods if name != MODEL), MODEL]  # ours last, as in the paper
-    rows: list[list[object]] = []
-    classes: dict[tuple[int, int], str] = {}
-    for name, part in summary.items():
-        for metric in METRICS:
-            values = {m: part["methods"][m][metric]["mean"] for m in methods if m in part["methods"]}
-            ordered = sorted(set(values.values()), reverse=True)
-            for column, method in enumerate(methods, start=2):
-                if method in values and values[method] in ordered[:2]:
-                    classes[len(rows), column] = ("best", "second")[ordered.index(values[method])]
-            gain = part["gain"][metric]
-            rows.append(
-                [
-                    name if metric == next(iter(METRICS)) else "",
-                    _metric(metric),
-                    *(f"{values[m]:.4f}" if m in values else "" for m in methods),
-                    f"{gain['relative']:+.1%} over {_label(part['best'][metric])}",
-                    f"{gain['low']:+.4f} to {gain['high']:+.4f}",
-                ]
-            )
-    return page.table(["Data set", "Metric", *map(_label, methods), "Gain", "Difference, 95 %"], rows, classes)
+def _percent(part: dict[str, Any], column: str) -> str:
+    return f"({part['gain'][column]['relative']:+.1%})"
 
 
-def _spread(summary: dict[str, Any]) -> str:
+def _spread(summary: dict[str, Any]) -> Table:
     rows = [
         [name, seed, *(f"{value:.4f}" for value in values)]
         for name, part in summary.items()
         for seed, values in part["spread"].items()
     ]
-    return page.table(["Data set", "Seed", *(f"{_metric(name)} of {_label(MODEL)}" for name in METRICS)], rows)
+    return Table(["Data set", "Seed", *(f"{metric(name)} of {label(MODEL)}" for name in METRICS)], rows)
 
 
-def _warnings(part: dict[str, Any]) -> list[str]:
-    return [
-        f"<p><strong>INVALID: {html.escape(name)} was trained with held-out interactions in its graph. Its numbers "
-        "only show what that leak is worth and stand in no comparison.</strong></p>"
-        for name in part["invalid"]
-    ]
-
-
-def _ablations(part: dict[str, Any]) -> str:
-    rows: list[list[object]] = [["full", *(_cell(part["methods"][MODEL][m]) for m in METRICS), *[""] * len(METRICS)]]
-    for name, values in part["variants"].items():
-        marked = f"{name} (INVALID: leak)" if name in part["invalid"] else name
+def _ablations(name: str, part: dict[str, Any]) -> list[Block]:
+    variants = {"full": part["methods"][MODEL]} | part["variants"]
+    rows = []
+    for variant, values in variants.items():
+        loss = part["loss"].get(variant)
         rows.append(
-            [marked, *(_cell(values[m]) for m in METRICS), *(_cell(part["loss"][name][m], "+") for m in METRICS)]
+            Row(
+                [
+                    f"{variant} (INVALID: leak)" if variant in part["invalid"] else variant,
+                    *(Interval.of(values[column]) for column in METRICS),
+                    *(Interval.of(loss[column], "+.4f") if loss else "" for column in METRICS),
+                ],
+                OURS if variant == "full" else "",
+            )
         )
-    return page.table(["Variant", *map(_metric, METRICS), *(f"{_metric(m)}, difference" for m in METRICS)], rows)
-
-
-def _bars(name: str, part: dict[str, Any]) -> Figure:
-    bars = {"full": part["methods"][MODEL]} | part["variants"]
-    figure = Figure(figsize=(9, 0.9 + 0.32 * len(bars)))
-    for axis, metric in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
-        for place, (variant, values) in enumerate(bars.items()):
-            colour = "#c92a2a" if variant in part["invalid"] else "#2a6f97" if variant == "full" else "#9db4c0"
-            axis.barh(place, values[metric]["mean"], color=colour)
-            axis.hlines(place, values[metric]["low"], values[metric]["high"], color="black", linewidth=1)
-        axis.set_yticks(range(len(bars)), list(bars))
-        axis.invert_yaxis()
-        axis.set_title(_metric(metric))
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(name)
-    figure.set_layout_engine("constrained")
-    return figure
-
-
-def _slices(part: dict[str, Any]) -> str:
-    methods = list(part["methods"])
-    rows = [
-        [name, *(f"{values[m]:.4f}" for m in methods), f"{values['users']:,}"]
-        for name, values in part["slices"].items()
+    marks = ["invalid" if v in part["invalid"] else OURS if v == "full" else "" for v in variants]
+    panels = {metric(column): [Interval.of(v[column]) for v in variants.values()] for column in METRICS}
+    drawing = drawings.forest(list(variants), marks, panels)
+    header = ["Variant", *map(metric, METRICS), *(f"{metric(column)}, difference" for column in METRICS)]
+    warnings = [
+        Text(
+            f"INVALID: {leaky} was trained with held-out interactions in its graph. Its numbers only show the size of "
+            "that leak and stand in no comparison.",
+            "warning",
+        )
+        for leaky in part["invalid"]
     ]
-    rows.append(["Coverage@20", *(f"{part['coverage'][m]:.4f}" for m in methods), ""])
-    return page.table(["", *map(_label, methods), "Users"], rows)
+    return [*warnings, page.Figure.of(drawing, f"Ablations on {name}, with 95 % intervals"), Table(header, rows)]
 
 
-def _cold(cold: dict[str, Any]) -> list[str]:
-    rows: list[list[object]] = [["Random order", *(f"{value:.4f}" for value in cold["chance"].values())]]
-    rows += [[_label(name), *map(_cell, values.values())] for name, values in cold["methods"].items()]
-    told = f"First seed; {cold['users']:,} users with cold test items, {cold['candidates']:,} cold items."
-    return [page.table(["", *map(_metric, cold["chance"])], rows), page.note(told)]
+def _slices(part: dict[str, Any]) -> Table:
+    rows = [
+        Row(
+            [label(m), *(f"{values[m]:.4f}" for values in part["slices"].values()), f"{part['coverage'][m]:.4f}"],
+            mark(m, part["strongest"]["name"]),
+        )
+        for m in in_order(part["methods"])
+    ]
+    slices = (f"{name} ({values['users']:,} users)" for name, values in part["slices"].items())
+    return Table(["Method", *slices, "Coverage@20"], rows)
+
+
+def _cold(cold: dict[str, Any]) -> list[Block]:
+    note = f"First seed; {cold['users']:,} users with cold test items, {cold['candidates']:,} cold items."
+    return [cold_table(cold), Text(note)]
 
 
 def _heat(bias: dict[str, Any]) -> Figure:
@@ -226,8 +234,8 @@ def _curves(by_seed: dict[str, pl.DataFrame]) -> Figure:
     return figure
 
 
-def _costs(summary: dict[str, Any]) -> str:
+def _costs(summary: dict[str, Any]) -> Table:
     stages = list(dict.fromkeys(s for part in summary.values() for s in part["seconds"].get("full", {})))
     names = list(summary)
     rows = [[stage, *(summary[n]["seconds"]["full"].get(stage, "") for n in names)] for stage in stages]
-    return page.table(["Stage", *names], rows)
+    return Table(["Stage", *names], rows)

@@ -35,6 +35,7 @@ class Bandit(Baseline):
     """Linear heads, fed with one outcome per training query in a stream of random order."""
 
     category = "bandit"
+    seeded = True
     Params = BanditParams
 
     def fit(self, penalty: float, exploration: float) -> None:

@@ -23,6 +23,7 @@ from symbiosis.routing.metrics.curves import Curve, Reference, sweep
 from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 from symbiosis.routing.model.features import draw_folds
 
+UNSEEDED = ("cost_scale", "reference", "costs", "projection")  # what `Training` computes without its seed
 PENALTIES = (3.0, 10.0, 30.0, 100.0)
 
 
@@ -117,7 +118,7 @@ class Training:
     llms
         The LLMs.
     seed
-        Of everything random.
+        Seed of everything random.
     """
 
     sample: Sample
@@ -128,6 +129,12 @@ class Training:
     def take(self, rows: np.ndarray) -> "Training":
         """Return the given queries alone."""
         return Training(self.sample.take(rows), self.outcomes.take(rows), self.llms, self.seed)
+
+    def with_seed(self, seed: int) -> "Training":
+        """Return the same queries under another seed; what was computed from them alone is kept."""
+        other = Training(self.sample, self.outcomes, self.llms, seed)
+        vars(other).update({name: value for name, value in vars(self).items() if name in UNSEEDED})
+        return other
 
     @cached_property
     def cost_scale(self) -> float:
@@ -191,14 +198,17 @@ class Baseline(ABC):
     category
         The family in the comparison.
     told_labels
-        It reads the true labels of test queries, which no router would be told.
+        It reads the true labels of test queries, which a router in service would not know.
     told_outcomes
         It reads outcomes before it chooses: a bound, not a policy.
+    seeded
+        Its choices depend on the seed: where its network or clusters start, or the order of its feedback.
     """
 
     category: ClassVar[Category]
     told_labels: ClassVar[bool] = False
     told_outcomes: ClassVar[bool] = False
+    seeded: ClassVar[bool] = False
     Params: ClassVar[type[BaselineParams]] = NoParams
 
     def __init__(self, training: Training) -> None:

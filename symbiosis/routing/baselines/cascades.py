@@ -156,6 +156,7 @@ class Cascading(Baseline):
     """Play one cascade per operating point."""
 
     category = "cascade"
+    seeded = True
     Params = CascadeParams
 
     def fit(self, inverse_penalty: float) -> None:

@@ -43,7 +43,7 @@ class LabelMeans:
 
 
 class Means(Predictive):
-    """Means per label of a kind to be told."""
+    """Means per label; a subclass says which label."""
 
     category = "trivial"
     told_labels = True
@@ -101,6 +101,7 @@ class KMeans(Predictive):
     """Means per k-means cluster of the embeddings (Avengers, arXiv 2508.12631)."""
 
     category = "cluster"
+    seeded = True
     Params = KMeansParams
 
     def fit(self, clusters: int) -> None:
@@ -123,7 +124,7 @@ class KMeans(Predictive):
 CHUNK = 2048  # queries at a time: bounds memory at CHUNK x N numbers
 
 
-WIDEST = 320  # so many neighbours are looked up at once, for all settings that want no more
+WIDEST = 320  # neighbours looked up at once: settings that need no more share the search
 
 
 class NearestNeighboursParams(BaselineParams):

@@ -33,6 +33,7 @@ class OptLLM(Predictive):
     """
 
     category = "set"
+    seeded = True
     Params = OptLLMParams
 
     def fit(self, penalty: float, caution: float) -> None:

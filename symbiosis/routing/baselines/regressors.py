@@ -73,6 +73,8 @@ class Network(Predictive):
     stream, or from zero, so that the order of the LLMs does not matter.
     """
 
+    seeded = True
+
     Params = NetworkParams
 
     @abstractmethod
@@ -235,6 +237,7 @@ class RandomForest(Predictive):
     """One forest per LLM, the quality predictor of MixLLM (arXiv 2502.18482); Breiman 2001."""
 
     category = "predictor"
+    seeded = True
     Params = RandomForestParams
 
     def fit(self, minimum_leaf: int) -> None:

@@ -11,7 +11,7 @@ from symbiosis.routing.metrics.curves import Curve, summarise
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedBaseline:
     """A fitted baseline.
 
     Attributes
@@ -30,7 +30,7 @@ class Tuned:
     tried: list[dict[str, Any]]
 
 
-def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> Tuned:
+def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> TunedBaseline:
     """Try every setting by 5-fold cross-validation and fit the best one to all training queries.
 
     The criterion is AIQ, the area under the quality-cost curve, over the held-out queries of all folds together; of
@@ -62,4 +62,4 @@ def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> Tu
     chosen = max(tried, key=lambda trial: trial["aiq"])["setting"] if tried else settings[0]
     baseline = kind(training)
     baseline.fit(**chosen)
-    return Tuned(baseline, chosen, tried)
+    return TunedBaseline(baseline, chosen, tried)

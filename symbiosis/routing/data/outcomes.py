@@ -10,6 +10,9 @@ import polars as pl
 from symbiosis.core.artifacts import read_array, read_frame
 from symbiosis.core.errors import InputError
 
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, where tokens were not counted."""
+
 COUNTED_BASES = ("api_reported", "tokenizer", "synthetic")
 """Bases of token counts that were counted for the very answer, not estimated."""
 

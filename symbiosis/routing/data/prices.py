@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import ListPrice, Speed, SpeedClass
 
@@ -147,9 +148,9 @@ def fit_prices(tokens: np.ndarray, cost: np.ndarray) -> np.ndarray:
     scale = np.maximum(tokens.max(axis=0), 1.0)
     unit = cost.max() if cost.max() > 0 else 1.0
     if np.linalg.matrix_rank(tokens / scale, tol=1e-6 * len(tokens) ** 0.5) < 2:
-        return np.full(2, _rounded(cost.sum() / tokens.sum()))
+        return np.full(2, rounded(cost.sum() / tokens.sum()))
     solution, _ = nnls(tokens / scale, cost / unit)
-    return np.array([_rounded(value) for value in solution * unit / scale])
+    return np.array([rounded(value) for value in solution * unit / scale])
 
 
 def _speed(
@@ -194,11 +195,7 @@ def fit_speed(tokens: np.ndarray, latency: np.ndarray) -> tuple[float, float] | 
     startup, slope = float(fit.x[0]), float(fit.x[1]) / typical
     if slope <= 1e-5:  # over 100,000 tokens a second: no effect of the length
         return None
-    return _rounded(startup), _rounded(1 / slope)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
+    return rounded(startup), rounded(1 / slope)
 
 
 def priced(llms: Llms, outcomes: Outcomes) -> Llms:

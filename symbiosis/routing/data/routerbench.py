@@ -13,11 +13,11 @@ from pathlib import Path
 import polars as pl
 
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 from symbiosis.routing.data.table import read_frame
 
 SAMPLE, PROMPT, TASK = "sample_id", "prompt", "eval_name"
 RESPONSE, COST = "|model_response", "|total_cost"
-CHARACTERS_PER_TOKEN = 4
 
 
 def models(columns: Sequence[str], path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 import polars as pl
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data.routerbench import CHARACTERS_PER_TOKEN
+from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 from symbiosis.routing.data.splits import normalised
 from symbiosis.routing.data.table import place
 

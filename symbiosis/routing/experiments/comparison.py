@@ -8,16 +8,17 @@ import numpy as np
 from tqdm import tqdm
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.baselines.base import Baseline, Predictive, Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES
-from symbiosis.routing.baselines.tuning import tune
+from symbiosis.routing.baselines.tuning import TunedBaseline, tune
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.prices import priced
-from symbiosis.routing.experiments.params import CompareStreamParams, RouterForm
-from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, Streamed, Traffic, spread_points
+from symbiosis.routing.experiments.params import CompareRoutersParams, RouterForm
+from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, TimedCurve, Traffic, spread_points
 from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadline
-from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve
-from symbiosis.routing.metrics.metrics import calibration_error
+from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, summarise
+from symbiosis.routing.metrics.metrics import brier, calibration_error, ratio
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.features import draw_folds
@@ -25,6 +26,8 @@ from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
 from symbiosis.routing.simulation.queues import Capacities
+
+SEED_STEP = 1000  # between the seeds of a method, away from those of the splits
 
 
 def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Router:
@@ -60,7 +63,7 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
         outcomes = outcomes.take(rng.permutation(len(outcomes)))
     if form == "router_noise":
         vectors = rng.standard_normal(vectors.shape) / np.sqrt(vectors.shape[1])
-    return train(vectors, outcomes, llms, training.domains, training.subdomains, params)[0]
+    return train(Split(outcomes, vectors, training.domains, training.subdomains), llms, params)[0]
 
 
 def predictions(router: Router, part: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -98,8 +101,8 @@ def trade_off_for(share: float, training: Split, llms: Llms, params: RouterTrain
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What became of one split.
+class MethodResults:
+    """Curves and numbers of every method on one split.
 
     Attributes
     ----------
@@ -113,20 +116,12 @@ class Compared:
 
     curves: dict[str, Curve]
     report: dict[str, Any]
-    streams: dict[str, Streamed]
+    streams: dict[str, TimedCurve]
 
 
 def compare(
-    training: Split,
-    test: Split,
-    llms: Llms,
-    params: RouterTrainParams,
-    forms: Sequence[RouterForm],
-    baselines: Sequence[str],
-    share: float,
-    seed: int,
-    stream: CompareStreamParams | None = None,
-) -> Compared:
+    training: Split, test: Split, llms: Llms, router_params: RouterTrainParams, params: CompareRoutersParams, seed: int
+) -> MethodResults:
     """Train everything on the training queries and play the test queries once.
 
     Parameters
@@ -135,57 +130,67 @@ def compare(
         The split.
     llms
         The LLMs; their prices are fitted anew, to training outcomes.
+    router_params
+        Of the router; what they leave to ``auto`` is chosen once, on all training queries.
     params
-        Of the router.
-    forms, baselines
-        What is compared.
-    share
-        Of the best single LLM's quality, for the operating point that is chosen on training queries.
+        Of the comparison.
     seed
         Of whatever is random.
-    stream
-        In which the test queries are played once more, with waits; None: not at all.
 
     Raises
     ------
     InputError
         There is no such baseline, or the stream gives the capacity of an LLM that is not there.
     """
-    unknown = sorted(set(baselines) - set(BASELINES))
+    stream = params.stream
+    unknown = sorted(set(params.baselines) - set(BASELINES))
     if unknown:
         raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
     if stream is not None:
-        _check_controls(stream.controls, baselines)
+        _check_controls(stream.controls, params.baselines)
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
-    choice = choose(training, llms, params)
-    params = choice.params
+    choice = choose(training, llms, router_params)
+    router_params = choice.params
     curves: dict[str, Curve] = {}
-    streams: dict[str, Streamed] = {}
+    streams: dict[str, TimedCurve] = {}
     traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
     report: dict[str, Any] = {
         "queries_training": len(training),
         "queries_test": len(test),
-        "router": {"predictor": params.predictor, "tags": params.tags, **choice.report()},
+        "router": {"predictor": router_params.predictor, "tags": router_params.tags, **choice.report()},
         "settings": {},
         "prediction": {},
+        "aiq_by_seed": {},
     }
-    for form in tqdm(forms, desc="routers", unit="form"):
-        router = train_form(form, training, llms, params, seed)
+    known = Training(Sample.of(training), training.outcomes, llms, seed)
+    singles = known.reference.curve(test.outcomes).points()
+    more_seeds = [seed + SEED_STEP * number for number in range(1, params.method_seeds)]
+
+    def record_seeds(name: str, others: list[Curve]) -> None:
+        if others:
+            areas = [summarise(curve.points(), singles).aiq for curve in (curves[name], *others)]
+            report["aiq_by_seed"][name] = [rounded(area) for area in areas]
+
+    for form in tqdm(params.forms, desc="routers", unit="form"):
+        router = train_form(form, training, llms, router_params, seed)
         predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
         quality, cost = predicted.quality, predicted.cost_usd
         curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
         report["prediction"][form] = _judge(quality, cost, test.outcomes)
+        if form == "router":
+            record_seeds(form, [_router_curve(training, test, llms, router_params, other) for other in more_seeds])
         if traffic is not None:
             places = spread_points(curves[form], traffic.params.points)
             streams[form] = traffic.blind(curves[form].at(places))
             if form == "router":
                 ours = router, predicted
                 streams |= routers_seeing_waits(traffic, router, predicted, places)
-    known = Training(Sample.of(training), training.outcomes, llms, seed)
-    for name in tqdm(baselines, desc="baselines", unit="baseline"):
+    for name in tqdm(params.baselines, desc="baselines", unit="baseline"):
         tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
         curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
+        if BASELINES[name].seeded:
+            record_seeds(name, [_replayed(tuned, known.with_seed(other), test) for other in more_seeds])
         if traffic is not None:
             certain = tuned.baseline.stream(Sample.of(test), test.outcomes, curves[name])
             places = spread_points(certain, traffic.params.points)
@@ -193,15 +198,32 @@ def compare(
             if name in traffic.params.controls and isinstance(tuned.baseline, Predictive):
                 # Its own quality and cost; the lengths and speeds that tell when an answer is there are the router's.
                 quality, cost = tuned.baseline.predict(Sample.of(test))
-                told = replace(ours[1], quality=quality, cost_usd=cost)
-                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], told, places)
+                its_own = replace(ours[1], quality=quality, cost_usd=cost)
+                streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], its_own, places)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
-    point = trade_off_for(share, training, llms, params, seed)
-    report["operating_point"] = {"share": share, "trade_off": float(TRADE_OFFS[point]), "position": point}
+    point = trade_off_for(params.quality_share, training, llms, router_params, seed)
+    report["operating_point"] = {
+        "share": params.quality_share,
+        "trade_off": float(TRADE_OFFS[point]),
+        "position": point,
+    }
     if traffic is not None:
         streams[SINGLES] = traffic.blind(known.reference.curve(test.outcomes))
         report["stream"] = {"load": traffic.load(), "params": traffic.params.model_dump(mode="json")}
-    return Compared(curves, report, streams)
+    return MethodResults(curves, report, streams)
+
+
+def _router_curve(training: Split, test: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Curve:
+    """Train the router with another seed and play the test queries."""
+    router = train_form("router", training, llms, params.model_copy(update={"seed": seed}), seed)
+    return Curve.of(choices(*predictions(router, test), router.cost_scale), test.outcomes)
+
+
+def _replayed(tuned: TunedBaseline, training: Training, test: Split) -> Curve:
+    """Fit a baseline again at its tuned setting, under the seed of `training`, and play the test queries."""
+    baseline = type(tuned.baseline)(training)
+    baseline.fit(**tuned.setting)
+    return baseline.play(Sample.of(test), test.outcomes)
 
 
 def _check_controls(controls: Sequence[str], baselines: Sequence[str]) -> None:
@@ -221,11 +243,10 @@ def _weighs(baseline: type[Baseline]) -> bool:
 
 
 def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[str, float]:
-    error = ((quality - outcomes.quality) ** 2).mean()
     return {
-        "brier": round(float(error), 6),
-        "ece": round(calibration_error(quality.ravel(), outcomes.quality.ravel()), 6),
-        "cost_mae_share": round(float(np.abs(cost - outcomes.cost_usd).sum() / outcomes.cost_usd.sum()), 6),
+        "brier": rounded(brier(quality, outcomes.quality)),
+        "ece": rounded(calibration_error(quality.ravel(), outcomes.quality.ravel())),
+        "cost_mae_share": rounded(float(ratio(np.abs(cost - outcomes.cost_usd).sum(), outcomes.cost_usd.sum()))),
     }
 
 

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
-from symbiosis.core.statistics import interval, resample
+from symbiosis.core.rounding import rounded
+from symbiosis.core.statistics import interval, resample, resampled_counts
 from symbiosis.routing.baselines.registry import BASELINES
-from symbiosis.routing.experiments.timed import SINGLES, Streamed
+from symbiosis.routing.experiments.timed import SINGLES, TimedCurve
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
-from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio, rounded
+from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio
 
 ROUTER = "router"
 STREAMS = "streams.safetensors"
 
 
 @dataclass(frozen=True)
-class Played:
-    """One split as it was played.
+class SplitResult:
+    """Every method's curves on one split.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class Played:
     rows: np.ndarray
     curves: dict[str, Curve]
     report: dict[str, Any]
-    streams: dict[str, Streamed] = field(default_factory=dict)
+    streams: dict[str, TimedCurve] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write into a new folder."""
@@ -63,7 +64,7 @@ class Played:
         write_json(folder / "report.json", {"methods": list(self.curves), **self.report})
 
     @classmethod
-    def load(cls, folder: Path) -> "Played":
+    def load(cls, folder: Path) -> "SplitResult":
         """Read what `save` wrote."""
         from safetensors.numpy import load_file
 
@@ -79,18 +80,18 @@ class Played:
             for key, tensor in load_file(folder / STREAMS).items():
                 name, part = key.rsplit(".", 1)
                 streams.setdefault(name, {})[part] = tensor
-        played = {name: Streamed.of(parts) for name, parts in streams.items()}
+        played = {name: TimedCurve.of(parts) for name, parts in streams.items()}
         return cls(read_array(folder / "rows.npy"), curves, report, played)
 
 
-def query_weights(splits: Sequence[Played], samples: int, seed: int) -> list[np.ndarray]:
+def query_weights(splits: Sequence[SplitResult], samples: int, seed: int) -> list[np.ndarray]:
     """Bootstrap weights of each split's test queries, (samples, N) each, rows with sum 1.
 
     Queries are drawn, not tests: one that several splits tested counts in all of them or in none, so its luck is not
     taken for independent evidence.
     """
     tested = np.unique(np.concatenate([split.rows for split in splits]))
-    drawn = resample(len(tested), samples, seed)
+    drawn = resampled_counts(len(tested), samples, seed)
     weights = []
     for split in splits:
         own = drawn[:, np.searchsorted(tested, split.rows)]
@@ -98,24 +99,30 @@ def query_weights(splits: Sequence[Played], samples: int, seed: int) -> list[np.
     return weights
 
 
-def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
+def summary(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str, Any]:
     """Summarise every method over the splits.
 
     Returns
     -------
     dict
-        By method: ``aiq``, ``aiq_to_zero``: means over splits with 95 % interval; ``cost_at_...``: mean share of the
-        best single LLM's cost at which the hull reaches a share of its quality, and ``cost_at_..._by_split``, null
-        where never; ``mean_curve_...``: the same of the curve that is averaged over splits; ``top_quality`` and
-        ``top_cost``: the highest mean quality of a trade-off, and its share of the best single LLM's cost, beside
-        ``router_cost_at_top``: what the router's hull pays for that quality, null if some split never reaches it;
-        ``router_lead`` with paired interval: AIQ of the router minus the method's.
+        By method, means over splits with 95 % intervals:
+
+        - ``aiq``, ``aiq_to_zero``; ``aiq_log``: over log cost, absent if the cheapest LLM is free; ``aiq_seeds``:
+          mean, least and largest AIQ over the method's seeds, if it was run with several;
+        - ``cost_at_...``: share of the best single LLM's cost at which the hull reaches a share of its quality, and
+          ``cost_at_..._by_split``, null where never; ``mean_curve_...``: the same of the curve that is averaged over
+          splits;
+        - ``top_quality`` and ``top_cost``: the highest mean quality of a trade-off, and its share of the best single
+          LLM's cost, beside ``router_cost_at_top``: what the router's hull pays for that quality, null if some split
+          never reaches it;
+        - ``router_lead`` and ``router_lead_log``: AIQ of the router minus the method's, paired.
     """
     weights = query_weights(splits, samples, seed)
     singles = [split.curves[SINGLES] for split in splits]
     sampled_singles = [curve.points(w) for curve, w in zip(singles, weights, strict=True)]
     names = [name for name in splits[0].curves if name != SINGLES]
     sampled: dict[str, np.ndarray] = {}
+    sampled_log: dict[str, np.ndarray] = {}
     results: dict[str, Any] = {}
     for name in names:
         curves = [split.curves[name] for split in splits]
@@ -131,6 +138,8 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
             "aiq_95": interval(sampled[name]),
             "aiq_to_zero": rounded(float(np.mean([one.aiq_to_zero for one in whole]))),
             "aiq_by_split": [rounded(one.aiq) for one in whole],
+            **_log_axis(name, whole, drawn, sampled_log),
+            **_spread([split.report.get("aiq_by_seed", {}).get(name) for split in splits]),
             **_costs(whole, drawn),
             **_mean_curve(curves, singles),
             **_top(curves, singles, weights),
@@ -143,7 +152,37 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
         if ROUTER in sampled and name != ROUTER:
             results[name]["router_lead"] = rounded(results[ROUTER]["aiq"] - results[name]["aiq"])
             results[name]["router_lead_95"] = interval(sampled[ROUTER] - sampled[name])
+            if name in sampled_log and ROUTER in sampled_log:
+                results[name]["router_lead_log"] = rounded(results[ROUTER]["aiq_log"] - results[name]["aiq_log"])
+                results[name]["router_lead_log_95"] = interval(sampled_log[ROUTER] - sampled_log[name])
     return results
+
+
+def _log_axis(
+    name: str, whole: Sequence[Summary], drawn: Sequence[Sequence[Summary]], sampled: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """AIQ over log cost with its interval; nothing where the cheapest LLM is free. Adds the samples to `sampled`."""
+    mean, samples = float(np.mean([one.aiq_log for one in whole])), _over(drawn, "aiq_log")
+    if np.isnan(mean) or np.isnan(samples).any():
+        return {}
+    sampled[name] = samples
+    return {"aiq_log": rounded(mean), "aiq_log_95": interval(samples)}
+
+
+def _spread(by_split: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+    """AIQ over seeds: each seed's mean over the splits, then mean, least and largest; nothing with one seed."""
+    known = [areas for areas in by_split if areas is not None]
+    if not known or len(known) < len(by_split):
+        return {}
+    seeds = np.mean(known, axis=0)
+    return {
+        "aiq_seeds": {
+            "seeds": len(seeds),
+            "mean": rounded(float(seeds.mean())),
+            "low": rounded(float(seeds.min())),
+            "high": rounded(float(seeds.max())),
+        }
+    }
 
 
 def _over(drawn: Sequence[Sequence[Summary]], what: str) -> np.ndarray:
@@ -210,7 +249,7 @@ def _router_cost(routers: Sequence[Curve], curves: Sequence[Curve], singles: Seq
     return rounded(float(np.mean(found)))
 
 
-def operating_point(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
+def operating_point(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str, Any]:
     """Shares of quality and cost at the trade-off that each split chose on its training queries."""
     weights = query_weights(splits, samples, seed)
     whole, drawn = [], []
@@ -233,17 +272,22 @@ def operating_point(splits: Sequence[Played], samples: int, seed: int) -> dict[s
 def by_domain(curves: Mapping[str, Curve], singles: Curve, samples: int, seed: int) -> dict[str, Any]:
     """AIQ of each method with whole domains left out, and the router's lead, with intervals over queries."""
     weights = resample(singles.quality.shape[1], samples, seed)
-    drawn = singles.points(weights)
-    sampled = {
-        name: np.array([summarise(p, s).aiq for p, s in zip(curve.points(weights), drawn, strict=True)])
+    ends = singles.points(weights)
+    whole = {name: summarise(curve.points(), singles.points()) for name, curve in curves.items()}
+    drawn = {
+        name: [summarise(p, s) for p, s in zip(curve.points(weights), ends, strict=True)]
         for name, curve in curves.items()
     }
+    sampled = {name: np.array([one.aiq for one in ones]) for name, ones in drawn.items()}
+    sampled_log: dict[str, np.ndarray] = {}
     results: dict[str, Any] = {}
-    for name, curve in curves.items():
+    for name in curves:
         results[name] = {
-            "aiq": rounded(summarise(curve.points(), singles.points()).aiq),
+            "aiq": rounded(whole[name].aiq),
             "aiq_95": interval(sampled[name]),
+            **_log_axis(name, [whole[name]], [drawn[name]], sampled_log),
         }
         if name != ROUTER:
+            results[name]["router_lead"] = rounded(whole[ROUTER].aiq - whole[name].aiq)
             results[name]["router_lead_95"] = interval(sampled[ROUTER] - sampled[name])
     return results

@@ -1,4 +1,4 @@
-"""Continual learning: what feedback on a stream is worth on queries that come later.
+"""Continual learning: the effect of feedback on a stream on queries that come later.
 
 The protocol of MixLLM (arXiv 2502.18482): train offline on a share of the training queries, replay the rest as a
 stream with no, refined or binary feedback, then score untouched test queries. Beside it a control of each feedback,
@@ -35,8 +35,8 @@ KINDS: dict[str, tuple[FeedbackKind, bool]] = {
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a router was worth on the stream and, afterwards, on the test queries.
+class FeedbackResult:
+    """Quality, cost and utility of a router on the stream and, afterwards, on the test queries.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ def continual(
     params: OnlineReplayParams,
     seed: int,
     kinds: Sequence[str] = tuple(KINDS),
-) -> dict[str, Learned]:
+) -> dict[str, FeedbackResult]:
     """Train offline, learn from the stream under each kind of feedback, score the test queries.
 
     Parameters
@@ -104,7 +104,7 @@ def continual(
         By kind.
     """
     offline, stream = divide(training, offline_share, seed)
-    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
+    router, _ = train(offline, llms, train_params)
     experience = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above)
     reference = Reference.choose(offline.outcomes)
     return {kind: _learn(router, experience, stream, test, reference, params, kind, seed) for kind in kinds}
@@ -119,7 +119,7 @@ def _learn(
     params: OnlineReplayParams,
     kind: str,
     seed: int,
-) -> Learned:
+) -> FeedbackResult:
     feedback, shuffled = KINDS[kind]
     rng = np.random.default_rng(seed)
     told = stream.outcomes
@@ -153,7 +153,7 @@ def _learn(
     rows = np.arange(len(arms))
     quality, cost = test.outcomes.quality[rows, arms], test.outcomes.cost_usd[rows, arms]
     swept = np.stack([policy.scores(replace(still, trade_off=float(weight))).argmax(axis=1) for weight in TRADE_OFFS])
-    return Learned(
+    return FeedbackResult(
         test.outcomes.queries,
         quality,
         cost,
@@ -165,7 +165,7 @@ def _learn(
     )
 
 
-def pooled(rounds: Sequence[Learned]) -> Learned:
+def pooled(rounds: Sequence[FeedbackResult]) -> FeedbackResult:
     """Join several rounds (splits, divisions): each test query once, with its mean over the rounds that tested it."""
     queries, place = np.unique(np.concatenate([one.queries for one in rounds]), return_inverse=True)
     counts = np.bincount(place)
@@ -177,7 +177,7 @@ def pooled(rounds: Sequence[Learned]) -> Learned:
         return np.stack([np.bincount(place, row) / counts for row in joined])
 
     shortest = min(len(one.stream_utility) for one in rounds)
-    return Learned(
+    return FeedbackResult(
         queries,
         mean([one.quality for one in rounds]),
         mean([one.cost_usd for one in rounds]),
@@ -189,7 +189,7 @@ def pooled(rounds: Sequence[Learned]) -> Learned:
     )
 
 
-def gains(learned: dict[str, Learned], weights: np.ndarray) -> dict[str, dict[str, Any]]:
+def gains(learned: dict[str, FeedbackResult], weights: np.ndarray) -> dict[str, dict[str, Any]]:
     """Compare every kind of feedback with none on the test queries.
 
     Parameters

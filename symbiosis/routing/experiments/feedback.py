@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_json, write_json
+from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
-from symbiosis.routing.experiments.continual import Learned, continual, divide, gains, pooled
-from symbiosis.routing.experiments.newcomers import ROUTERS, Adapted, adapt
-from symbiosis.routing.experiments.off_policy import Checked, certain, check_estimates
+from symbiosis.routing.experiments.continual import FeedbackResult, continual, divide, gains, pooled
+from symbiosis.routing.experiments.newcomers import ROUTERS, NewcomerResult, adapt
+from symbiosis.routing.experiments.off_policy import EstimateCheck, certain, check_estimates
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import Curve
-from symbiosis.routing.metrics.metrics import rounded
 from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -28,8 +28,8 @@ ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged
 
 
 @dataclass(frozen=True)
-class Studied:
-    """What one split showed.
+class StudyResult:
+    """Results of one split of the study.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class Studied:
         By target policy: the truth and, by estimator, the estimate with its interval.
     """
 
-    learned: dict[float, dict[str, Learned]]
-    adapted: Adapted
+    learned: dict[float, dict[str, FeedbackResult]]
+    adapted: NewcomerResult
     estimates: dict[str, Any]
 
     def save(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class Studied:
         write_json(folder / "report.json", report)
 
     @classmethod
-    def load(cls, folder: Path) -> "Studied":
+    def load(cls, folder: Path) -> "StudyResult":
         """Read what `save` wrote."""
         from safetensors.numpy import load_file
 
@@ -76,7 +76,7 @@ class Studied:
             share: {kind: _learned(tensors, f"{share}/{kind}") for kind in report["kinds"]}
             for share in report["offline_shares"]
         }
-        adapted = Adapted(
+        adapted = NewcomerResult(
             tensors["adapted/steps"],
             tensors["adapted/queries"],
             {name: tensors[f"adapted/{name}"] for name in ROUTERS},
@@ -87,10 +87,10 @@ class Studied:
 
 
 CURVES = ("curve", "singles")
-ARRAYS = tuple(field.name for field in fields(Learned) if field.name not in CURVES)
+ARRAYS = tuple(field.name for field in fields(FeedbackResult) if field.name not in CURVES)
 
 
-def _flat(learned: dict[str, Learned]) -> dict[str, np.ndarray]:
+def _flat(learned: dict[str, FeedbackResult]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for prefix, one in learned.items():
         tensors |= {f"{prefix}/{name}": getattr(one, name) for name in ARRAYS}
@@ -102,13 +102,13 @@ def _flat(learned: dict[str, Learned]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _learned(tensors: dict[str, np.ndarray], prefix: str) -> Learned:
+def _learned(tensors: dict[str, np.ndarray], prefix: str) -> FeedbackResult:
     curves: dict[str, Any] = {
         name: Curve(*(tensors[f"{prefix}/{name}.{part}"].astype(np.float64) for part in ("quality", "cost")))
         for name in CURVES
     }
     values: dict[str, Any] = {name: tensors[f"{prefix}/{name}"] for name in ARRAYS}
-    return Learned(**values, **curves)
+    return FeedbackResult(**values, **curves)
 
 
 def study(
@@ -119,7 +119,7 @@ def study(
     replay: OnlineReplayParams,
     params: StudyFeedbackParams,
     seed: int,
-) -> Studied:
+) -> StudyResult:
     """Study one split.
 
     Parameters
@@ -154,7 +154,7 @@ def study(
         queries=joining.queries,
         every=joining.every,
     )
-    return Studied(learned, adapted, _estimates(training, llms, train_params, replay, params, seed))
+    return StudyResult(learned, adapted, _estimates(training, llms, train_params, replay, params, seed))
 
 
 def _estimates(
@@ -167,7 +167,7 @@ def _estimates(
 ) -> dict[str, Any]:
     """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
     offline, stream = divide(training, ESTIMATES_OFFLINE_SHARE, seed)
-    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
+    router, _ = train(offline, llms, train_params)
     noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)
     predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)
@@ -183,10 +183,10 @@ def _estimates(
     checked = check_estimates(
         router, stream, rule, noise, targets, params.logging.kind, params.logging.amount, seed, samples=500
     )
-    return {name: _told(one) for name, one in checked.items()}
+    return {name: _estimate_numbers(one) for name, one in checked.items()}
 
 
-def _told(one: Checked) -> dict[str, Any]:
+def _estimate_numbers(one: EstimateCheck) -> dict[str, Any]:
     return {
         "truth": rounded(one.truth),
         "effective_sample_size": rounded(one.report.effective_sample_size),
@@ -202,13 +202,13 @@ def _told(one: Checked) -> dict[str, Any]:
     }
 
 
-def summary(studies: Sequence[Studied], samples: int, seed: int) -> dict[str, Any]:
+def summary(studies: Sequence[StudyResult], samples: int, seed: int) -> dict[str, Any]:
     """Summarise over splits; a test query counts once, with its mean over the splits that tested it."""
     learned: dict[str, Any] = {}
     for share, kinds in studies[0].learned.items():
         together = {kind: pooled([one.learned[share][kind] for one in studies]) for kind in kinds}
         weights = resample(len(together["none"].queries), samples, seed)
-        learned[f"{share:g}"] = _all_rounded(gains(together, weights))
+        learned[f"{share:g}"] = all_rounded(gains(together, weights))
     return {
         "continual": learned,
         "adaptability": {
@@ -220,7 +220,7 @@ def summary(studies: Sequence[Studied], samples: int, seed: int) -> dict[str, An
     }
 
 
-def _recovered(adapted: Sequence[Adapted], samples: int, seed: int) -> list[dict[str, Any]]:
+def _recovered(adapted: Sequence[NewcomerResult], samples: int, seed: int) -> list[dict[str, Any]]:
     """Pool the splits: each test query with its mean over the splits that tested it."""
     steps = adapted[0].steps[: min(len(one.steps) for one in adapted)]
     queries, place = np.unique(np.concatenate([one.queries for one in adapted]), return_inverse=True)
@@ -234,10 +234,6 @@ def _recovered(adapted: Sequence[Adapted], samples: int, seed: int) -> list[dict
         )
         for name in ROUTERS
     }
-    joined = Adapted(steps, queries, worth, (), 0.0)
+    joined = NewcomerResult(steps, queries, worth, (), 0.0)
     rows = joined.recovered(resample(len(queries), samples, seed))
     return [{key: value if key == "step" else rounded(value) for key, value in row.items()} for row in rows]
-
-
-def _all_rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: _all_rounded(value) if isinstance(value, dict) else rounded(value) for key, value in values.items()}

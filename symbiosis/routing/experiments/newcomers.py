@@ -1,4 +1,4 @@
-"""Adaptability: LLMs that join mid-stream, compared with a router that knew them from the start and one without them.
+"""Adding new LLMs mid-stream, compared with a router that knew them from the start and one without them.
 
 After MixLLM (arXiv 2502.18482), which added two LLMs to eleven.
 """
@@ -25,8 +25,8 @@ ROUTERS = ("without", "added", "known")
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """What three routers are worth on the test queries while the stream goes on.
+class NewcomerResult:
+    """Utility of three routers on the test queries while the stream goes on.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int
 
 
 @dataclass(frozen=True)
-class Separated:
+class RouterPair:
     """Two routers trained offline: one does not know some LLMs, one knows them from the start.
 
     Attributes
@@ -128,7 +128,7 @@ class Separated:
         train_params: RouterTrainParams,
         params: OnlineReplayParams,
         withheld: Sequence[str] = (),
-    ) -> "Separated":
+    ) -> "RouterPair":
         """Train both; see `adapt` for the parameters."""
         everything = _trained(offline, llms, range(len(llms)), train_params)
         named = [llms.names.index(name) for name in withheld]
@@ -180,7 +180,7 @@ def adapt(
     queries: int = 1000,
     every: int = 100,
     feedback: FeedbackKind = "refined",
-) -> Adapted:
+) -> NewcomerResult:
     """Withhold LLMs, add them with a probe set, and go on learning.
 
     Parameters
@@ -196,10 +196,10 @@ def adapt(
     every
         Queries between two looks at the test queries.
     feedback
-        That all three routers are told.
+        Kind of feedback that all three routers get.
     """
     offline, stream = divide(training, offline_share, seed)
-    pair = Separated.train(offline, llms, train_params, params, withheld)
+    pair = RouterPair.train(offline, llms, train_params, params, withheld)
     rows = probes_of(offline, probes, seed)
     routers = {
         "without": (pair.without, pair.old),
@@ -224,14 +224,14 @@ def adapt(
         )
     steps = every * np.arange(len(worth["known"]))
     probe_usd = float(offline.outcomes.take(rows).cost_usd[:, pair.new].sum())
-    return Adapted(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
+    return NewcomerResult(steps, test.outcomes.queries, worth, tuple(llms.names[arm] for arm in pair.new), probe_usd)
 
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:
     """Train on the given LLMs only."""
     outcomes = offline.outcomes.of_llms(arms)
     kept = llms.take(arms)
-    return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
+    return train(Split(outcomes, offline.embeddings, offline.domains, offline.subdomains), kept, params)[0]
 
 
 def _followed(
@@ -278,7 +278,7 @@ def _followed(
         if answers % every == 0:
             look()
 
-    # Of LLMs that this router does not know no capacity may be told.
+    # The simulator refuses capacities of LLMs that this router does not know.
     capacities = {name: own for name, own in params.stream.llms.items() if name in router.llms.names}
     stream = params.stream.model_copy(update={"llms": capacities})
     look()

@@ -16,7 +16,7 @@ from symbiosis.routing.policy.score import Rule
 
 
 @dataclass(frozen=True)
-class Checked:
+class EstimateCheck:
     """Estimates for one target policy.
 
     Attributes
@@ -41,7 +41,7 @@ def check_estimates(
     amount: float,
     seed: int,
     samples: int = 1000,
-) -> dict[str, Checked]:
+) -> dict[str, EstimateCheck]:
     """Log a stream under a router that explores, then estimate what other policies would have earned on it.
 
     The LLMs are idle and the router does not learn meanwhile, so that the truth is known; rewards are utilities at the
@@ -89,7 +89,7 @@ def check_estimates(
     logged = Logged(arm, behaviour[rows, arm], rewards[rows, arm])
     predicted = worth(predictions.quality, predictions.cost_usd)
     return {
-        name: Checked(
+        name: EstimateCheck(
             evaluate_policy(logged, target, predicted, samples=samples, seed=seed), true_value(target, rewards)
         )
         for name, target in targets.items()

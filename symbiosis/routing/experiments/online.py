@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.core.statistics import resample
 from symbiosis.routing.baselines.base import Predictive, Sample, Training
 from symbiosis.routing.baselines.fixed import cheapest_of_best
 from symbiosis.routing.baselines.lookups import DomainMean, GlobalMean, KMeans, NearestNeighbours, SubdomainMean
 from symbiosis.routing.data.outcomes import Outcomes, Split
-from symbiosis.routing.experiments import summaries
+from symbiosis.routing.experiments import online_results
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, Summary, summarise
@@ -103,10 +104,10 @@ def evaluate(
     limited = _limited(policies, headline, choices, test.outcomes, router, still, params)
 
     weights = resample(len(test.outcomes), params.bootstrap_samples, params.seed)
-    tested = summaries.tested(choices, test.outcomes, reference, weights)
-    timed = summaries.timed(limited, test.outcomes, reference, params.user.wait_below_s)
-    curved = summaries.curved(curves, summarised, headline, test.outcomes, reference, weights)
-    shares = {name: summaries.shares(choices[name], len(names)) for name in SHOWN}
+    tested = online_results.test_numbers(choices, test.outcomes, reference, weights)
+    timed = online_results.limited_numbers(limited, test.outcomes, reference, params.user.wait_below_s)
+    curved = online_results.curve_numbers(curves, summarised, headline, test.outcomes, reference, weights)
+    shares = {name: online_results.llm_shares(choices[name], len(names)) for name in SHOWN}
     numbers = {
         "headline": {
             "feedback": params.feedback,
@@ -124,8 +125,8 @@ def evaluate(
         "test": tested,
         "test_with_time_limit": timed,
         "curves": curved,
-        "online": {name: summaries.streamed(log, *regret[name]) for name, log in logs.items()},
-        "share_by_llm": {name: summaries.rounded(share) for name, share in zip(names, shares[headline], strict=True)},
+        "online": {name: online_results.stream_numbers(log, *regret[name]) for name, log in logs.items()},
+        "share_by_llm": {name: rounded(share) for name, share in zip(names, shares[headline], strict=True)},
     }
     limited_curves = _limited_curves(policies[headline], lines, test.outcomes, router, still, params)
     return Evaluation(numbers, summarised, limited_curves, regret, shares)

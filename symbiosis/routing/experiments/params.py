@@ -50,6 +50,7 @@ class CompareRoutersParams(SplitsParams):
 
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
+    method_seeds: int = Field(ge=1)
     quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
     stream: CompareStreamParams | None
@@ -83,7 +84,7 @@ class OnlineReplayParams(StageParams):
 
 
 class AdaptabilityParams(StageParams):
-    """LLMs that join mid-stream; see `symbiosis.routing.experiments.newcomers`."""
+    """New LLMs added mid-stream; see `symbiosis.routing.experiments.newcomers`."""
 
     offline_share: float = Field(gt=0, lt=1)
     withheld: tuple[str, ...]
@@ -93,7 +94,7 @@ class AdaptabilityParams(StageParams):
 
 
 class StudyFeedbackParams(SplitsParams):
-    """What feedback teaches, how LLMs join, and what logs tell of other policies."""
+    """The effect of feedback, adding new LLMs, and off-policy estimates from logs."""
 
     offline_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
     adaptability: AdaptabilityParams

@@ -10,10 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.experiments.params import CompareStreamParams
 from symbiosis.routing.metrics.curves import NOBODY, Curve
-from symbiosis.routing.metrics.metrics import hull, rounded
+from symbiosis.routing.metrics.metrics import hull
 from symbiosis.routing.simulation.queues import Capacities
 from symbiosis.routing.simulation.replay import Choose, Log, run
 from symbiosis.routing.simulation.simulator import Dispatch, Trace
@@ -24,7 +25,7 @@ NEAR = 1e-3  # along a hull, in units of its range of cost and quality: two oper
 
 
 @dataclass(frozen=True)
-class Streamed:
+class TimedCurve:
     """Some operating points of a method in the stream; M points, N queries in the order of the split.
 
     Attributes
@@ -58,7 +59,7 @@ class Streamed:
         }
 
     @classmethod
-    def of(cls, tensors: Mapping[str, np.ndarray]) -> "Streamed":
+    def of(cls, tensors: Mapping[str, np.ndarray]) -> "TimedCurve":
         """Return what `tensors` gave."""
         wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items() if tensor.dtype == np.float32}
         return cls(
@@ -125,7 +126,7 @@ class Traffic:
         trace = Trace(*(getattr(log.trace, field.name)[back] for field in fields(Trace)))
         return Log(trace, log.quality[back], log.cost_usd[back])
 
-    def blind(self, curve: Curve) -> Streamed:
+    def blind(self, curve: Curve) -> TimedCurve:
         """Play all operating points of a curve that has calls, whatever the waits.
 
         The LLMs of a cascade are asked one after another: the query queues at each of them, occupies a worker for that
@@ -142,7 +143,7 @@ class Traffic:
             logs.append(Log(log.trace, kept, self._paid(log.trace, dollars, calls)))
         return _gathered(curve, logs)
 
-    def seeing(self, policies: Sequence[Choose], own_dispatches: bool) -> Streamed:
+    def seeing(self, policies: Sequence[Choose], own_dispatches: bool) -> TimedCurve:
         """Play policies that see the waits, and once more at LLMs that are always idle.
 
         Parameters
@@ -220,10 +221,10 @@ def spread_points(curve: Curve, most: int) -> list[int]:
     return sorted(chosen, key=lambda place: (cost[place], -quality[place]))
 
 
-def _gathered(idle: Curve, logs: Sequence[Log]) -> Streamed:
+def _gathered(idle: Curve, logs: Sequence[Log]) -> TimedCurve:
     traces = [log.trace for log in logs]
     took = [np.where(trace.served, trace.finish_s - trace.arrival_s, np.nan) for trace in traces]
-    return Streamed(
+    return TimedCurve(
         Curve(idle.quality, idle.cost),
         Curve(np.stack([log.quality for log in logs]), np.stack([log.cost_usd for log in logs])),
         np.stack([trace.dropped for trace in traces]),

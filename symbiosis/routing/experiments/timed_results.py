@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.core.statistics import interval
 from symbiosis.routing.baselines.registry import BASELINES
-from symbiosis.routing.experiments.comparison_results import SINGLES, Played, query_weights
-from symbiosis.routing.experiments.timed import WAITS_SEEN, Streamed
+from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult, query_weights
+from symbiosis.routing.experiments.timed import WAITS_SEEN, TimedCurve
 from symbiosis.routing.experiments.waits import LEADER
-from symbiosis.routing.metrics.metrics import aiq, cost_at, cost_key, hull, ratio, rounded
+from symbiosis.routing.metrics.metrics import aiq, cost_at, cost_key, hull, ratio
 
 LIMITED_SHARES = (0.95, 0.9725)
 
 
-def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]:
+def summary(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str, Any]:
     """Summarise every method's stream over the splits.
 
     Parameters
@@ -91,7 +92,7 @@ def summary(splits: Sequence[Played], samples: int, seed: int) -> dict[str, Any]
     }
 
 
-def _names(splits: Sequence[Played]) -> list[str]:
+def _names(splits: Sequence[SplitResult]) -> list[str]:
     """Methods by the order of the comparison, the routers that see the waits after the router."""
     played = splits[0].streams
     known = [name for name in splits[0].curves if name in played]
@@ -122,7 +123,7 @@ class _Reference:
     drawn: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, singles: Streamed, weights: np.ndarray) -> "_Reference":
+    def of(cls, singles: TimedCurve, weights: np.ndarray) -> "_Reference":
         idle, timed = singles.idle.points(), singles.timed.points()
         drawn = singles.idle.points(weights), singles.timed.points(weights)[:, 0]
         return cls(float(idle[0, 0]), float(idle[1, 0]), float(idle[1, 1]), timed[0], idle[0], drawn)
@@ -155,13 +156,13 @@ class _Reference:
         return None if cost is None or self.high <= 0 else cost / self.high
 
 
-def _operating_point(stream: Streamed, wanted: float) -> int:
+def _operating_point(stream: TimedCurve, wanted: float) -> int:
     cost, quality = stream.idle.points().T
     good = np.flatnonzero(quality >= wanted)
     return int(good[cost[good].argmin()]) if len(good) else int(quality.argmax())
 
 
-def _at(streams: Sequence[Streamed], places: Sequence[int], references: Sequence[_Reference]) -> dict[str, Any]:
+def _at(streams: Sequence[TimedCurve], places: Sequence[int], references: Sequence[_Reference]) -> dict[str, Any]:
     """Means over splits at one operating point of each."""
     found: dict[str, list[float | None]] = {}
     for stream, place, reference in zip(streams, places, references, strict=True):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from symbiosis.routing.experiments.timed import WAITS_SEEN, Streamed, Traffic
+from symbiosis.routing.experiments.timed import WAITS_SEEN, TimedCurve, Traffic
 from symbiosis.routing.metrics.curves import TRADE_OFFS
 from symbiosis.routing.model.router import Predictions, Router
 from symbiosis.routing.policy.objectives import Deadline, Outlook, Paper, TradeOff, decide
@@ -48,7 +48,7 @@ def seeing_waits(
 
 def routers_seeing_waits(
     traffic: Traffic, router: Router, predictions: Predictions, positions: Sequence[int]
-) -> dict[str, Streamed]:
+) -> dict[str, TimedCurve]:
     """Play the router's operating points in a stream whose waits it sees.
 
     Parameters
@@ -62,7 +62,7 @@ def routers_seeing_waits(
 
     Returns
     -------
-    dict of Streamed
+    dict of TimedCurve
         `LEADER`: a deadline on the predicted completion, queries sent since the last look are reckoned with if params
         say so; `PENALTY`: MixLLM's exponential penalty on the bare waits as they were at the last look, without its
         exploration.
@@ -79,7 +79,7 @@ def routers_seeing_waits(
     }
 
 
-def with_deadline(traffic: Traffic, router: Router, predictions: Predictions, positions: Sequence[int]) -> Streamed:
+def with_deadline(traffic: Traffic, router: Router, predictions: Predictions, positions: Sequence[int]) -> TimedCurve:
     """Play operating points by a deadline on the predicted completion; see `routers_seeing_waits`."""
     params = traffic.params
     late = Deadline(params.deadline.share * params.limit_s, params.deadline.weight, params.deadline.risk)

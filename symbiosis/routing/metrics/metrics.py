@@ -1,6 +1,5 @@
 """Quality against cost, calibration and regret."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -128,17 +127,3 @@ def cost_key(share: float) -> str:
 def ratio(part: Any, whole: Any) -> Any:
     """Divide, 0 where the whole is 0 (all LLMs free, or all answers wrong)."""
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) != 0)
-
-
-def rounded(value: float) -> float:
-    """Round to six digits, so that what is reported does not depend on the last bits of a sum."""
-    return float(f"{value:.6g}")
-
-
-def all_rounded(values: Any) -> Any:
-    """Round every number below a mapping or list to six digits; integers, texts and nulls stay as they are."""
-    if isinstance(values, Mapping):
-        return {key: all_rounded(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [all_rounded(value) for value in values]
-    return rounded(float(values)) if isinstance(values, float | np.floating) else values

@@ -109,7 +109,7 @@ def spread(quality: np.ndarray, variance: np.ndarray | float = 0.0) -> np.ndarra
 
 @dataclass(frozen=True)
 class Intervals:
-    """Of each LLM's quality.
+    """Conformal intervals of each LLM's quality.
 
     Attributes
     ----------

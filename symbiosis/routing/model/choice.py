@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Split
-from symbiosis.routing.metrics.metrics import rounded
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model.features import draw_folds, fit
 from symbiosis.routing.model.fitting import Offline, PredictorFit, fit_forest, fit_linear, fit_stacked, judge
@@ -133,7 +133,7 @@ def choose(split: Split, llms: Llms, params: RouterTrainParams) -> PredictorChoi
 
     First the tags, judged with the linear predictor, which is the cheapest; then, on those tags, the predictor. A
     richer candidate is taken only if it is better than the simpler ones by more than `TIE`. The budget is
-    ``router_train.choice``: at most so many training queries, drawn at random, and so many trees in each forest.
+    ``router_train.choice``: a maximum of training queries, drawn at random, and of trees in each forest.
 
     Parameters
     ----------

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes
-from symbiosis.routing.metrics.metrics import ratio, rounded
+from symbiosis.routing.metrics.metrics import ratio
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LARGEST_PRICE_ERROR = 0.05  # of the mean cost: up to here prices explain the costs

@@ -72,7 +72,7 @@ class Network:
 
     @property
     def level(self) -> float:
-        """What it predicts for the mean query."""
+        """Prediction for the mean query."""
         return float(self.predict(self.mean[None])[0])
 
 

@@ -187,7 +187,7 @@ class LinearHeads:
         self.weights[arm, :, self.dimension :] = inverse @ self.moments[arm]
 
     def _left(self, age: np.ndarray) -> np.ndarray:
-        """Share of what was known that is left after so many feedbacks."""
+        """Return the share of an LLM's evidence that is left after `age` feedbacks of any LLM."""
         left: np.ndarray = np.maximum(self.forgetting**age, LEAST_KEPT)
         return left
 

@@ -82,7 +82,7 @@ class ForestPrior:
 
     @property
     def families(self) -> tuple[Family, ...]:
-        """Of each LLM's regressor of the length."""
+        """Return the family of each LLM's length regressor."""
         return tuple(family_of(model) for model in self.length)
 
     def take(self, arms: Sequence[int]) -> "ForestPrior":

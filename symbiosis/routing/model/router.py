@@ -1,4 +1,4 @@
-"""The router's state: what it knows of queries and LLMs, how it learns, and how it is kept on disk."""
+"""The router's state: features, predictors and prices; predicting, learning, saving and loading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace

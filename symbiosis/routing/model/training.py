@@ -1,12 +1,12 @@
 """Train a router on full feedback: offline queries answered by every LLM."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.metrics.metrics import all_rounded, calibration_error, discrimination, rounded
+from symbiosis.routing.metrics.metrics import calibration_error, discrimination
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model import calibration
 from symbiosis.routing.model.calibration import Ranges
@@ -18,47 +18,36 @@ from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
 from symbiosis.routing.model.router import Router
 
 
-def train(
-    embeddings: np.ndarray,
-    outcomes: Outcomes,
-    llms: Llms,
-    domains: Sequence[str],
-    subdomains: Sequence[str | None],
-    params: RouterTrainParams,
-) -> tuple[Router, dict[str, Any]]:
+def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router, dict[str, Any]]:
     """Fit features, predictors, calibration and the cost scale.
 
     Parameters
     ----------
-    embeddings
-        (N, d).
-    outcomes
-        Of the same N queries with all L LLMs.
+    offline
+        N queries answered by all L LLMs.
     llms
         The LLMs.
-    domains, subdomains
-        Of each query.
     params
-        The stage's.
+        The stage's; what they leave to ``auto`` is chosen by cross-validation.
 
     Returns
     -------
     Router
     dict
-        Metrics of predictions for held-out queries, overall and per LLM.
+        For ``reports/router_train.json``: the choice, and metrics of predictions for held-out queries, overall and per
+        LLM.
     """
-    fine = [subdomain or domain for domain, subdomain in zip(domains, subdomains, strict=True)]
-    split = Split(outcomes, embeddings, list(domains), fine)
-    choice = choose(split, llms, params)
+    outcomes = offline.outcomes
+    choice = choose(offline, llms, params)
     params = choice.params
     if params.predictor == "auto" or params.tags == "auto":
         raise AssertionError("a choice leaves nothing open")
     if choice.fit is None:
-        offline = prepare(split, params, params.tags)
-        fitted = fit_predictor(params.predictor, params.tags, offline, llms, params)
+        features = prepare(offline, params, params.tags)
+        fitted = fit_predictor(params.predictor, params.tags, features, llms, params)
     else:
-        offline, fitted = choice.fit
-    feature_map, folds = offline.feature_map, offline.folds
+        features, fitted = choice.fit
+    feature_map, folds = features.feature_map, features.folds
     calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality)
     lengths = fit_lengths(fitted.held_out[:, :, LENGTH], outcomes)
     held_out_tokens = lengths(fitted.held_out[:, :, LENGTH])
@@ -66,7 +55,7 @@ def train(
         calibrated(fitted.held_out[:, :, QUALITY]), held_out_tokens, outcomes.quality, outcomes.response_tokens
     )
     by_tokens = llms.cost_usd(outcomes.prompt_tokens, held_out_tokens)
-    costs, cost_report = choose_costs(params.costs, offline.crossed, folds, outcomes, llms, by_tokens)
+    costs, cost_report = choose_costs(params.costs, features.crossed, folds, outcomes, llms, by_tokens)
     cost_scale = cost_scale_of(outcomes)
     router = Router(llms, feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges, costs)
     report = {
@@ -77,7 +66,7 @@ def train(
         **choice.report(),
         "features": feature_map.dimension,
         "tags": feature_map.n_tags,
-        "tag_accuracy": rounded((offline.crossed[:, : feature_map.n_tags].argmax(axis=1) == offline.tags).mean()),
+        "tag_accuracy": rounded((features.crossed[:, : feature_map.n_tags].argmax(axis=1) == features.tags).mean()),
         "cost_scale_usd": rounded(cost_scale),
         "costs": cost_report,
         **fitted.chosen,

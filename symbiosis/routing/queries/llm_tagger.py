@@ -7,7 +7,6 @@ model, prompt and query, so that a run that was cut off, or is repeated, asks on
 import hashlib
 import json
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.errors import InputError
+from symbiosis.core.http import PASSING, patient_session
 from symbiosis.routing.queries.tags import READ_CHARACTERS, TaggedQueries
 
 FOLDER = Path(".tags")
@@ -31,7 +31,6 @@ Answer with a JSON array of strings and nothing else, for instance ["contract la
 [end of query]
 """
 LONGEST_TAG = 60
-FINAL = {400, 401, 403, 404, 405, 413, 422}  # trying again would change nothing
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ class LlmTagger:
     timeout_s
         For one answer.
     attempts
-        For one query, before it is an error.
+        For one query, before it is an error: of connections, and of answers without tags.
     pause_s
-        Before the second attempt; doubles with each.
+        Seconds before the third attempt; the pause doubles with each further one.
     folder
         Where answers are kept.
     """
@@ -77,7 +76,7 @@ class LlmTagger:
         known = {text: self._cached(text) for text in texts}
         missing = [text for text, tags in known.items() if tags is None]
         if missing:
-            with requests.Session() as session:
+            with patient_session(self.attempts, self.pause_s) as session:
                 session.headers.update(self._headers())
                 for text in tqdm(missing, desc="tag queries", unit="query", dynamic_ncols=True):
                     known[text] = self._ask(session, text)
@@ -116,28 +115,27 @@ class LlmTagger:
             "max_tokens": 200,
         }
         address, reason = f"{self.url.rstrip('/')}/chat/completions", ""
-        for attempt in range(self.attempts):
-            if attempt:
-                time.sleep(self.pause_s * 2 ** (attempt - 1))
+        # The session tries again where the endpoint is busy or away; here what counts is an answer without tags.
+        for _ in range(self.attempts):
             try:
                 answer = session.post(address, json=body, timeout=self.timeout_s)
             except requests.RequestException as error:
                 reason = f"{type(error).__name__}: is the server running?"
-                continue
-            if answer.status_code in FINAL:
+                break
+            if answer.status_code in PASSING:
+                reason = f"status {answer.status_code}"
+                break
+            if answer.status_code != 200:
                 raise InputError(
                     f"{address} refuses with status {answer.status_code}: check `train_encoder.tags.llm` (url, model) "
                     f"and the API key in {self.key_variable or 'no variable'}"
                 )
-            if answer.status_code != 200:
-                reason = f"status {answer.status_code}"
-                continue
             try:
                 return parse(answer.json()["choices"][0]["message"]["content"])
             except (ValueError, KeyError, IndexError, TypeError) as error:
                 reason = f"an answer without a JSON array of tags ({type(error).__name__})"
         raise InputError(
-            f"{address} gave no tags in {self.attempts} attempts (last: {reason}): mend the endpoint and run again; "
+            f"{address} gave no tags in {self.attempts} attempts (last: {reason}): repair the endpoint and run again; "
             "the answers so far are kept"
         )
 

@@ -1,33 +1,21 @@
-"""The page of the comparison: quality against cost, feedback, LLMs that join, and estimates from logs."""
+"""The page of the comparison: quality against cost, feedback, new LLMs, and estimates from logs."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symbiosis.reporting import page
-from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, Played, shares
-from symbiosis.routing.experiments.timed import WAITS_SEEN
-from symbiosis.routing.experiments.waits import PENALTY
-from symbiosis.routing.metrics.curves import SHARES
+from symbiosis.reporting import drawings, page
+from symbiosis.reporting.names import INFORMED, label, strongest_baseline, told_apart
+from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
+from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, SplitResult, shares
 from symbiosis.routing.metrics.metrics import cost_key, hull
 from symbiosis.routing.reports import timed
+from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = {
-    "router": "router",
-    "router_forest": "router, forest per LLM (MixLLM's predictor)",
-    "router_without_tags": "router without tags",
-    "router_clusters": "router, tags from k-means",
-    PENALTY: "router, MixLLM's waiting penalty",
-    "router_shuffled": "control: outcomes shuffled",
-    "router_noise": "control: random vectors",
-    "domain_mean": "domain mean (true label)",
-    "subdomain_mean": "sub-domain mean (true label)",
-    "zero": "mix of single LLMs",
-}
 # MixLLM, arXiv 2502.18482: on RouterBench, another set of queries and LLMs, with its time limit.
 PUBLISHED = [
     ["MixLLM", "97.25 %", "24.18 %"],
@@ -42,176 +30,241 @@ PUBLISHED_FEEDBACK = [
 DRAWN = (ROUTER, "router_forest", "nearest_neighbours", "k_means", "domain_mean", "opt_llm", "frugal_gpt", "oracle")
 
 
-def html(splits: Sequence[Played], numbers: Mapping[str, Any]) -> str:
-    """Return the page, complete in one file.
+def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
+    """Return the page as one HTML document.
 
     Parameters
     ----------
     splits
-        As they were played.
+        The results of each split.
     numbers
         Of ``router_study.json``.
     """
-    data = numbers["data"]
-    body = [
-        page.section("Quality and cost over all trade-offs"),
-        page.figure(_curves(splits), "Quality against cost"),
-        _compared(numbers["methods"]),
-        page.note(
-            "AIQ: mean quality along the concave hull between the costs of the cheapest and of the best single LLM, "
-            "mean over the splits. Cost needed: share of the best single LLM's cost at which the hull reaches a share "
-            "of its quality, mean over the splits (never: some split does not reach it). Lead: AIQ of the router minus "
-            "the method's. In brackets 95 % intervals by bootstrap over queries, paired; a query that several splits "
-            "tested counts in all of them or in none. Means over true labels are told the label of each test query. "
-            "`+`: the lead's interval lies above zero."
+    data, methods = numbers["data"], numbers["methods"]
+    rival = strongest_baseline({name: one["aiq"] for name, one in methods.items()})
+    ordered = dict(sorted(methods.items(), key=lambda pair: -pair[1]["aiq"]))
+    body: list[Block] = [
+        Text(verdict(numbers), "verdict"),
+        page.Figure.of(_aiq(ordered, rival), "AIQ of every method with its 95 % interval"),
+        Section(
+            "Quality and cost over all trade-offs",
+            [
+                _compared(ordered, rival),
+                Text(
+                    "AIQ: mean quality along the concave hull between the costs of the cheapest and of the best single "
+                    "LLM, mean over the splits. Cost: share of the best single LLM's cost at which the hull reaches a "
+                    "share of its quality, mean over the splits (never: some split does not reach it). Lead: AIQ of "
+                    "the router minus the method's. Whiskers: 95 % intervals by bootstrap over queries, paired for "
+                    "leads; a query that several splits tested counts in all of them or in none. The strongest "
+                    "baseline: the highest AIQ among those that see neither outcomes nor true labels of test queries."
+                ),
+                page.Figure.of(_curves(splits), "Quality against cost"),
+                Section("All cost shares, and AIQ from cost 0", [cost_shares(methods, ROUTER, rival)], folded=True),
+                *_log_cost(methods, rival),
+            ],
         ),
-        page.section("One operating point, chosen on training queries"),
-        _operating_point(numbers["operating_point"]),
-        page.note("Published by MixLLM, measured on other data (RouterBench):"),
-        page.table(["method", "quality of best single", "cost of best single"], PUBLISHED),
+        Section(
+            "One operating point, chosen on training queries",
+            [
+                _operating_point(numbers["operating_point"]),
+                Text("Published by MixLLM, measured on other data (RouterBench):"),
+                Table(["method", "quality of best single", "cost of best single"], PUBLISHED),
+            ],
+        ),
     ]
     if "limited" in numbers:
-        body += timed.section(splits, numbers["limited"], _name)
+        body.append(timed.section(splits, numbers["limited"]))
     if "domains" in numbers:
-        body += [
-            page.section("Domains left out"),
-            _domains(numbers["domains"]),
-            page.note("Every query is answered by methods trained on the other domains alone, nothing tuned on it."),
-        ]
-    body += [page.section("Continual learning"), page.figure(_gains(numbers["feedback"]), "Gain by feedback")]
-    body += [_continual(numbers["feedback"]["continual"])]
-    body += [
-        page.note(
-            "Offline share of the training queries; the rest is a stream with waits. Quality of the test queries "
-            "afterwards at the headline trade-off; gains over no feedback with paired 95 % intervals. Shuffled: "
-            "rewards of other queries, a control that should gain nothing. Published by MixLLM, measured on other data:"
-        ),
-        page.table(["offline : online", "none", "refined", "binary"], PUBLISHED_FEEDBACK),
-        page.section("LLMs that join mid-stream"),
-        page.figure(_joining(numbers["feedback"]["adaptability"]), "Share of the gain recovered"),
-        page.note(
-            "Withheld by split: "
-            + "; ".join(" and ".join(names) for names in numbers["feedback"]["adaptability"]["withheld"])
-            + ". They join from probe queries, then learn on the stream. 1: as good as had they been known from the "
-            "start; 0: as if they had not come. Band: 95 % interval over test queries."
-        ),
-        page.section("What a log tells of other policies"),
-        _estimates(numbers["feedback"]["estimates"][0]),
-        page.note(
-            "Mean utility, estimated from a stream that was logged with exploration, beside the truth that the full "
-            "matrix of outcomes gives (first split)."
-        ),
-    ]
+        note = "Every query is answered by methods trained on the other domains alone."
+        body.append(Section("Domains left out", [_domains(numbers["domains"]), Text(note)]))
+    body += _feedback(numbers["feedback"])
     lead = (
         f"{data['queries']:,} queries, {data['llms']} LLMs, {len(splits)} random splits: "
         f"{splits[0].report['queries_training']:,} training and {len(splits[0].rows):,} test queries each."
     )
-    return page.page("Routers compared", lead, body)
+    return page.render("Routers compared", lead, body)
 
 
-def _name(method: str) -> str:
-    if method.endswith(WAITS_SEEN):
-        return f"{_name(method.removesuffix(WAITS_SEEN))}, waits seen"
-    return NAMES.get(method, method.replace("_", " "))
+def verdict(numbers: Mapping[str, Any]) -> str:
+    """Say in one sentence where the router's AIQ stands beside the strongest baseline's."""
+    methods, point = numbers["methods"], numbers["operating_point"]
+    rival = strongest_baseline({name: one["aiq"] for name, one in methods.items()})
+    said = (
+        f"The router keeps {percent(point['quality_share'])} of the best single LLM's quality at "
+        f"{percent(point['cost_share'])} of its cost"
+    )
+    if ROUTER not in methods or rival is None or "router_lead_95" not in methods[rival]:
+        return f"{said}."
+    side = told_apart(**methods[rival]["router_lead_95"])
+    return (
+        f"{said}; its AIQ, {methods[ROUTER]['aiq']:.4f}, is {side} that of the strongest baseline, {label(rival)} "
+        f"({methods[rival]['aiq']:.4f})."
+    )
 
 
-def _between(bounds: Mapping[str, float], form: str = "{:.4f}") -> str:
-    return f"[{form.format(bounds['low'])}, {form.format(bounds['high'])}]"
-
-
-def _compared(methods: Mapping[str, Any]) -> str:
-    rows, classes = [], {}
-    for row, (method, numbers) in enumerate(sorted(methods.items(), key=lambda pair: -pair[1]["aiq"])):
-        lead = numbers.get("router_lead_95")
-        costs = [numbers.get(cost_key(share)) for share in SHARES]
-        rows.append(
+def _feedback(feedback: Mapping[str, Any]) -> list[Block]:
+    """Return the sections on continual learning, new LLMs and off-policy estimates."""
+    newcomers = feedback["adaptability"]
+    withheld = "; ".join(" and ".join(names) for names in newcomers["withheld"])
+    return [
+        Section(
+            "Continual learning",
             [
-                _name(method),
-                numbers["kind"],
-                f"{numbers['aiq']:.4f} {_between(numbers['aiq_95'])}",
-                f"{numbers['aiq_to_zero']:.4f}",
-                *("never" if cost is None else f"{100 * cost:.1f} %" for cost in costs),
-                "" if lead is None else f"{numbers['router_lead']:+.4f} {_between(lead, '{:+.4f}')}",
-                "+" if lead and lead["low"] > 0 else "",
-            ]
-        )
-        if method == ROUTER:
-            classes = {(row, column): "best" for column in range(len(rows[0]))}
-    header = ["method", "kind", "AIQ", "AIQ from 0", *(f"cost for {100 * share:g} %" for share in SHARES)]
-    return page.table([*header, "router's lead", ""], rows, classes)
-
-
-def _operating_point(point: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            "mean",
-            f"{100 * point['quality_share']:.2f} % {_between(point['quality_share_95'])}",
-            f"{100 * point['cost_share']:.2f} % {_between(point['cost_share_95'])}",
-            "",
-        ]
+                page.Figure.of(_gains(feedback), "Gain by feedback"),
+                _continual(feedback["continual"]),
+                Text(
+                    "Offline share of the training queries; the rest is a stream with waits. Quality of the test "
+                    "queries afterwards at the headline trade-off; gains over no feedback, with paired 95 % intervals. "
+                    "Shuffled: rewards of other queries, a control that should gain nothing."
+                ),
+                Section(
+                    "Published by MixLLM, measured on other data",
+                    [Table(["offline : online", "none", "refined", "binary"], PUBLISHED_FEEDBACK)],
+                    folded=True,
+                ),
+            ],
+        ),
+        Section(
+            "New LLMs that join mid-stream",
+            [
+                page.Figure.of(_joining(newcomers), "Share of the gain recovered"),
+                Text(
+                    f"Withheld by split: {withheld}. They join from probe queries, then learn on the stream. 1: as "
+                    "good as if they had been there from the start; 0: as if they had not joined. Band: 95 % interval "
+                    "over test queries."
+                ),
+            ],
+        ),
+        Section(
+            "Value of other policies, estimated from a log",
+            [
+                _estimates(feedback["estimates"][0]),
+                Text(
+                    "Mean utility, estimated from a stream that was logged with exploration, beside the true value by "
+                    "the full matrix of outcomes (first split)."
+                ),
+            ],
+            folded=True,
+        ),
     ]
-    for number, (split, weight) in enumerate(zip(point["by_split"], point["trade_offs"], strict=True), start=1):
-        rows.append(
-            [
-                f"split {number}",
-                f"{100 * split['quality_share']:.2f} %",
-                f"{100 * split['cost_share']:.2f} %",
-                f"{weight:.3g}",
-            ]
-        )
-    return page.table(["", "quality of best single", "cost of best single", "trade-off"], rows)
 
 
-def _domains(methods: Mapping[str, Any]) -> str:
+def _if_there(numbers: Mapping[str, Any], key: str, form: str = ".4f") -> object:
+    return interval(numbers, key, form) if f"{key}_95" in numbers else ""
+
+
+def _log_cost(methods: Mapping[str, Any], rival: str | None) -> list[Block]:
+    """Return the section on AIQ over log cost and on seeds, if any method has either."""
     rows = [
-        [
-            _name(method),
-            f"{numbers['aiq']:.4f} {_between(numbers['aiq_95'])}",
-            _between(numbers["router_lead_95"], "{:+.4f}") if "router_lead_95" in numbers else "",
-        ]
+        Row(
+            [
+                label(method),
+                _if_there(numbers, "aiq_log"),
+                _if_there(numbers, "router_lead_log", "+.4f"),
+                "{low:.4f} to {high:.4f}".format(**numbers["aiq_seeds"]) if "aiq_seeds" in numbers else "",
+            ],
+            mark(method, ROUTER, rival),
+        )
+        for method, numbers in sorted(methods.items(), key=lambda pair: -pair[1].get("aiq_log", 0.0))
+    ]
+    if not any(key in numbers for numbers in methods.values() for key in ("aiq_log", "aiq_seeds")):
+        return []
+    table = Table(["method", "AIQ over log cost", "router's lead", "AIQ over seeds"], rows)
+    note = (
+        "AIQ over seeds: the least and the largest AIQ of a method that was run with several seeds, over linear cost."
+    )
+    return [Section("AIQ over log cost, and spread over seeds", [table, Text(note)], folded=True)]
+
+
+def _compared(methods: Mapping[str, Any], rival: str | None) -> Table:
+    rows = [
+        Row(
+            [
+                label(method),
+                interval(numbers, "aiq"),
+                _if_there(numbers, "router_lead", "+.4f"),
+                percent(numbers.get(cost_key(0.9725))),
+                percent(numbers.get(cost_key(1.0))),
+                "reference" if method in INFORMED else numbers["kind"],
+            ],
+            mark(method, ROUTER, rival),
+        )
         for method, numbers in methods.items()
-        if method != SINGLES
     ]
-    return page.table(["method", "AIQ", "router's lead"], rows)
+    return Table(["method", "AIQ", "router's lead", "cost for 97.25 %", "cost for 100 %", "kind"], rows)
 
 
-def _continual(shares_of: Mapping[str, Any]) -> str:
+def _operating_point(point: Mapping[str, Any]) -> Table:
+    mean = [interval(point, key, ".2%") for key in ("quality_share", "cost_share")]
+    rows: list[Row | Sequence[object]] = [Row(["mean over splits", *mean, ""], OURS)]
+    for number, (split, weight) in enumerate(zip(point["by_split"], point["trade_offs"], strict=True), start=1):
+        shown = (f"{split[key]:.2%}" for key in ("quality_share", "cost_share"))
+        rows.append([f"split {number}", *shown, f"{weight:.3g}"])
+    return Table(["", "quality of best single", "cost of best single", "trade-off"], rows)
+
+
+def _domains(methods: Mapping[str, Any]) -> Table:
+    known = {name: numbers for name, numbers in methods.items() if name != SINGLES}
+    rival = strongest_baseline({name: numbers["aiq"] for name, numbers in known.items()})
+    rows = []
+    for name, numbers in sorted(known.items(), key=lambda pair: -pair[1]["aiq"]):
+        lead: object = ""
+        if "router_lead_95" in numbers:
+            bounds = numbers["router_lead_95"]
+            value = methods[ROUTER]["aiq"] - numbers["aiq"]
+            lead = Interval(value, bounds["low"], bounds["high"], "+.4f")
+        rows.append(Row([label(name), interval(numbers, "aiq"), lead], mark(name, ROUTER, rival)))
+    return Table(["method", "AIQ", "router's lead"], rows)
+
+
+def _continual(shares_of: Mapping[str, Any]) -> Table:
     rows = []
     for share, kinds in shares_of.items():
         for kind, numbers in kinds.items():
-            gained = "gain_quality" in numbers
+            gains = (
+                interval(numbers, key, "+.4f") if key in numbers else ""
+                for key in ("gain_quality", "gain_utility", "gain_aiq")
+            )
             rows.append(
                 [
                     f"{float(share):.0%} offline, {kind.replace('_', ' ')}",
                     f"{numbers['quality']:.4f}",
-                    f"{100 * numbers['quality_share']:.2f} %",
-                    f"{100 * numbers['cost_share']:.1f} %",
+                    f"{numbers['quality_share']:.2%}",
+                    percent(numbers["cost_share"]),
                     f"{numbers['aiq']:.4f}",
-                    *(
-                        f"{numbers[key]:+.4f} {_between(numbers[f'{key}_95'], '{:+.4f}')}" if gained else ""
-                        for key in ("gain_quality", "gain_utility", "gain_aiq")
-                    ),
+                    *gains,
                 ]
             )
     header = ["feedback", "quality", "of best single", "cost", "AIQ", "gain in quality", "in utility", "in AIQ"]
-    return page.table(header, rows)
+    return Table(header, rows)
 
 
-def _estimates(policies: Mapping[str, Any]) -> str:
+def _estimates(policies: Mapping[str, Any]) -> Table:
     names = list(next(iter(policies.values()))["estimates"])
     rows = [
         [
-            _name(policy),
+            label(policy),
             f"{numbers['truth']:.4f}",
-            *(f"{numbers['estimates'][name]['value']:.4f} {_between(numbers['estimates'][name])}" for name in names),
+            *(Interval(*(numbers["estimates"][name][end] for end in ("value", "low", "high"))) for name in names),
             f"{numbers['effective_sample_size']:.0f}",
         ]
         for policy, numbers in policies.items()
     ]
-    return page.table(["policy", "truth", *(name.upper() for name in names), "effective sample"], rows)
+    return Table(["policy", "true value", *(name.upper() for name in names), "effective sample"], rows)
 
 
-def _curves(splits: Sequence[Played]) -> "Figure":
+def _aiq(methods: Mapping[str, Any], rival: str | None) -> "Figure":
+    shown = {
+        name: numbers
+        for name, numbers in methods.items()
+        if name in (ROUTER, rival) or numbers["kind"] != "trivial" or name in INFORMED
+    }
+    marks = [OURS if name == ROUTER else STRONGEST if name == rival else "" for name in shown]
+    values = [interval(numbers, "aiq") for numbers in shown.values()]
+    return drawings.forest([label(name) for name in shown], marks, {"AIQ": values})
+
+
+def _curves(splits: Sequence[SplitResult]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 4.8))
@@ -225,7 +278,7 @@ def _curves(splits: Sequence[Played]) -> "Figure":
             color="C3" if strong else None,
             linewidth=2.2 if strong else 1.1,
             linestyle="-" if strong else "--",
-            label=_name(name),
+            label=label(name),
         )
     axes.plot([24.18], [97.25], "k*", markersize=9, label="published by MixLLM, other data")
     axes.set(xlabel="% of the best single LLM's cost", ylabel="% of its quality", xscale="log")

@@ -1,37 +1,23 @@
 """The router's page and the data of its plots."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from symbiosis.reporting import page
+from symbiosis.reporting.names import label, strongest_baseline, told_apart
+from symbiosis.reporting.page import Block, Row, Section, Table, Text
 from symbiosis.routing.experiments.online import Evaluation
-from symbiosis.routing.metrics.curves import SHARES
 from symbiosis.routing.metrics.metrics import cost_key
+from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent, seconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROUNDS_SHOWN = 200
 PUBLISHED = {"MixLLM": (24.18, 97.25), "OptLLM": (32.94, 96.39)}  # % of GPT-4: cost, quality; on RouterBench
-NAMES = {
-    "router_none": "router, no feedback",
-    "router_refined": "router, refined feedback",
-    "router_binary": "router, binary feedback",
-    "router_without_penalty": "router, blind to waits",
-    "domain_mean": "domain mean (true label)",
-    "subdomain_mean": "sub-domain mean (true label)",
-    "nearest_neighbours": "nearest neighbours",
-    "k_means": "k-means",
-    "global_mean": "global mean",
-    "singles": "mix of single LLMs",
-    "best_single": "best single LLM",
-    "cheapest": "cheapest LLM",
-    "random": "random LLM",
-    "oracle": "oracle",
-}
 
 
 def quality_cost(evaluation: Evaluation) -> pl.DataFrame:
@@ -66,127 +52,162 @@ def regret(evaluation: Evaluation) -> pl.DataFrame:
 
 
 def html(evaluation: Evaluation, llms: Sequence[str]) -> str:
-    """Return the page, complete in one file."""
+    """Return the page as one HTML document."""
     numbers = evaluation.numbers
     reference, headline = numbers["reference"], numbers["headline"]
-    router = NAMES[f"router_{headline['feedback']}"]
-    singles = (
-        f"best single LLM {reference['best_single']}, cheapest {reference['cheapest']}, both chosen on offline data"
+    ours = f"router_{headline['feedback']}"
+    rival = strongest_baseline({name: row["aiq"] for name, row in numbers["curves"].items()})
+    lead = (
+        f"{len(llms)} LLMs, {reference['queries_test']:,} test queries after a stream of "
+        f"{reference['queries_online']:,}; best single LLM {reference['best_single']}, cheapest "
+        f"{reference['cheapest']}, both chosen on offline data."
     )
-    return page.page(
-        "Router",
-        f"{len(llms)} LLMs, {reference['queries_test']} test queries after a stream of {reference['queries_online']}; "
-        f"{singles}.",
-        [
-            page.section("Quality and cost of the test queries"),
-            _tested(numbers["test"], headline["trade_off"]),
-            page.note(
-                f"Trade-off {headline['trade_off']:g}, LLMs idle. In brackets: 95 % bootstrap interval over queries. "
-                "The means over true labels are told the label of each test query; the router sees its text only."
-            ),
-            page.section("All trade-offs"),
-            page.figure(_quality_cost_figure(evaluation, router), "Quality against cost"),
-            _curved(numbers["curves"], headline["feedback"]),
-            page.note(
-                "AIQ: mean quality along the non-decreasing concave hull between the costs of the cheapest and of the "
-                "best single LLM; below it the same area over the cost from 0. Cost needed: where the hull reaches a "
-                "share of the best single LLM's quality, as a share of its cost. Lead: AIQ of the router "
-                f"({router}) minus the line's, with paired 95 % interval."
-            ),
-            page.section("With waiting times and the time limit"),
-            page.figure(_budget_figure(evaluation, router), "Performance under budgets"),
-            page.note(
-                "Left: every LLM is idle. Right: the queries arrive as a stream, an LLM that is asked too much makes "
-                "them wait, and who would wait beyond the limit is dropped and scores 0; the lines do not look at the "
-                "waits. Shares of the best single LLM's quality and cost without a limit. Stars: published by MixLLM "
-                "(arXiv 2502.18482) with its time limit, measured on other data (RouterBench, 11 LLMs)."
-            ),
-            _timed(numbers["test_with_time_limit"]),
-            page.note("One operating point. Failed: no LLM answered, in every attempt."),
-            page.section("The online stream"),
-            page.figure(_regret_figure(evaluation), "Cumulative regret"),
-            _streamed(numbers["online"]),
-            page.section("Who answers the test queries"),
-            page.figure(_shares_figure(evaluation, llms), "Share of the test queries by LLM"),
-        ],
-    )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _between(bounds: dict[str, float]) -> str:
-    return f"[{100 * bounds['low']:.1f}, {100 * bounds['high']:.1f}]"
-
-
-def _tested(tested: dict[str, Any], trade_off: float) -> str:
-    rows = [
-        [
-            NAMES[name],
-            f"{row['quality']:.4f}",
-            f"{_percent(row['quality_share'])} {_between(row['quality_share_95'])}",
-            f"{row['cost_usd']:.3g}",
-            f"{_percent(row['cost_share'])} {_between(row['cost_share_95'])}",
-        ]
-        for name, row in tested.items()
-    ]
-    return page.table(["policy", "quality", "of best single", "USD per query", "of best single"], rows)
-
-
-def _curved(curved: dict[str, Any], feedback: str) -> str:
-    rows = []
-    for name, row in curved.items():
-        lead = row.get("router_lead")
-        bounds = row.get("router_lead_95", {})
-        rows.append(
+    body: list[Block] = [
+        Text(verdict(numbers), "verdict"),
+        page.Figure.of(_quality_cost_figure(evaluation, label(ours)), "Quality against cost"),
+        Section(
+            "All trade-offs",
             [
-                NAMES[name],
-                f"{row['aiq']:.4f}",
-                f"{row['aiq_to_zero']:.4f}",
-                *(_percent(row[cost_key(s)]) if cost_key(s) in row else "never" for s in SHARES),
-                "" if lead is None else f"{lead:+.4f} [{bounds['low']:+.4f}, {bounds['high']:+.4f}]",
-            ]
-        )
-    header = ["method", "AIQ", "AIQ from 0", *(f"cost for {100 * share:g} %" for share in SHARES), "router's lead"]
-    return page.table(header, rows)
-
-
-def _timed(timed: dict[str, Any]) -> str:
-    rows = [
-        [
-            NAMES[name],
-            _percent(row["quality_share"]),
-            _percent(row["cost_share"]),
-            _percent(row["dropped"]),
-            _percent(row["failed"]),
-            _percent(row["late"]),
-            f"{row['p50_s']:.1f}",
-            f"{row['p99_s']:.1f}",
-        ]
-        for name, row in timed.items()
+                _curved(numbers["curves"], ours, rival),
+                Section(
+                    "All cost shares, and AIQ from cost 0", [cost_shares(numbers["curves"], ours, rival)], folded=True
+                ),
+                Text(
+                    "AIQ: mean quality along the non-decreasing concave hull between the costs of the cheapest and of "
+                    "the best single LLM; AIQ from 0: the same area over the cost from 0. Cost: where the hull reaches "
+                    "a share of the best single LLM's quality, as a share of its cost. Lead: AIQ of the router "
+                    f"({label(ours)}) minus the method's. Whiskers: 95 % intervals by bootstrap over queries, paired "
+                    "for leads. The strongest baseline is the one of the highest AIQ that sees neither outcomes nor "
+                    "the true labels of test queries."
+                ),
+            ],
+        ),
+        Section(
+            "One trade-off",
+            [
+                _tested(numbers["test"], ours, rival),
+                Text(
+                    f"Test queries at trade-off {headline['trade_off']:g}, LLMs idle. The means over true labels are "
+                    "given the label of each test query; the router sees its text only."
+                ),
+            ],
+        ),
+        Section(
+            "With waiting times and the time limit",
+            [
+                page.Figure.of(_budget_figure(evaluation, label(ours)), "Performance under budgets"),
+                Text(
+                    "Left: every LLM is idle. Right: the queries arrive as a stream, a busy LLM makes them wait, and a "
+                    "query that would wait beyond the limit is dropped and scores 0; dashed methods ignore the waits. "
+                    "Shares of the best single LLM's quality and cost without a limit. Stars: published by MixLLM "
+                    "(arXiv 2502.18482) with its time limit, measured on other data (RouterBench, 11 LLMs)."
+                ),
+                _timed(numbers["test_with_time_limit"], ours),
+                Text("One operating point. Failed: no LLM answered, in every attempt."),
+            ],
+        ),
+        Section(
+            "The online stream",
+            [page.Figure.of(_regret_figure(evaluation), "Cumulative regret"), _streamed(numbers["online"], ours)],
+            folded=True,
+        ),
+        Section(
+            "Which LLM answers the test queries",
+            [page.Figure.of(_shares_figure(evaluation, llms), "Share of the test queries by LLM")],
+            folded=True,
+        ),
     ]
-    return page.table(["policy", "quality", "cost", "dropped", "failed", "late", "p50 s", "p99 s"], rows)
+    return page.render("Router", lead, body)
 
 
-def _streamed(online: dict[str, Any]) -> str:
+def verdict(numbers: Mapping[str, Any]) -> str:
+    """Say in one sentence what the router keeps, and where its AIQ stands beside the strongest baseline's."""
+    headline, curves = numbers["headline"], numbers["curves"]
+    rival = strongest_baseline({name: row["aiq"] for name, row in curves.items()})
+    ours = label(f"router_{headline['feedback']}")
+    said = (
+        f"The {ours}, keeps {percent(headline['quality_share'])} of the best single "
+        f"LLM's quality at {percent(headline['cost_share'])} of its cost"
+    )
+    if rival is None or "router_lead_95" not in curves[rival]:
+        return f"{said}."
+    side = told_apart(**curves[rival]["router_lead_95"])
+    return (
+        f"{said}; its AIQ, {headline['aiq']:.4f}, is {side} that of the strongest baseline, {label(rival)} "
+        f"({curves[rival]['aiq']:.4f})."
+    )
+
+
+def _tested(tested: Mapping[str, Any], ours: str, rival: str | None) -> Table:
     rows = [
-        [
-            NAMES[name],
-            f"{row['quality']:.4f}",
-            f"{row['cost_usd']:.3g}",
-            _percent(row["dropped"]),
-            _percent(row["failed"]),
-            f"{row['p50_s']:.1f}",
-            f"{row['p99_s']:.1f}",
-            f"{row['regret_per_query_best']:.1f}",
-            f"{row['regret_fixed_best']:.1f}",
-        ]
-        for name, row in online.items()
+        Row(
+            [
+                label(name),
+                interval(row, "quality"),
+                interval(row, "quality_share", ".1%"),
+                f"{row['cost_usd']:.3g}",
+                interval(row, "cost_share", ".1%"),
+            ],
+            mark(name, ours, rival),
+        )
+        for name, row in sorted(tested.items(), key=lambda pair: -pair[1]["quality"])
+    ]
+    return Table(["method", "quality", "quality of best single", "USD per query", "cost of best single"], rows)
+
+
+def _curved(curves: Mapping[str, Any], ours: str, rival: str | None) -> Table:
+    rows = [
+        Row(
+            [
+                label(name),
+                interval(row, "aiq"),
+                interval(row, "router_lead", "+.4f") if "router_lead_95" in row else "",
+                percent(row.get(cost_key(0.9725))),
+                percent(row.get(cost_key(1.0))),
+            ],
+            mark(name, ours, rival),
+        )
+        for name, row in sorted(curves.items(), key=lambda pair: -pair[1]["aiq"])
+    ]
+    return Table(["method", "AIQ", "router's lead", "cost for 97.25 %", "cost for 100 %"], rows)
+
+
+def _timed(limited: Mapping[str, Any], ours: str) -> Table:
+    rows = [
+        Row(
+            [
+                label(name),
+                *(percent(row[key]) for key in ("quality_share", "cost_share", "dropped", "failed", "late")),
+                seconds(row["p50_s"]),
+                seconds(row["p99_s"]),
+            ],
+            mark(name, ours, None),
+        )
+        for name, row in sorted(limited.items(), key=lambda pair: -pair[1]["quality"])
+    ]
+    return Table(["method", "quality", "cost", "dropped", "failed", "late", "p50 s", "p99 s"], rows)
+
+
+def _streamed(online: Mapping[str, Any], ours: str) -> Table:
+    rows = [
+        Row(
+            [
+                label(name),
+                f"{row['quality']:.4f}",
+                f"{row['cost_usd']:.3g}",
+                percent(row["dropped"]),
+                percent(row["failed"]),
+                seconds(row["p50_s"]),
+                seconds(row["p99_s"]),
+                f"{row['regret_per_query_best']:.1f}",
+                f"{row['regret_fixed_best']:.1f}",
+            ],
+            mark(name, ours, None),
+        )
+        for name, row in sorted(online.items(), key=lambda pair: -pair[1]["quality"])
     ]
     times = ["dropped", "failed", "p50 s", "p99 s"]
-    header = ["policy", "quality", "USD per query", *times, "regret", "against best fixed LLM"]
-    return page.table(header, rows)
+    return Table(["method", "quality", "USD per query", *times, "regret", "against best fixed LLM"], rows)
 
 
 def _quality_cost_figure(evaluation: Evaluation, router: str) -> "Figure":
@@ -199,7 +220,7 @@ def _quality_cost_figure(evaluation: Evaluation, router: str) -> "Figure":
     lines = ("singles", "oracle", "subdomain_mean", "domain_mean", "nearest_neighbours", "k_means")
     for name in lines:
         corners = evaluation.curves[name][1].corners
-        axes.plot(corners[:, 0], corners[:, 1], "--", linewidth=1, label=NAMES[name])
+        axes.plot(corners[:, 0], corners[:, 1], "--", linewidth=1, label=label(name))
     corners = evaluation.curves[headline][1].corners
     axes.plot(corners[:, 0], corners[:, 1], color="C3", linewidth=2, label=router)
     limited = evaluation.limited["router"]
@@ -226,12 +247,12 @@ def _budget_figure(evaluation: Evaluation, router: str) -> "Figure":
     headline = f"router_{evaluation.numbers['headline']['feedback']}"
     for name, points in evaluation.limited.items():
         strong = name == "router"
-        label = router if strong else NAMES[name]
+        shown = router if strong else label(name)
         style = {"color": "C3", "linewidth": 2.0} if strong else {"linewidth": 1.1, "linestyle": "--"}
         idle = headline if name.startswith("router") else name
         if name != "router_without_penalty":  # at idle LLMs it decides as the router does
-            pair[0].plot(*(evaluation.curves[idle][0] * scale).T, label=label, **style)
-        pair[1].plot(*(points * scale).T, label=label, **style)
+            pair[0].plot(*(evaluation.curves[idle][0] * scale).T, label=shown, **style)
+        pair[1].plot(*(points * scale).T, label=shown, **style)
     for axes, title in zip(pair, ("without time limit", "with time limit"), strict=True):
         axes.set(xlabel="% of the best single LLM's cost", title=title, xscale="log")
     for name, (cost, quality) in PUBLISHED.items():
@@ -246,7 +267,7 @@ def _regret_figure(evaluation: Evaluation) -> "Figure":
 
     drawing, axes = plt.subplots(figsize=(8, 3.6))
     for name, (per_query, _) in evaluation.regret.items():
-        axes.plot(np.arange(1, len(per_query) + 1), per_query, linewidth=1.2, label=NAMES[name])
+        axes.plot(np.arange(1, len(per_query) + 1), per_query, linewidth=1.2, label=label(name))
     axes.set(xlabel="query of the stream", ylabel="regret against the best LLM of each query")
     axes.legend(fontsize=8)
     return drawing
@@ -256,7 +277,7 @@ def _shares_figure(evaluation: Evaluation, llms: Sequence[str]) -> "Figure":
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(8, 0.5 * len(evaluation.shares) + 1.6))
-    names = [NAMES[name] for name in evaluation.shares]
+    names = [label(name) for name in evaluation.shares]
     left = np.zeros(len(names))
     colours = plt.get_cmap("tab20")
     for arm, llm in enumerate(llms):

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data.outcomes import Llms
+from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN, Llms
 from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Feedback
 from symbiosis.routing.learning.online_router import OnlineRouter
 from symbiosis.routing.learning.satisfaction import BinaryHead
@@ -23,8 +23,6 @@ from symbiosis.routing.policy.objectives import Budget, Deadline, Objective
 from symbiosis.routing.serving.inputs import described, embedding, per_llm, probes
 from symbiosis.routing.serving.journal import DecisionRecord, FeedbackRecord, Journal, Memory, checked
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
-
-CHARACTERS_PER_TOKEN = 4.0  # of English text, where the router was not trained on prompts with their tokens
 
 
 class RoutingService:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
+
 
 @dataclass(frozen=True)
 class ServiceTime:
@@ -43,7 +45,7 @@ class ServiceTime:
         found = least_squares(error, np.full(2, middle / 2), bounds=(1e-6 * middle, np.inf), x_scale=middle)
         sigma = float(error(found.x).std())
         startup, slope = found.x * np.exp(sigma**2 / 2)  # from the median to the mean
-        return cls(_rounded(startup), _rounded(typical / slope), _rounded(sigma))
+        return cls(rounded(startup, 4), rounded(typical / slope, 4), rounded(sigma, 4))
 
     def quantiles(self, tokens: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Quantiles of the latency over answers with these tokens, (len(shares),).
@@ -55,7 +57,3 @@ class ServiceTime:
         noise = np.exp(self.jitter * ndtri((np.arange(99) + 0.5) / 99) - self.jitter**2 / 2)
         expected = self.startup_s + tokens / self.tokens_per_s
         return np.asarray(np.quantile(np.outer(expected, noise), shares))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")

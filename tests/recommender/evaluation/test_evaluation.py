@@ -313,7 +313,7 @@ def test_the_page_fetches_nothing(workspace: Path) -> None:
     stage.work(PARAMS)
     _, document = outputs(workspace)
     assert not re.search(r"<(script|link|img|iframe)|url\(\s*['\"]?http|src\s*=|@import", document)
-    assert document.count("<svg") == 2
+    assert document.count("<figure") == 2
 
 
 @pytest.mark.parametrize("file", ["data/rankings/strong/ranking.npy", "data/rankings/strong/tuning.json"])
@@ -354,7 +354,7 @@ def test_the_page_says_plainly_who_is_ahead(
     numbers, document = outputs(workspace)
     best = max([numbers[MODEL], *numbers["baselines"].values()], key=lambda method: method["recall@20"]["mean"])
     assert words in document
-    assert f'<td class="best">{best["recall@20"]["mean"]:.4f}</td>' in document
+    assert f'<td class="best">{best["recall@20"]["mean"]:.4f}' in document
 
 
 def test_a_difference_that_may_be_none_is_not_called_one(report: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def test_the_page_marks_what_leaks_and_fetches_nothing(results: Path) -> None:
     assert "INVALID: &lt;leaky&gt;" in document
     assert "<leaky>" not in document
     assert "hurts the sequential ones" in document
-    assert document.count("<svg") == 3
+    assert document.count("<figure") == 4
     assert '<td class="best">' in document
     assert "http" not in document.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""

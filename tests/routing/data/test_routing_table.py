@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from routing_world import write_data
 
 from stages import clean_routing, download_routing
 from symbiosis.core.artifacts import read_json, write_json
@@ -18,6 +19,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
 from symbiosis.routing.data import prices, selection, splits, synthetic, table
 from symbiosis.routing.data.cleaning import clean
+from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams, ListPrice, SpeedClass
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -633,3 +635,26 @@ def test_optllm_holds_two_families_to_choose_from() -> None:
     rulings = cleaned("optllm.parquet", domains=["overruling"])
     assert (rulings["queries"].height, rulings["llms"].height) == (2_160, 12)
     assert set(rulings["llms"]["price_basis"]) == {"unknown"}
+
+
+# ---------------------------------------------------------------- reading the splits back
+
+
+def test_labels_are_prepared_in_one_way() -> None:
+    frame = pl.DataFrame({"domain": ["a", "a", "b"], "subdomain": ["x", None, ""]})
+    assert splits.labels_of(frame) == (["a", "a", "b"], ["a / x", "a", "b"])
+
+
+def test_token_counts_that_were_estimated_are_told_apart(tmp_path: Path) -> None:
+    write_data(tmp_path, offline=6, online=2, test=2)
+    routing = tmp_path / "data/routing"
+    llms = Llms.load(routing / "llms.parquet")
+    table = pl.read_parquet(routing / "offline.parquet")
+    assert Outcomes.load(routing / "offline.parquet", llms).counted is None  # the table does not say
+    basis = ["api_reported", "imputed_model_mean", "characters", None] * (table.height // 4)
+    table.with_columns(pl.Series("tokens_basis", basis)).write_parquet(routing / "offline.parquet")
+    counted = Outcomes.load(routing / "offline.parquet", llms).counted
+    assert counted is not None
+    np.testing.assert_array_equal(counted, np.tile([True, False, False, False], (6, 1)))
+    part = Outcomes.load(routing / "offline.parquet", llms).take(np.array([1, 2])).of_llms([1, 0])
+    np.testing.assert_array_equal(part.counted, [[False, True], [False, True]])

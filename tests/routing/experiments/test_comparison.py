@@ -1,6 +1,7 @@
 """The comparison of routers: splits, methods, intervals, the studies of feedback and the report."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from routing_world import DOMAINS, LLMS, draw, replay_params, train_params, write_data
+from routing_world import DOMAINS, LLMS, compare_params, draw, replay_params, train_params, write_data
 
 from stages import compare_routers, report_routers, study_feedback
 from symbiosis.core.artifacts import read_json, sha256_of
@@ -100,9 +101,8 @@ def test_prices_are_those_of_the_training_queries() -> None:
 
 
 def test_every_method_plays_the_same_test_queries() -> None:
-    compared = comparison.compare(
-        world(300, 0), world(100, 1), LLMS, train_params(), ["router", "router_shuffled"], BASELINES, 0.9, 5
-    )
+    chosen = compare_params(forms=["router", "router_shuffled"], baselines=BASELINES)
+    compared = comparison.compare(world(300, 0), world(100, 1), LLMS, train_params(), chosen, 5)
     assert list(compared.curves) == ["router", "router_shuffled", *BASELINES]
     assert {curve.quality.shape[1] for curve in compared.curves.values()} == {100}
     singles = Curve.of(np.tile([[3], [2]], (1, 100)), world(100, 1).outcomes).points()
@@ -139,7 +139,36 @@ def test_test_outcomes_teach_nobody() -> None:
 
 def test_unknown_baselines_are_refused_before_any_work() -> None:
     with pytest.raises(InputError, match="'kmeans' is none of random"):
-        comparison.compare(world(30, 0), world(30, 1), LLMS, train_params(), ["router"], ["kmeans"], 0.9, 5)
+        comparison.compare(world(30, 0), world(30, 1), LLMS, train_params(), compare_params(baselines=["kmeans"]), 5)
+
+
+def test_what_the_params_leave_open_is_chosen_once_for_all_forms() -> None:
+    left_open = train_params(predictor="auto", tags="auto")
+    compared = comparison.compare(
+        world(200, 0), world(60, 1), LLMS, left_open, compare_params(forms=["router", "router_linear"]), 5
+    )
+    chosen = compared.report["router"]
+    explicit = train_params(predictor=chosen["predictor"], tags=chosen["tags"])
+    assert chosen["choice"]["chosen"]["tags"] == chosen["tags"]
+    again = comparison.compare(world(200, 0), world(60, 1), LLMS, explicit, compare_params(), 5)
+    assert "choice" not in again.report["router"]
+    np.testing.assert_array_equal(again.curves["router"].quality, compared.curves["router"].quality)
+
+
+def test_seeded_methods_show_their_spread_over_seeds() -> None:
+    chosen = compare_params(baselines=["ridge", "k_means", "random_forest"], method_seeds=3)
+    compared = comparison.compare(world(200, 0), world(60, 1), LLMS, train_params(), chosen, 5)
+    areas = compared.report["aiq_by_seed"]
+    assert set(areas) == {"router", "k_means", "random_forest"}  # the ridge knows no chance
+    assert {len(own) for own in areas.values()} == {3}
+    assert len(set(areas["random_forest"])) == 3
+    singles = Curve.of(np.tile([[3], [2]], (1, 60)), world(60, 1).outcomes).points()
+    for name, own in areas.items():
+        assert own[0] == pytest.approx(summarise(compared.curves[name].points(), singles).aiq, rel=1e-5)
+    one = comparison.compare(
+        world(200, 0), world(60, 1), LLMS, train_params(), compare_params(baselines=["k_means"]), 5
+    )
+    assert one.report["aiq_by_seed"] == {}
 
 
 def test_a_domain_left_out_is_answered_by_others() -> None:
@@ -168,11 +197,13 @@ def test_baselines_are_tuned_on_the_other_domains() -> None:
 # ---------------------------------------------------------------- results
 
 
-def played(rows: np.ndarray, seed: int) -> comparison_results.Played:
+def played(rows: np.ndarray, seed: int) -> comparison_results.SplitResult:
     outcomes = draw(len(rows), seed)[0]
     singles = Curve.of(np.tile([[3], [2]], (1, len(rows))), outcomes)
     curves = {"router": Curve.of(np.tile([[0], [1], [2]], (1, len(rows))), outcomes), timed.SINGLES: singles}
-    return comparison_results.Played(rows, curves, {"operating_point": {"share": 0.9, "trade_off": 1.0, "position": 1}})
+    return comparison_results.SplitResult(
+        rows, curves, {"operating_point": {"share": 0.9, "trade_off": 1.0, "position": 1}}
+    )
 
 
 def test_a_query_counts_in_all_its_splits_or_in_none() -> None:
@@ -190,7 +221,7 @@ def test_a_query_counts_in_all_its_splits_or_in_none() -> None:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     one = played(np.arange(5), 0)
     one.save(tmp_path / "one")
-    back = comparison_results.Played.load(tmp_path / "one")
+    back = comparison_results.SplitResult.load(tmp_path / "one")
     assert back.report == one.report
     np.testing.assert_array_equal(back.rows, one.rows)
     for name, curve in one.curves.items():
@@ -220,6 +251,27 @@ def test_the_mean_of_the_splits_by_hand() -> None:
     point = comparison_results.operating_point(splits, 100, seed=0)
     cost = [one.curves["router"].cost[1].mean() / one.curves[timed.SINGLES].cost[1].mean() for one in splits]
     assert point["cost_share"] == pytest.approx(np.mean(cost), rel=1e-5)
+
+
+def test_the_spread_over_seeds_by_hand() -> None:
+    splits = [
+        replace(played(np.arange(30), 0), report={"aiq_by_seed": {"router": [0.5, 0.7, 0.6]}}),
+        replace(played(np.arange(20, 60), 1), report={"aiq_by_seed": {"router": [0.7, 0.7, 0.4]}}),
+    ]
+    # Means over the splits by seed: .6, .7, .5.
+    spread = comparison_results.summary(splits, 20, seed=0)["router"]["aiq_seeds"]
+    assert spread == {"seeds": 3, "mean": 0.6, "low": 0.5, "high": 0.7}
+    assert "aiq_seeds" not in comparison_results.summary([splits[0], played(np.arange(9), 1)], 20, seed=0)["router"]
+
+
+def test_a_free_cheapest_llm_leaves_no_log_axis() -> None:
+    one = played(np.arange(30), 0)
+    numbers = comparison_results.summary([one], 50, seed=0)["router"]
+    assert numbers["aiq_log_95"]["low"] <= numbers["aiq_log"] <= numbers["aiq_log_95"]["high"]
+    singles = one.curves[timed.SINGLES]
+    free = Curve(singles.quality, singles.cost * np.array([[0.0], [1.0]]))
+    given = replace(one, curves=one.curves | {timed.SINGLES: free})
+    assert "aiq_log" not in comparison_results.summary([given], 50, seed=0)["router"]
 
 
 # ---------------------------------------------------------------- the stages
@@ -266,6 +318,9 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert numbers["data"] == {"queries": 500, "llms": 4, "splits": [1, 2]}
     assert set(numbers["methods"]) == {"router", *BASELINES}
     assert set(numbers["domains"]) == {"router", "ridge"}
+    assert {domain: own["ridge"]["tried"] for domain, own in numbers["domain_settings"].items()} == dict.fromkeys(
+        DOMAINS, 5
+    )
     kinds = numbers["feedback"]["continual"]["0.5"]
     assert {"none", "refined", "binary"} <= set(kinds)
     assert [row["step"] for row in numbers["feedback"]["adaptability"]["recovered"]] == [0, 20, 40]
@@ -273,7 +328,7 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "LLMs that join mid-stream" in page
     assert "<script" not in page
     assert "http://www.w3.org" in page
-    assert page.count("<svg") == 4
+    assert page.count("<figure") == 5
     assert set(numbers["limited"]["methods"]) == {
         "router",
         "router_waits_seen",
@@ -287,4 +342,4 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     report_routers.work(params_of("report_routers", ReportRoutersParams, bootstrap_samples=100))
     without = read_json("reports/router_study.json")
     assert without == {key: value for key, value in numbers.items() if key != "limited"}
-    assert Path("reports/router_study.html").read_text().count("<svg") == 3
+    assert Path("reports/router_study.html").read_text().count("<figure") == 4

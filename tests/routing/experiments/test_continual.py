@@ -12,7 +12,7 @@ from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.experiments import newcomers
 from symbiosis.routing.experiments.continual import (
     KINDS,
-    Learned,
+    FeedbackResult,
     continual,
     divide,
     gains,
@@ -39,7 +39,9 @@ def world(n: int, seed: int) -> Split:
 def router() -> Router:
     split = world(300, seed=0)
     return train(
-        split.embeddings, split.outcomes.of_llms(range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
+        Split(split.outcomes.of_llms(range(3)), split.embeddings, split.domains, split.domains),
+        LLMS.take(range(3)),
+        SMALL,
     )[0]
 
 
@@ -56,7 +58,7 @@ def test_a_division_keeps_every_query_once() -> None:
 def test_feedback_helps_where_little_was_known_and_permuted_rewards_do_not() -> None:
     test = world(400, seed=4)
     kinds = ("none", "refined", "binary", "refined_shuffled")
-    rounds: dict[str, list[Learned]] = {kind: [] for kind in kinds}
+    rounds: dict[str, list[FeedbackResult]] = {kind: [] for kind in kinds}
     for seed in range(2):
         training = world(400, seed=10 + seed)
         params = replay_params(stream=IDLE, learning={"answers": 2})
@@ -211,7 +213,7 @@ def test_an_llm_that_joins_may_have_a_capacity_of_its_own() -> None:
 
 def test_the_most_used_llms_are_withheld_unless_named() -> None:
     split = world(200, seed=15)
-    router = train(split.embeddings, split.outcomes, LLMS, split.domains, split.subdomains, SMALL)[0]
+    router = train(split, LLMS, SMALL)[0]
     used = newcomers.most_used(router, split, replay_params(), 2)
     assert len(used) == 2
     # Cheap and good on a domain each; the dear one is hardly better.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from routing_world import DOMAINS, LLMS, draw, train_params
+from routing_world import DOMAINS, LLMS, compare_params, draw, train_params
 
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
@@ -17,11 +17,17 @@ from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments import comparison, comparison_results, timed_results
 from symbiosis.routing.experiments.params import CompareRoutersParams, CompareStreamParams
-from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, Streamed, Traffic, one_after_another, spread_points
+from symbiosis.routing.experiments.timed import (
+    SINGLES,
+    WAITS_SEEN,
+    TimedCurve,
+    Traffic,
+    one_after_another,
+    spread_points,
+)
 from symbiosis.routing.experiments.waits import LEADER, PENALTY, routers_seeing_waits, seeing_waits
 from symbiosis.routing.metrics.curves import NOBODY, TRADE_OFFS, Curve
 from symbiosis.routing.policy.objectives import Deadline, TradeOff
-from symbiosis.routing.reports import comparison as comparison_page
 from symbiosis.routing.reports import timed as timed_page
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -258,7 +264,7 @@ def test_bad_params_are_refused(change: dict[str, Any]) -> None:
 def test_the_stream_may_be_left_out() -> None:
     assert CompareRoutersParams.model_validate(BLOCK | {"stream": None}).stream is None
     compared = comparison.compare(
-        split_of(60, 0), split_of(30, 1), LLMS, train_params(), ["router"], ["random"], 0.9, 5
+        split_of(60, 0), split_of(30, 1), LLMS, train_params(), compare_params(baselines=["random"]), 5
     )
     assert compared.streams == {}
     assert "stream" not in compared.report
@@ -270,22 +276,23 @@ def test_the_stream_may_be_left_out() -> None:
 )
 def test_controls_are_compared_baselines_that_predict(name: str, fault: str) -> None:
     stream, baselines = params(controls=[name]), ["random", "opt_llm"]
+    chosen = compare_params(baselines=baselines, stream=stream.model_dump())
     with pytest.raises(InputError, match=f"{name} {fault}"):
-        comparison.compare(
-            split_of(30, 0), split_of(30, 1), LLMS, train_params(), ["router"], baselines, 0.9, 5, stream
-        )
+        comparison.compare(split_of(30, 0), split_of(30, 1), LLMS, train_params(), chosen, 5)
 
 
 def test_unknown_llms_are_refused_before_any_work() -> None:
     stream = params(llms={"gpt": {"workers": 1}})
     with pytest.raises(InputError, match=r"`compare_routers.stream.llms` names the LLM 'gpt'"):
-        comparison.compare(split_of(30, 0), split_of(30, 1), LLMS, train_params(), ["router"], [], 0.9, 5, stream)
+        comparison.compare(
+            split_of(30, 0), split_of(30, 1), LLMS, train_params(), compare_params(stream=stream.model_dump()), 5
+        )
 
 
 # ---------------------------------------------------------------- numbers
 
 
-def played(seed: int) -> comparison_results.Played:
+def played(seed: int) -> comparison_results.SplitResult:
     """Two points of one method, the dearer of which loses every second query to the limit; the leader's do not."""
     world = draw(40, seed)[0]
     idle = Curve.of(np.tile([[3], [2]], (1, 40)), world)
@@ -296,16 +303,16 @@ def played(seed: int) -> comparison_results.Played:
     none = np.zeros((2, 40), dtype=bool)
     plain = Curve(idle.quality, idle.cost)
     streams = {
-        SINGLES: Streamed(plain, timed, lost, none, took),
-        "router": Streamed(plain, timed, lost, none, took),
-        LEADER: Streamed(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
-        "nearest_neighbours": Streamed(plain, timed, lost, none, took),
-        f"nearest_neighbours{WAITS_SEEN}": Streamed(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
+        SINGLES: TimedCurve(plain, timed, lost, none, took),
+        "router": TimedCurve(plain, timed, lost, none, took),
+        LEADER: TimedCurve(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
+        "nearest_neighbours": TimedCurve(plain, timed, lost, none, took),
+        f"nearest_neighbours{WAITS_SEEN}": TimedCurve(plain, plain, none, none, np.tile(np.arange(40.0), (2, 1))),
     }
     curves = {"router": idle, "nearest_neighbours": idle, SINGLES: idle}
     point = {"share": 0.9, "trade_off": 1.0, "position": 1}
     stream = {"load": {"a": 1.0 + seed}, "params": BLOCK["stream"]}
-    return comparison_results.Played(
+    return comparison_results.SplitResult(
         np.arange(40) + 20 * seed, curves, {"operating_point": point, "stream": stream}, streams
     )
 
@@ -342,7 +349,7 @@ def test_a_method_that_answers_nothing_has_no_times() -> None:
     one = played(0)
     none = np.ones((2, 40), dtype=bool)
     nothing = Curve(np.zeros((2, 40)), np.zeros((2, 40)))
-    dead = Streamed(one.streams["router"].idle, nothing, none, ~none, np.full((2, 40), np.nan))
+    dead = TimedCurve(one.streams["router"].idle, nothing, none, ~none, np.full((2, 40), np.nan))
     numbers = timed_results.summary([replace(one, streams=one.streams | {"router": dead})], 100, seed=0)["methods"][
         "router"
     ]
@@ -352,23 +359,23 @@ def test_a_method_that_answers_nothing_has_no_times() -> None:
 def test_streams_are_saved_with_the_rest(tmp_path: Path) -> None:
     one = played(0)
     one.save(tmp_path / "one")
-    back = comparison_results.Played.load(tmp_path / "one")
+    back = comparison_results.SplitResult.load(tmp_path / "one")
     assert set(back.streams) == set(one.streams)
     for name, stream in one.streams.items():
         for part, tensor in stream.tensors().items():
             np.testing.assert_array_equal(back.streams[name].tensors()[part], tensor)
     replace(one, streams={}).save(tmp_path / "none")
-    assert comparison_results.Played.load(tmp_path / "none").streams == {}
+    assert comparison_results.SplitResult.load(tmp_path / "none").streams == {}
 
 
 def test_the_section_shows_every_method() -> None:
     splits = [played(0), played(1)]
-    parts = timed_page.section(splits, timed_results.summary(splits, 100, seed=0), comparison_page._name)
-    text = "".join(parts)
-    rows = re.findall(r"<tr[^>]*><td[^>]*>([^<]+)</td>", text)
-    assert sorted(rows) == ["nearest neighbours", "nearest neighbours, waits seen", "router", "router, waits seen"]
+    text = str(timed_page.section(splits, timed_results.summary(splits, 100, seed=0)))
+    rows = re.findall(r"<tr[^>]*>\s*<td>([^<]+?) *<", text)
+    methods = ["nearest neighbours", "nearest neighbours, waits seen", "router", "router, waits seen"]
+    assert sorted(rows) == sorted(2 * methods)  # the table, and that of the details
     assert "As a control, nearest neighbours also see the waits" in text
     assert "10 queries a second (even)" in text
     assert "a 1.50" in text
-    assert text.count("<svg") == 1
+    assert text.count("<figure") == 1
     assert ">never<" in text

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from routing_world import DOMAINS, LLMS, SKILL, draw, replay_params, train_params
 
-from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.learning.feedback import Experience, Noise, Satisfaction
 from symbiosis.routing.learning.policy_network import TRUNK, PolicyNetwork
@@ -194,7 +194,7 @@ def router() -> Router:
     outcomes, vectors, domain = draw(150, seed=0)
     labels = [DOMAINS[d] for d in domain]
     return train(
-        vectors, outcomes, LLMS, labels, [None] * 150, train_params(tag_penalties=[3], component_penalties=[3])
+        Split(outcomes, vectors, labels, labels), LLMS, train_params(tag_penalties=[3], component_penalties=[3])
     )[0]
 
 

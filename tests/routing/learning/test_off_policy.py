@@ -158,7 +158,7 @@ def test_estimates_on_a_logged_stream_meet_the_truth(kind: Kind, amount: float) 
     whole = Split(outcomes, vectors, labels, labels)
     known, stream = whole.take(np.arange(200)), whole.take(np.arange(200, 1200))
     params = train_params(tag_penalties=[3], component_penalties=[30], dimension=4)
-    router = train(known.embeddings, known.outcomes, LLMS, known.domains, known.subdomains, params)[0]
+    router = train(known, LLMS, params)[0]
     targets = {"uniform": np.full((1000, 4), 0.25), "dear": certain(np.full(1000, 2), 4)}
     rule = rule_of(replay_params())
     checked = check_estimates(router, stream, rule, Noise(0.1, 0.05), targets, kind, amount, seed=0, samples=20)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
+from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.metrics import metrics
 from symbiosis.routing.model import lengths
 from symbiosis.routing.model.calibration import Intervals, spread
@@ -189,7 +190,7 @@ def test_ranges_are_trained_kept_and_follow_the_llms(tmp_path: Path) -> None:
     outcomes, vectors, domain = draw(900, seed=8)
     rows = np.arange(600)
     names = [DOMAINS[d] for d in domain]
-    router, _ = train(vectors[:600], outcomes.take(rows), LLMS, names[:600], [None] * 600, train_params())
+    router, _ = train(Split(outcomes.take(rows), vectors[:600], names[:600], names[:600]), LLMS, train_params())
     assert router.ranges is not None
     new = outcomes.take(np.arange(600, 900))
     predictions = router.predict(router.feature_map(vectors[600:]), new.prompt_tokens)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from routing_world import DOMAINS, LLMS, draw, long_table, train_params
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.metrics.metrics import calibration_error
 from symbiosis.routing.model import calibration, features, lengths
 from symbiosis.routing.model.forests import Forest, SharedForest
@@ -29,7 +29,7 @@ FAMILIES: tuple[lengths.Family, ...] = ("mlp", "forest", "neighbours", "mlp")
 
 
 def trained(**changes: object) -> Router:
-    return train(VECTORS, OFFLINE, LLMS, LABELS, [None] * len(LABELS), train_params(**changes))[0]
+    return train(Split(OFFLINE, VECTORS, LABELS, LABELS), LLMS, train_params(**changes))[0]
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_lengths_are_right_on_average_where_the_plain_exponential_is_too_short()
 
 def test_penalties_are_chosen_by_routing_and_reported() -> None:
     params = train_params(tag_penalties=[1, 100], component_penalties=[1, 100])
-    _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, params)
+    _, report = train(Split(OFFLINE, VECTORS, LABELS, LABELS), LLMS, params)
     for what, tried in report["tried"].items():
         assert list(tried) == ["1", "100"]
         assert tried[f"{report[what]:g}"]["aiq"] == max(judged["aiq"] for judged in tried.values())
@@ -294,11 +294,8 @@ def test_forest_equals_scikit_learn() -> None:
 def test_forest_mode_is_as_published() -> None:
     """Quality by a forest per LLM; length by the family that validates best; cost from it, the prompt and prices."""
     router, report = train(
-        VECTORS,
-        OFFLINE,
+        Split(OFFLINE, VECTORS, LABELS, LABELS),
         LLMS,
-        LABELS,
-        [None] * 400,
         train_params(predictor="forest", seed=5, tags="none", calibration="none"),
     )
     assert isinstance(router.prior, ForestPrior)
@@ -323,7 +320,7 @@ def test_forest_mode_is_as_published() -> None:
 
 
 def test_only_forest_mode_has_a_choice_of_length_models() -> None:
-    _, report = train(VECTORS, OFFLINE, LLMS, LABELS, [None] * 400, train_params())
+    _, report = train(Split(OFFLINE, VECTORS, LABELS, LABELS), LLMS, train_params())
     assert not any("length_model" in told for told in report["by_llm"].values())
 
 
@@ -377,7 +374,9 @@ def test_stacked_heads_learn_what_the_forest_leaves() -> None:
     brier = {}
     for predictor in ("linear", "stacked"):
         params = train_params(predictor=predictor, tags="none", component_penalties=[10])
-        router, report = train(x[:1000], outcomes.take(np.arange(1000)), llms, ["a"] * 1000, [None] * 1000, params)
+        router, report = train(
+            Split(outcomes.take(np.arange(1000)), x[:1000], ["a"] * 1000, ["a"] * 1000), llms, params
+        )
         told = router.predict(router.feature_map(x[1000:]), tokens[1000:]).quality
         brier[predictor] = ((told - quality[1000:]) ** 2).mean()
         # What cross-validation promises of new queries holds.

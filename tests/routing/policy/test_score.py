@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from routing_world import DOMAINS, LLMS, RULE, draw, train_params
 
+from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Predictions
 from symbiosis.routing.model.training import train
@@ -125,7 +126,7 @@ def test_scaled_cost_is_cut_at_one_and_knows_no_batch() -> None:
 def test_one_query_is_decided_the_same_alone_and_in_any_batch() -> None:
     outcomes, vectors, domain = draw(300, seed=0)
     labels = [DOMAINS[d] for d in domain]
-    router, _ = train(vectors, outcomes, LLMS, labels, [None] * 300, train_params())
+    router, _ = train(Split(outcomes, vectors, labels, labels), LLMS, train_params())
     new, new_vectors, _ = draw(600, seed=1)
     # The most expensive query of all joins the batch: a scale taken from the batch would move every score.
     new.prompt_tokens[-1] = 1e6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from routing_world import DOMAINS, LLMS, RULE, draw, replay_params, train_params
 
-from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.training import train
@@ -60,7 +60,9 @@ def compare(world: World, kind: str, sampling: dict[str, Any]) -> None:
     known, stream = np.arange(len(vectors) - 80), np.arange(len(vectors) - 80, len(vectors))
     offline, online = outcomes.take(known), outcomes.take(stream)
     router, _ = train(
-        vectors[known], offline, llms, [labels[row] for row in known], [None] * len(known), train_params()
+        Split(offline, vectors[known], [labels[row] for row in known], [labels[row] for row in known]),
+        llms,
+        train_params(),
     )
     feedback, binary = KINDS[kind]
     params = replay_params(learning={"sampling": sampling}, binary=binary)

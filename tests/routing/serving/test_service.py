@@ -15,6 +15,7 @@ import pytest
 from routing_world import DOMAINS, LLMS, ROOT, RULE, draw, train_params
 
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Noise, Satisfaction
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.params import RouterTrainParams
@@ -32,7 +33,7 @@ NEW: dict[str, Any] = {"price_prompt": 1e-6, "price_response": 2e-6, "startup_s"
 
 def trained(params: RouterTrainParams) -> Router:
     outcomes, vectors, domain = draw(300, seed=0)
-    return train(vectors, outcomes, LLMS, [DOMAINS[d] for d in domain], [None] * 300, params)[0]
+    return train(Split(outcomes, vectors, [DOMAINS[d] for d in domain], [DOMAINS[d] for d in domain]), LLMS, params)[0]
 
 
 @pytest.fixture(scope="module")

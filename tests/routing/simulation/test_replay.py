@@ -21,7 +21,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.fingerprint import imported_files
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.experiments import online, summaries
+from symbiosis.routing.experiments import online
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics import metrics
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise
@@ -103,7 +103,7 @@ def test_the_reference_breaks_ties_by_cost() -> None:
 
 
 def test_keys_of_cost_hold_no_dot() -> None:
-    assert [summaries.cost_key(s) for s in (0.95, 0.9725, 1.0)] == ["cost_at_95", "cost_at_97_25", "cost_at_100"]
+    assert [metrics.cost_key(s) for s in (0.95, 0.9725, 1.0)] == ["cost_at_95", "cost_at_97_25", "cost_at_100"]
 
 
 # ---------------------------------------------------------------- the stages
@@ -207,7 +207,7 @@ def test_curves_and_regret_are_plain_tables(finished: Path) -> None:
 
 def test_the_page_is_one_file(finished: Path) -> None:
     page = (finished / "reports/router.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<figure") == 4
     for outside in ("src=", "<link", "@import", "url(http"):
         assert outside not in page
     for text in (
@@ -310,7 +310,7 @@ def small_evaluation(router: Router | None, **changes: Any) -> tuple[Router, dic
     outcomes, vectors, domain = draw(301, seed=3)
     labels = [DOMAINS[d] for d in domain]
     if router is None:
-        router, _ = train(vectors, outcomes, LLMS, labels, [None] * 301, train_params())
+        router, _ = train(Split(outcomes, vectors, labels, labels), LLMS, train_params())
 
     def split(rows: slice) -> Split:
         part = outcomes.take(np.arange(301)[rows])
@@ -382,7 +382,7 @@ def test_on_real_queries_the_router_lies_between_random_and_oracle() -> None:
 
     offline, online, held_out = split(slice(0, 1800)), split(slice(1800, 2200)), split(slice(2200, 3000))
     params = train_params(dimension=32, minimum_tag=20)
-    router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, params)
+    router, _ = train(offline, llms, params)
     known = Experience.fit(router, offline.embeddings, offline.outcomes, params.serving.satisfied_above)
     report = online.evaluate(router, known, offline, online, held_out, replay_params()).numbers
     for name in ("router_none", "router_refined", "router_binary"):

@@ -1,18 +1,19 @@
-"""Numbers of the router's report from what policies chose and got."""
+"""Numbers of the router's report (``router.json``) from what policies chose and got."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from symbiosis.core.rounding import rounded
 from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Outcomes
 from symbiosis.routing.metrics.curves import Curve, Reference, Summary, summarise
-from symbiosis.routing.metrics.metrics import cost_key, ratio, rounded
+from symbiosis.routing.metrics.metrics import cost_key, ratio
 from symbiosis.routing.simulation.replay import Log
 
 
-def tested(
+def test_numbers(
     choices: Mapping[str, np.ndarray], outcomes: Outcomes, reference: Reference, weights: np.ndarray
 ) -> dict[str, Any]:
     """Quality and cost of each policy at the headline trade-off, and as shares of the best single LLM's."""
@@ -35,7 +36,7 @@ def tested(
     return results
 
 
-def timed(logs: Mapping[str, Log], outcomes: Outcomes, reference: Reference, late_s: float) -> dict[str, Any]:
+def limited_numbers(logs: Mapping[str, Log], outcomes: Outcomes, reference: Reference, late_s: float) -> dict[str, Any]:
     """Quality, cost, drops and times under the time limit; shares of the best single LLM without limit."""
     base_quality = outcomes.quality[:, reference.best].mean()
     base_cost = outcomes.cost_usd[:, reference.best].mean()
@@ -62,7 +63,7 @@ def _spent(log: Log) -> dict[str, float]:
     }
 
 
-def streamed(log: Log, per_query: np.ndarray, fixed: np.ndarray) -> dict[str, float]:
+def stream_numbers(log: Log, per_query: np.ndarray, fixed: np.ndarray) -> dict[str, float]:
     """Quality, cost, drops, times and final regret of a stream."""
     return {
         **_spent(log),
@@ -71,7 +72,7 @@ def streamed(log: Log, per_query: np.ndarray, fixed: np.ndarray) -> dict[str, fl
     }
 
 
-def curved(
+def curve_numbers(
     curves: Mapping[str, Curve],
     summarised: Mapping[str, tuple[np.ndarray, Summary]],
     headline: str,
@@ -91,6 +92,7 @@ def curved(
             "aiq": rounded(summary.aiq),
             "aiq_95": interval(sampled[name]),
             "aiq_to_zero": rounded(summary.aiq_to_zero),
+            **({} if np.isnan(summary.aiq_log) else {"aiq_log": rounded(summary.aiq_log)}),
             "highest_quality_share": rounded(ratio(summary.corners[-1, 1], outcomes.quality[:, reference.best].mean())),
             # A share that is never reached has no cost, and no key.
             **{cost_key(share): rounded(cost) for share, cost in summary.cost_at.items() if cost is not None},
@@ -101,6 +103,6 @@ def curved(
     return results
 
 
-def shares(choices: np.ndarray, n_llms: int) -> np.ndarray:
+def llm_shares(choices: np.ndarray, n_llms: int) -> np.ndarray:
     """Share of the queries that each LLM gets, (L,)."""
     return np.bincount(choices, minlength=n_llms) / len(choices)
