@@ -1,1 +1,1 @@
-"""What both halves print: pages, data quality, the summary of results."""
+"""What both halves report with: pages, charts, data quality, the summary of results."""

@@ -43,7 +43,7 @@ def test_repeat(configured: Path, tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"README.md", "params.yaml", "recommender.json", "page.html"}
     assert yaml.safe_load((folder / "params.yaml").read_text())["finetune"]["learning_rate"] == 0.2
     table = (folder / "README.md").read_text()
-    assert "| recommender | 0.2000 [0.0000, 1.0000]" in table
+    assert "| GPT-2 + graph | 0.2000 [0.0000, 1.0000]" in table
     commit = command(configured, "git", "rev-parse", "HEAD").strip()
     assert f"Commit {commit}; params: [params.yaml](params.yaml)." in table
     assert str(tmp_path) not in table

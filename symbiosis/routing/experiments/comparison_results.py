@@ -95,7 +95,9 @@ def query_weights(splits: Sequence[SplitResult], samples: int, seed: int) -> lis
     weights = []
     for split in splits:
         own = drawn[:, np.searchsorted(tested, split.rows)]
-        weights.append(own / own.sum(axis=1, keepdims=True))
+        total = own.sum(axis=1, keepdims=True)
+        # A sample may hold no query of a small split, which then counts whole.
+        weights.append(np.where(total > 0, own / np.maximum(total, 1), 1 / len(split.rows)))
     return weights
 
 
@@ -245,7 +247,7 @@ def _router_cost(routers: Sequence[Curve], curves: Sequence[Curve], singles: Seq
         reached = cost_at(summarise(router.points(), ends).corners, float(curve.quality.mean(axis=1).max()))
         if reached is None:
             return None
-        found.append(reached / ends[-1, 0])
+        found.append(float(ratio(reached, ends[-1, 0])))
     return rounded(float(np.mean(found)))
 
 

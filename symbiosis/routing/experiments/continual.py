@@ -17,7 +17,7 @@ from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, summarise
-from symbiosis.routing.metrics.metrics import cumulative_regret
+from symbiosis.routing.metrics.metrics import cumulative_regret, ratio
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -213,9 +213,9 @@ def gains(learned: dict[str, FeedbackResult], weights: np.ndarray) -> dict[str, 
     for kind, one in learned.items():
         numbers: dict[str, Any] = {
             "quality": float(one.quality.mean()),
-            "quality_share": float(one.quality.mean() / base.singles.quality[1].mean()),
+            "quality_share": float(ratio(one.quality.mean(), base.singles.quality[1].mean())),
             "cost_usd": float(one.cost_usd.mean()),
-            "cost_share": float(one.cost_usd.mean() / base.singles.cost[1].mean()),
+            "cost_share": float(ratio(one.cost_usd.mean(), base.singles.cost[1].mean())),
             "utility": float(one.utility.mean()),
             "aiq": summarise(one.curve.points(), base.singles.points()).aiq,
             "stream_utility": float(one.stream_utility.mean()),
