@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.children import write_report
 from symbiosis.core.params import read_document, validate_block
+from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.data import table
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import CleanRoutingParams
-from symbiosis.routing.metrics.curves import Curve, Reference, resample, summarise, sweep
-from symbiosis.routing.metrics.metrics import interval
+from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -38,6 +38,7 @@ from symbiosis.routing.queries.tagging import tag
 from symbiosis.routing.queries.text_shape import query_vectors, shape
 from symbiosis.text import encoder
 from symbiosis.text.cache import embed_cached
+from symbiosis.text.library import LibraryEncoder
 
 SHARE = 0.9725
 METHODS = (
@@ -119,7 +120,7 @@ def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEnc
         texts = [text[-700:] for text in queries.texts]
         return np.asarray(model.fit([texts[row] for row in rows]).transform(texts))
 
-    def embed(model: "encoder.SentenceTransformer", precision: encoder.Precision = "float32") -> np.ndarray:
+    def embed(model: encoder.Encoder, precision: encoder.Precision = "float32") -> np.ndarray:
         identity = encoder.identity(model, precision)
         return embed_cached(queries.texts, identity, lambda part: encoder.embed(model, part, precision))
 
@@ -148,10 +149,10 @@ def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEnc
         if method.endswith("shuffled"):
             labels = labels[rng.permutation(len(rows))]
         objective = TagObjective(labels, params.temperature, params.inter_weight, params.momentum)
-    model = with_mean_pooling(model)
-    model.max_seq_length = params.maximum_tokens
-    fine_tune(model, texts, objective, params)
-    return embed(model)
+    trained = with_mean_pooling(encoder.load_trainable(params.encoder, params.maximum_tokens, params.revision))
+    trained.max_seq_length = params.maximum_tokens
+    fine_tune(trained, texts, objective, params)
+    return embed(LibraryEncoder(trained))
 
 
 def route(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_json, write_json
+from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.experiments.continual import Learned, continual, divide, gains, pooled
@@ -16,7 +17,7 @@ from symbiosis.routing.experiments.off_policy import Checked, certain, check_est
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.learning.feedback import Experience
-from symbiosis.routing.metrics.curves import Curve, resample
+from symbiosis.routing.metrics.curves import Curve
 from symbiosis.routing.metrics.metrics import rounded
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments.continual import columns, divide, stratified
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.learning.onboarding import onboard
-from symbiosis.routing.metrics.metrics import interval
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router

@@ -143,8 +143,3 @@ def summarise(points: np.ndarray, singles: np.ndarray) -> Summary:
         corners,
         {share: None if cost is None or high <= 0 else cost / high for share, cost in reached.items()},
     )
-
-
-def resample(n: int, samples: int, seed: int) -> np.ndarray:
-    """Bootstrap weights over queries, (samples, n), each row with sum 1."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples) / n

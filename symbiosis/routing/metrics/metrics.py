@@ -1,6 +1,5 @@
 """Quality against cost, calibration and regret."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,12 +91,6 @@ def discrimination(predicted: np.ndarray, observed: np.ndarray) -> float | None:
 def cumulative_regret(gained: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Sum up to each round of what the reference gained and the policy did not, (N,)."""
     return np.cumsum(best - gained)
-
-
-def interval(samples: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Middle 95 % of bootstrap samples."""
-    low, high = np.quantile(np.asarray(samples), [0.025, 0.975])
-    return {"low": round(float(low), 6), "high": round(float(high), 6)}
 
 
 def cost_key(share: float) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,10 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
 from symbiosis.routing.queries.text_shape import query_vectors, shape
-from symbiosis.text.encoder import Precision, embedder, load_chosen, weights_sha256
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from symbiosis.text.encoder import Encoder, Precision, embedder, load_chosen, weights_sha256
 
 MANIFEST = "manifest.json"
 REMEMBERED = 4096  # texts whose vectors stay in memory
@@ -55,9 +51,7 @@ def query_encoder(encoder: Path | str, embeddings: Path | str) -> Callable[[str]
     return encoder_of(model, made.shape_weight, made.precision)
 
 
-def encoder_of(
-    model: "SentenceTransformer", shape_weight: float, precision: Precision = "float32"
-) -> Callable[[str], np.ndarray]:
+def encoder_of(model: Encoder, shape_weight: float, precision: Precision = "float32") -> Callable[[str], np.ndarray]:
     """Return a function from a text to its vector (d,), which remembers the last `REMEMBERED` texts.
 
     Parameters

@@ -7,6 +7,7 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, replay_params, train_params
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.experiments import newcomers
 from symbiosis.routing.experiments.continual import (
@@ -21,7 +22,6 @@ from symbiosis.routing.experiments.continual import (
 )
 from symbiosis.routing.learning.feedback import Noise
 from symbiosis.routing.learning.onboarding import onboard
-from symbiosis.routing.metrics.curves import resample
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
