@@ -35,7 +35,7 @@ from symbiosis.routing.model.training import train
 from symbiosis.routing.queries.finetuning import QualityObjective, TagObjective, fine_tune, with_mean_pooling
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
 from symbiosis.routing.queries.tagging import tag
-from symbiosis.routing.queries.text_shape import query_vectors, shape
+from symbiosis.routing.queries.text_shape import query_vectors
 from symbiosis.text import encoder
 from symbiosis.text.cache import embed_cached
 from symbiosis.text.library import LibraryEncoder
@@ -285,7 +285,6 @@ def main() -> None:
     queries = load(arguments.table, arguments.queries, arguments.seed)
     # The form of a text joins every embedding, as in the pipeline.
     weight = validate_block(document, "embed_queries", EmbedQueriesParams).shape_weight
-    shapes = shape(queries.texts, queries.outcomes.prompt_tokens.mean(axis=1))
     folds = folds_of(queries, arguments.folds, arguments.unseen_domains, np.random.default_rng(arguments.seed))
     parts: dict[str, dict[str, list[Curve]]] = {tags: {name: [] for name in methods} for tags in arguments.tags}
     singles: list[Curve] = []
@@ -294,7 +293,7 @@ def main() -> None:
         singles.append(Reference.choose(queries.outcomes.take(rows)).curve(queries.outcomes.take(held)))
         for method in methods:
             start = time.perf_counter()
-            vectors = query_vectors(embeddings(method, queries, rows, params), shapes, weight).astype(np.float64)
+            vectors = query_vectors(embeddings(method, queries, rows, params), queries.texts, weight).astype(np.float64)
             for tags in arguments.tags:
                 own = router.model_copy(update={"tags": tags})
                 parts[tags][method].append(route(vectors, queries, rows, held, own))

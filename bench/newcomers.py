@@ -22,7 +22,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.splits import development, read_whole
-from symbiosis.routing.experiments.continual import columns, divide
+from symbiosis.routing.experiments.continual import divide
 from symbiosis.routing.experiments.newcomers import Separated, probes_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.metrics.utility import scaled_cost, utility
@@ -76,7 +76,7 @@ def one_split(
     pair = Separated.train(offline, llms, params, replay)
 
     def value(router: Router, arms: list[int]) -> float:
-        return mean_utility(router, columns(test.outcomes, arms), test.embeddings, replay)
+        return mean_utility(router, test.outcomes.of_llms(arms), test.embeddings, replay)
 
     added, alone = [], []
     for count in probes:

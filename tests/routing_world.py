@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from symbiosis.core.artifacts import write_json
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.score import Rule
+from symbiosis.routing.queries.text_shape import VERSION
+from symbiosis.routing.queries.vector_form import VectorForm
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAINS = ("algebra", "biology", "cooking")
@@ -22,6 +27,11 @@ LLMS = Llms(
     np.array([2.0, 2.0, 30.0, 0.2]) / 1e6,
     np.array([0.5, 0.5, 0.6, 0.3]),
     np.array([60.0, 60.0, 25.0, 110.0]),
+)
+
+
+FORM = VectorForm(
+    weights_sha256="0" * 64, maximum_tokens=64, precision="float32", shape_weight=0.0, text_shape=VERSION, dimension=16
 )
 
 
@@ -41,9 +51,12 @@ def draw(n: int, seed: int, skill: np.ndarray = SKILL) -> tuple[Outcomes, np.nda
 
 def train_params(**changes: Any) -> RouterTrainParams:
     small = {
+        "predictor": "linear",
+        "tags": "subdomain",
         "dimension": 8,
         "tag_penalties": [3, 30],
         "component_penalties": [3, 100],
+        "component_penalties_without_labels": [3, 100],
         "minimum_tag": 5,
         "clusters": 3,
         "forest": {"trees": 30, "minimum_leaf": 5},
@@ -68,13 +81,14 @@ def write_data(folder: Path, seed: int = 1, offline: int = 300, online: int = 80
     routing.mkdir(parents=True)
     (folder / "data/embeddings").mkdir()
     np.save(folder / "data/embeddings/queries.npy", vectors.astype(np.float32))
+    write_json(folder / "data/embeddings/manifest.json", FORM.model_dump())
     names = [DOMAINS[d] for d in domain]
     split = [name for name, size in sizes.items() for _ in range(size)]
     pl.DataFrame(
         {
             "query": np.arange(len(outcomes), dtype=np.uint32),
             "query_id": [f"q{n}" for n in range(len(outcomes))],
-            "query_text": ["?"] * len(outcomes),
+            "query_text": ["?" * n for n in outcomes.prompt_tokens[:, 0].astype(int)],
             "domain": names,
             "subdomain": [None] * len(outcomes),
             "split": split,
@@ -120,3 +134,14 @@ RULE = Rule(
     onset=0.5,
     limit_s=30.0,
 )
+
+
+def write_router(folder: Path, seed: int = 0, **params: Any) -> Path:
+    """Write models/router as the stage router-train does, and return its folder."""
+    outcomes, vectors, domain = draw(300, seed)
+    chosen = train_params(**params)
+    router, _ = train(vectors, outcomes, LLMS, [DOMAINS[d] for d in domain], [None] * len(outcomes), chosen)
+    router.save(folder)
+    texts = ["?" * n for n in outcomes.prompt_tokens[:, 0].astype(int)]
+    ServingState.fit(folder, router, FORM, vectors, outcomes, texts, chosen.serving).save(folder)
+    return folder

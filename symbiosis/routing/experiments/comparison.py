@@ -19,6 +19,7 @@ from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadl
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve
 from symbiosis.routing.metrics.metrics import calibration_error
 from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.features import draw_folds
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -32,9 +33,9 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     Parameters
     ----------
     form
-        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter MixLLM's,
-        see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
-        ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
+        ``router``: as params say, ``auto`` included; ``router_linear``, ``router_forest``: with another predictor,
+        the latter MixLLM's, see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
+        ``router_clusters``: without tags, or tags from k-means; and two controls that should not route well:
         ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
     training
         N queries.
@@ -157,12 +158,15 @@ def compare(
         _check_controls(stream.controls, baselines)
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
+    choice = choose(training, llms, params)
+    params = choice.params
     curves: dict[str, Curve] = {}
     streams: dict[str, Streamed] = {}
     traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
     report: dict[str, Any] = {
         "queries_training": len(training),
         "queries_test": len(test),
+        "router": {"predictor": params.predictor, "tags": params.tags, **choice.report()},
         "settings": {},
         "prediction": {},
     }

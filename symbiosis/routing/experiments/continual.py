@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.statistics import interval
-from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
@@ -22,9 +22,9 @@ from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
-from symbiosis.routing.simulation.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
-KINDS: dict[str, tuple[Feedback, bool]] = {
+KINDS: dict[str, tuple[FeedbackKind, bool]] = {
     "none": ("none", False),
     "refined": ("refined", False),
     "binary": ("binary", False),
@@ -105,7 +105,7 @@ def continual(
     """
     offline, stream = divide(training, offline_share, seed)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
-    experience = Experience.fit(router, offline.embeddings, offline.outcomes, params.user)
+    experience = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above)
     reference = Reference.choose(offline.outcomes)
     return {kind: _learn(router, experience, stream, test, reference, params, kind, seed) for kind in kinds}
 
@@ -126,7 +126,7 @@ def _learn(
     if shuffled:
         told = replace(told, quality=told.quality[rng.permutation(len(told))])
     rule = rule_of(params)
-    learner = OnlineRouter(
+    learner = ReplayedRouter(
         router,
         told,
         stream.embeddings,
@@ -243,15 +243,3 @@ def stratified(labels: Sequence[str], n: int, seed: int) -> np.ndarray:
     order = np.lexsort((rng.random(len(names)), names))
     n = min(n, len(names))
     return np.sort(order[((np.arange(n) + rng.random()) * len(names) / n).astype(np.int64)])
-
-
-def columns(outcomes: Outcomes, arms: Sequence[int]) -> Outcomes:
-    """Return the outcomes of the given LLMs only, in that order."""
-    kept = list(arms)
-    return Outcomes(
-        outcomes.queries,
-        outcomes.quality[:, kept],
-        outcomes.prompt_tokens[:, kept],
-        outcomes.response_tokens[:, kept],
-        outcomes.cost_usd[:, kept],
-    )

@@ -19,9 +19,12 @@ from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedba
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import Curve
 from symbiosis.routing.metrics.metrics import rounded
+from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
-from symbiosis.routing.policy.score import score
+from symbiosis.routing.policy.objectives import Outlook, Paper, decide
+
+ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,9 @@ def study(
         Of the divisions, streams and draws.
     """
     llms = priced(llms, training.outcomes)
+    # Once, on queries that are offline at every share: the larger offline parts begin with the smaller ones.
+    least = min(*params.offline_shares, params.adaptability.offline_share, ESTIMATES_OFFLINE_SHARE)
+    train_params = choose(divide(training, least, seed)[0], llms, train_params).params
     learned = {
         share: continual(training, test, llms, share, train_params, replay, seed) for share in params.offline_shares
     }
@@ -160,13 +166,13 @@ def _estimates(
     seed: int,
 ) -> dict[str, Any]:
     """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
-    offline, stream = divide(training, 0.5, seed)
+    offline, stream = divide(training, ESTIMATES_OFFLINE_SHARE, seed)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
-    noise = Experience.fit(router, offline.embeddings, offline.outcomes, replay.user).noise
+    noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)
     predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)
 
-    greedy = score(predictions, np.zeros(len(llms)), rule, router.cost_scale).total.argmax(axis=1)
+    greedy = decide(Paper(rule), Outlook.of(router, predictions)).choice()
     best, cheapest = offline.outcomes.quality.mean(axis=0).argmax(), offline.outcomes.cost_usd.mean(axis=0).argmin()
     targets = {
         "router": certain(greedy, len(llms)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.experiments.continual import columns, divide, stratified
+from symbiosis.routing.experiments.continual import divide, stratified
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
@@ -19,7 +19,7 @@ from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
-from symbiosis.routing.simulation.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 ROUTERS = ("without", "added", "known")
 
@@ -135,7 +135,9 @@ class Separated:
         new = named or most_used(everything, offline, params, 2)
         old = [arm for arm in range(len(llms)) if arm not in new]
         without = _trained(offline, llms, old, train_params)
-        experience = Experience.fit(without, offline.embeddings, columns(offline.outcomes, old), params.user)
+        experience = Experience.fit(
+            without, offline.embeddings, offline.outcomes.of_llms(old), train_params.serving.satisfied_above
+        )
         # The cost scale is a matter of the study, not of who is withheld.
         without = replace(without, cost_scale=everything.cost_scale)
         return cls(without, everything.take([*old, *new]), old, new, experience)
@@ -161,8 +163,7 @@ class Separated:
 
 def probes_of(offline: Split, n: int, seed: int) -> np.ndarray:
     """Rows of `n` probe queries, stratified by tag; all, if there are fewer."""
-    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
-    return stratified(labels, n, seed)
+    return stratified(offline.subdomains, n, seed)
 
 
 def adapt(
@@ -178,7 +179,7 @@ def adapt(
     probes: int = 100,
     queries: int = 1000,
     every: int = 100,
-    feedback: Feedback = "refined",
+    feedback: FeedbackKind = "refined",
 ) -> Adapted:
     """Withhold LLMs, add them with a probe set, and go on learning.
 
@@ -211,9 +212,9 @@ def adapt(
         worth[name] = _followed(
             router,
             pair.experience,
-            columns(stream.outcomes.take(taken), arms),
+            stream.outcomes.take(taken).of_llms(arms),
             stream.embeddings[taken],
-            columns(test.outcomes, arms),
+            test.outcomes.of_llms(arms),
             test.embeddings,
             params,
             feedback,
@@ -228,7 +229,7 @@ def adapt(
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:
     """Train on the given LLMs only."""
-    outcomes = columns(offline.outcomes, arms)
+    outcomes = offline.outcomes.of_llms(arms)
     kept = llms.take(arms)
     return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
 
@@ -241,14 +242,14 @@ def _followed(
     test: Outcomes,
     test_embeddings: np.ndarray,
     params: OnlineReplayParams,
-    feedback: Feedback,
+    feedback: FeedbackKind,
     every: int,
     seed: int,
     newcomers: Sequence[int],
 ) -> np.ndarray:
     """Utility of the test queries before the stream and after each `every` answers, (S, M)."""
     rule = rule_of(params)
-    learner = OnlineRouter(
+    learner = ReplayedRouter(
         router,
         outcomes,
         embeddings,

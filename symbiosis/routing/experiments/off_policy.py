@@ -11,7 +11,8 @@ from symbiosis.routing.learning.off_policy import Logged, Report, evaluate_polic
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.exploration import Kind, probabilities
-from symbiosis.routing.policy.score import Rule, score
+from symbiosis.routing.policy.objectives import Outlook, Paper, decide
+from symbiosis.routing.policy.score import Rule
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def check_estimates(
     outcomes = stream.outcomes
     n, n_llms = outcomes.quality.shape
     predictions = router.predict(router.feature_map(stream.embeddings), outcomes.prompt_tokens)
-    scores = score(predictions, np.zeros(n_llms), rule, router.cost_scale).total
+    scores = decide(Paper(rule), Outlook.of(router, predictions)).total
 
     def worth(quality: np.ndarray, cost_usd: np.ndarray) -> np.ndarray:
         return utility(quality, scaled_cost(cost_usd, router.cost_scale), rule.trade_off, rule.weighting)

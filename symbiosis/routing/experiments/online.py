@@ -19,9 +19,9 @@ from symbiosis.routing.metrics.metrics import cumulative_regret
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.score import Rule
-from symbiosis.routing.simulation.replay import Feedback, Log, OnlineRouter, Policy, fixed_choice, run
+from symbiosis.routing.simulation.replay import FeedbackKind, Log, Policy, ReplayedRouter, fixed_choice, run
 
-FEEDBACK: tuple[Feedback, ...] = ("none", "refined", "binary")
+FEEDBACK: tuple[FeedbackKind, ...] = ("none", "refined", "binary")
 LIMITED = ("domain_mean", "nearest_neighbours", "k_means", "oracle")
 SHOWN = (*(f"router_{feedback}" for feedback in FEEDBACK), "domain_mean", "nearest_neighbours", "oracle")
 
@@ -57,13 +57,17 @@ def rule_of(params: OnlineReplayParams) -> Rule:
     return Rule(**params.score.model_dump(), limit_s=params.stream.limit_s)
 
 
-def evaluate(router: Router, offline: Split, online: Split, test: Split, params: OnlineReplayParams) -> Evaluation:
+def evaluate(
+    router: Router, experience: Experience, offline: Split, online: Split, test: Split, params: OnlineReplayParams
+) -> Evaluation:
     """Replay the online stream under each kind of feedback, then score the test queries.
 
     Parameters
     ----------
     router
         Trained on the offline split; not changed.
+    experience
+        From the offline split, as it was stored with the router.
     offline, online, test
         The splits; online queries arrive in a random order drawn from the seed.
     params
@@ -78,7 +82,6 @@ def evaluate(router: Router, offline: Split, online: Split, test: Split, params:
     stream = replace(online, outcomes=online.outcomes.take(order), embeddings=online.embeddings[order])
     names, headline = router.llms.names, f"router_{params.feedback}"
 
-    experience = Experience.fit(router, offline.embeddings, offline.outcomes, params.user)
     logs, policies = _learn(router, experience, stream, test, rule, params)
     for name, arms in _fixed(stream.outcomes, reference, rng).items():
         logs[name] = run(stream.outcomes, router.llms, params.stream, fixed_choice(arms), seed=params.seed)
@@ -134,7 +137,7 @@ def _learn(
     """Run the stream under each kind of feedback: what happened, and what is known afterwards."""
     logs, policies = {}, {}
     for feedback in FEEDBACK:
-        learner = OnlineRouter(
+        learner = ReplayedRouter(
             router,
             stream.outcomes,
             stream.embeddings,

@@ -14,12 +14,30 @@ published. Where the printed equations would not learn, this differs from them:
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Outcomes
-from symbiosis.routing.learning.params import UserParams
 from symbiosis.routing.model.router import Router
+
+
+class Feedback(NamedTuple):
+    """What is told of an answer: its quality, and its length if that is known, or whether it satisfied.
+
+    Attributes
+    ----------
+    quality
+        0..1; refined feedback.
+    response_tokens
+        Not below 0.
+    satisfied
+        Binary feedback; in the place of quality.
+    """
+
+    quality: float | None = None
+    response_tokens: float | None = None
+    satisfied: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,12 @@ class Experience:
     satisfaction: Satisfaction
 
     @classmethod
-    def fit(cls, router: Router, embeddings: np.ndarray, outcomes: Outcomes, user: UserParams) -> "Experience":
-        """Estimate from the offline queries, embeddings (N, d)."""
+    def fit(cls, router: Router, embeddings: np.ndarray, outcomes: Outcomes, satisfied_above: float) -> "Experience":
+        """Estimate from the offline queries, embeddings (N, d), and the quality above which a user is satisfied."""
         predicted = router.predict(router.feature_map(embeddings), outcomes.prompt_tokens).quality
-        return cls(Noise.fit(outcomes.quality - predicted), Satisfaction.fit(outcomes.quality, user.quality_above))
+        return cls(Noise.fit(outcomes.quality - predicted), Satisfaction.fit(outcomes.quality, satisfied_above))
+
+
+# Popoviciu: no quality in 0..1 has a larger variance. Satisfied counts as quality 1, dissatisfied as 0.
+CAUTIOUS = Experience(Noise(own=0.25, common=0.0), Satisfaction(1.0, 0.0, 0.0))
+"""What is presumed where no offline data were looked at."""

@@ -133,6 +133,11 @@ class BinaryHead:
             head = PolicyNetwork.blank(len(router.llms), router.heads.dimension, hidden, rate, seed)
         return cls(head, Confidence(maximum_kappa, warm_up), sampled_share)
 
+    @property
+    def samples(self) -> bool:
+        """Whether it is a policy, which draws some of the actions and learns from those alone."""
+        return isinstance(self.head, PolicyNetwork)
+
     def observe(self, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Take note of a query, features (D,), and return what the head adds, (L,): to quality, and to the score.
 
@@ -140,6 +145,13 @@ class BinaryHead:
         """
         output = self.head.output(x)
         self.confidence.observe(output)
+        return self._weighted(output)
+
+    def shares(self, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the same without taking note of the query."""
+        return self._weighted(self.head.output(x))
+
+    def _weighted(self, output: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         weighted = self.confidence.kappa() * output
         return (weighted, None) if isinstance(self.head, SupervisedHead) else (None, weighted)
 
@@ -150,25 +162,31 @@ class BinaryHead:
         policy = np.where(admissible, self.head.policy(x), 0.0)
         return (1 - self.sampled_share) * chances + self.sampled_share * policy / policy.sum()
 
-    def learn(self, arm: int, x: np.ndarray, satisfied: bool, expected: float, propensity: float) -> None:
-        """Learn from one answer.
+    def learn(
+        self,
+        arms: Sequence[int],
+        x: np.ndarray,
+        satisfied: Sequence[bool],
+        expected: Sequence[float],
+        propensity: float,
+    ) -> None:
+        """Learn from the answers to one query.
 
         Parameters
         ----------
-        arm, x
-            The LLM that answered, and the query's features (D,).
-        satisfied
-            What was told.
-        expected
-            Predicted quality, without this head's part.
+        arms, x
+            The k LLMs that answered, the one that was chosen first, and the query's features (D,).
+        satisfied, expected
+            k values each: what was told, and predicted quality without this head's part.
         propensity
-            Probability with which the LLM was chosen.
+            Probability with which the first LLM was chosen; a policy learns from nothing else.
         """
         self.confidence.rewarded()
         if isinstance(self.head, SupervisedHead):
-            self.head.learn(arm, x, satisfied, expected)
+            for arm, good, quality in zip(arms, satisfied, expected, strict=True):
+                self.head.learn(arm, x, bool(good), quality)
         else:
-            self.head.learn(arm, x, 1.0 if satisfied else -1.0, propensity)
+            self.head.learn(arms[0], x, 1.0 if satisfied[0] else -1.0, propensity)
 
     def take(self, arms: Sequence[int]) -> "BinaryHead":
         """Return the head of the given LLMs, in that order; the others' part is forgotten."""

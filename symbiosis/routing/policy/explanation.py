@@ -62,6 +62,15 @@ class Decision:
         (L,), with which each LLM would have been chosen; None: the chosen one was certain.
     interval
         Gives the intervals of quality.
+    features
+        (D,), of the query.
+    expected
+        (L,), quality without what a head for binary feedback adds; `quality` where there is none.
+    trade_off
+        The objective's, if it has one.
+    router, version
+        Digest of the trained router, and the version of the state that decided; see
+        `symbiosis.routing.serving.workspace`.
     """
 
     id: str
@@ -80,6 +89,11 @@ class Decision:
     admissible: np.ndarray
     chances: np.ndarray | None
     interval: Callable[[], Bounds]
+    features: np.ndarray
+    expected: np.ndarray
+    trade_off: float | None = None
+    router: str = ""
+    version: int = 0
 
     @cached_property
     def bounds(self) -> Bounds:
@@ -108,21 +122,25 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: the choice, and one row per LLM."""
+        bounds = self.bounds
         columns = {
             "quality": self.quality,
-            **{name: values for name, values in self.bounds._asdict().items() if values is not None},
+            "quality_low": bounds.lower,
+            "quality_high": bounds.upper,
+            "answer_low": bounds.answer_lower,
+            "answer_high": bounds.answer_upper,
             **{name: getattr(self, name) for name in _COLUMNS},
         }
         rows = [
             {
                 "llm": name,
-                **{column: values[arm].item() for column, values in columns.items()},
+                **{column: values[arm].item() for column, values in columns.items() if values is not None},
                 "parts": {part: float(values[arm]) for part, values in self.parts.items()},
             }
             for arm, name in enumerate(self.llms)
         ]
-        head = {name: getattr(self, name) for name in ("id", "llm", "propensity", "objective")}
-        return {**head, "llms": rows}
+        head = {name: getattr(self, name) for name in ("id", "llm", "objective", "trade_off", "propensity")}
+        return {**head, "arms": rows, "router": self.router, "version": self.version}
 
     def to_json(self) -> str:
         """Return one line of JSON."""

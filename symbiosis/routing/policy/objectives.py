@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from symbiosis.routing.metrics.utility import Weighting, scaled_cost, utility
+from symbiosis.routing.model.router import Predictions, Router
 from symbiosis.routing.policy.score import Rule, waiting_penalty
 
 
@@ -44,6 +45,36 @@ class Outlook(NamedTuple):
     service_s: np.ndarray
     startup_s: np.ndarray
     cost_scale: float
+
+    @classmethod
+    def of(
+        cls, router: Router, predictions: Predictions, waits_s: np.ndarray | float = 0.0, half_width: float = 0.0
+    ) -> "Outlook":
+        """Return what a router expects of a batch of queries.
+
+        Parameters
+        ----------
+        router
+            Of L LLMs.
+        predictions
+            Of N queries.
+        waits_s
+            Seconds until each LLM is free, (N, L), or anything that spreads to it.
+        half_width
+            Of the interval of expected quality, in units of the uncertainty.
+        """
+        quality, uncertainty = predictions.quality, np.sqrt(predictions.variance)
+        return cls(
+            quality,
+            np.maximum(quality - half_width * uncertainty, 0.0),
+            np.minimum(quality + half_width * uncertainty, 1.0),
+            uncertainty,
+            predictions.cost_usd,
+            np.broadcast_to(waits_s, quality.shape),
+            router.llms.service_s(predictions.response_tokens),
+            router.llms.startup_s,
+            router.cost_scale,
+        )
 
     @property
     def cost(self) -> np.ndarray:
@@ -172,14 +203,14 @@ class Budget:
         cost = outlook.cost_usd / self.usd_per_query
         return {"quality": outlook.quality, "cost": -self.price * cost}, _all(outlook)
 
-    def charge(self, usd: float) -> None:
-        """Take note of what a query cost, or is expected to cost."""
-        self.spent += self.smoothing * (usd / self.usd_per_query - self.spent)
+    def charge(self, usd: float, usd_per_query: float | None = None) -> None:
+        """Take note of what a query cost, or is expected to cost; the budget it was charged to, if it was another."""
+        self.spent += self.smoothing * (usd / (usd_per_query or self.usd_per_query) - self.spent)
         self.price = min(max(self.price + self.step * (self.spent - 1), 0.0), self.cap)
 
-    def correct(self, expected_usd: float, usd: float) -> None:
+    def correct(self, expected_usd: float, usd: float, usd_per_query: float | None = None) -> None:
         """Take note that a query cost something else than it was charged with."""
-        self.spent += self.smoothing * (usd - expected_usd) / self.usd_per_query
+        self.spent += self.smoothing * (usd - expected_usd) / (usd_per_query or self.usd_per_query)
 
 
 Objective = Paper | TradeOff | QualityFloor | Budget
@@ -276,44 +307,3 @@ def _everyone(n_llms: int) -> np.ndarray:
     everyone = np.ones(n_llms, dtype=bool)
     everyone.flags.writeable = False
     return everyone
-
-
-def trade_off_for_budget(
-    quality: np.ndarray, cost_usd: np.ndarray, cost_scale: float, usd_per_query: float, steps: int = 60
-) -> float:
-    """Find a trade-off that spends a budget on calibration queries, and not more, by bisection.
-
-    Predicted cost does not fall as the trade-off rises (up to the cut of the scale), so bisection on its logarithm
-    finds the point.
-
-    Parameters
-    ----------
-    quality, cost_usd
-        (N, L), predictions for queries of a calibration split.
-    cost_scale
-        Dollars that count as 1.
-    usd_per_query
-        The budget: mean predicted dollars per query.
-    steps
-        Halvings of the interval 1e-6 .. 1e6.
-
-    Returns
-    -------
-    float
-        lambda of `symbiosis.routing.metrics.utility.utility`; 0 if even 1e-6 costs too much.
-    """
-    cost, rows = scaled_cost(cost_usd, cost_scale), np.arange(len(quality))
-
-    def spent(log_trade_off: float) -> float:
-        arms = utility(quality, cost, 10.0**log_trade_off, "linear").argmax(axis=-1)
-        return float(cost_usd[rows, arms].mean())
-
-    low, high = -6.0, 6.0
-    if spent(low) > usd_per_query:
-        return 0.0
-    if spent(high) <= usd_per_query:
-        return 10.0**high
-    for _ in range(steps):
-        middle = (low + high) / 2
-        low, high = (middle, high) if spent(middle) <= usd_per_query else (low, middle)
-    return 10.0**low

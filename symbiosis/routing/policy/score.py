@@ -1,11 +1,13 @@
-"""Which LLM answers: MixLLM's score of quality, cost, uncertainty and waiting time (arXiv 2502.18482, Eq. 6 to 10)."""
+"""The weights of MixLLM's score of quality, cost, uncertainty and waiting time (arXiv 2502.18482, Eq. 6 to 10).
+
+The score itself is one of the objectives, `symbiosis.routing.policy.objectives.Paper`.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from symbiosis.routing.metrics.utility import Weighting, scaled_cost, utility
-from symbiosis.routing.model.router import Predictions
+from symbiosis.routing.metrics.utility import Weighting
 
 EXPONENT_LIMIT = 20.0  # exp(20) decides any choice; more would only overflow
 
@@ -44,49 +46,7 @@ class Rule:
     limit_s: float
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The parts of the score and their sum, (N, L) each, so that a decision can be explained.
-
-    Attributes
-    ----------
-    trade_off, uncertainty, penalty
-        Eq. 8, 9 and 10, unweighted by alpha and beta.
-    total
-        Eq. 7.
-    """
-
-    trade_off: np.ndarray
-    uncertainty: np.ndarray
-    penalty: np.ndarray
-    total: np.ndarray
-
-    def choice(self) -> np.ndarray:
-        """Return the arm of each query with the highest score, (N,); Eq. 6."""
-        return self.total.argmax(axis=1)
-
-
 def waiting_penalty(waits_s: np.ndarray, rule: Rule) -> np.ndarray:
     """Eq. 10 for waits in seconds, any shape; the exponent is limited."""
     exponent = rule.growth_per_s * (waits_s - rule.onset * rule.limit_s)
     return np.exp(np.minimum(exponent, EXPONENT_LIMIT))
-
-
-def score(predictions: Predictions, waits_s: np.ndarray, rule: Rule, cost_scale: float) -> Scores:
-    """Score every LLM for a batch of queries; Eq. 7.
-
-    Parameters
-    ----------
-    predictions
-        Of N queries and L LLMs.
-    waits_s
-        (L,) or (N, L), seconds until a worker of the LLM is free.
-    rule
-        The weights.
-    cost_scale
-        Dollars that count as 1, frozen at training.
-    """
-    trade = utility(predictions.quality, scaled_cost(predictions.cost_usd, cost_scale), rule.trade_off, rule.weighting)
-    uncertainty = np.sqrt(predictions.variance) if rule.root else predictions.variance
-    penalty = np.broadcast_to(waiting_penalty(waits_s, rule), trade.shape)
-    return Scores(trade, uncertainty, penalty, trade + rule.exploration * uncertainty - rule.waiting * penalty)

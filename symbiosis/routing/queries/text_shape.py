@@ -1,7 +1,8 @@
 """What the form of a query tells: how long it is, how much of it is digits, code or formulas.
 
 Encoders read what a text says; length and layout, which tell a grade-school sum from a function call with its schema,
-are mostly lost in them. A handful of counts beside the embedding makes the tags easier to read off.
+are mostly lost in them. A handful of counts beside the embedding makes the tags easier to read off. All of them come
+from the text alone, which is what a router that serves has; see docs/methods.md, section 7.
 """
 
 import re
@@ -11,14 +12,13 @@ import numpy as np
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _COUNTED = ("\n", "$", "\\", "`", "?", ",", "(", "=", "\"'")
-CHARACTERS_PER_TOKEN = 4.0
+VERSION = 2
+"""Of the counts: a router and a text described by different versions do not go together."""
 WIDEST = 3.0  # a column never counts more than so many times its usual spread
 # Usual mean and spread of each column. They are fixed: a query's vector depends on that query alone.
 _USUAL = np.array(
     [
         (5.5, 0.8),  # log of the characters
-        (5.4, 0.6),  # log of the prompt tokens
-        (1.2, 0.7),  # log of the prompt tokens beyond those of the text: tools and other context
         (3.8, 0.8),  # log of the words
         (5.7, 0.9),  # characters per word
         (0.02, 0.03),  # share of digits
@@ -40,26 +40,21 @@ _USUAL = np.array(
 )
 
 
-def shape(texts: Sequence[str], prompt_tokens: np.ndarray) -> np.ndarray:
+def shape(texts: Sequence[str]) -> np.ndarray:
     """Describe the form of texts.
 
     Parameters
     ----------
     texts
         N texts, any length.
-    prompt_tokens
-        (N,), tokens of the whole prompt; NaN where unknown, which then counts as the text's own.
 
     Returns
     -------
     numpy.ndarray
-        (N, 20), each column about 0 with spread about 1, within -3..3.
+        (N, 18), each column about 0 with spread about 1, within -3..3.
     """
-    rows = np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), len(_USUAL) - 2)
-    own_tokens = np.log1p(np.expm1(rows[:, 0]) / CHARACTERS_PER_TOKEN)
-    tokens = np.where(np.isfinite(prompt_tokens), np.log1p(np.maximum(prompt_tokens, 0.0)), own_tokens)
-    columns = np.column_stack([rows[:, 0], tokens, tokens - own_tokens, rows[:, 1:]])
-    return np.clip((columns - _USUAL[:, 0]) / _USUAL[:, 1], -WIDEST, WIDEST)
+    rows = np.array([_counts(text) for text in texts], dtype=np.float64).reshape(len(texts), len(_USUAL))
+    return np.clip((rows - _USUAL[:, 0]) / _USUAL[:, 1], -WIDEST, WIDEST)
 
 
 def _counts(text: str) -> list[float]:
@@ -81,25 +76,25 @@ def _counts(text: str) -> list[float]:
     ]
 
 
-def query_vectors(embeddings: np.ndarray, shapes: np.ndarray, weight: float) -> np.ndarray:
-    """Join what a query says and its form into one vector.
+def query_vectors(embeddings: np.ndarray, texts: Sequence[str], weight: float) -> np.ndarray:
+    """Join what a query says and its form into one vector: training and serving both call this.
 
     Parameters
     ----------
     embeddings
         (N, d), rows of length 1.
-    shapes
-        (N, 20), from `shape`.
+    texts
+        The N texts.
     weight
         How much one spread of one count weighs; 0 leaves the embeddings as they are.
 
     Returns
     -------
     numpy.ndarray
-        (N, d + 20) or, with weight 0, (N, d), float32, rows of length 1.
+        (N, d + 18) or, with weight 0, (N, d), float32, rows of length 1.
     """
     if weight == 0:
         return embeddings.astype(np.float32)
-    joined = np.hstack([embeddings, weight * shapes])
+    joined = np.hstack([embeddings, weight * shape(texts)])
     vectors: np.ndarray = (joined / np.linalg.norm(joined, axis=1, keepdims=True)).astype(np.float32)
     return vectors

@@ -1,7 +1,7 @@
 """Decisions and feedback on disk as they happen: one line of JSON each, in a file that only grows.
 
 It serves audits, estimates of what another policy would have earned (`symbiosis.routing.learning.off_policy`), and what
-happened after the last saved state (`symbiosis.routing.serving.snapshots.load`). A line is handed to the operating
+happened after the last saved version (`symbiosis.routing.serving.snapshots.load`). A line is handed to the operating
 system at once: a killed process loses none, a machine without power may lose the last ones.
 
 Decisions that await feedback, and those that have had it: bounded, and no feedback counts twice.
@@ -11,74 +11,118 @@ import base64
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError, with_config
 
 from symbiosis.core.errors import InputError
-
-Told = list[float | bool | None]
-"""Quality, response tokens, satisfied: what a piece of feedback says, None where it says nothing."""
+from symbiosis.routing.learning.feedback import Feedback
 
 
-class Context(NamedTuple):
-    """What is remembered of a decision until its feedback.
+def _to_text(vector: np.ndarray) -> str:
+    short = vector.astype("<f4")
+    kind = "f4" if (short == vector).all() else "f8"
+    return f"{kind}:{base64.b64encode(vector.astype(f'<{kind}').tobytes()).decode()}"
+
+
+def _to_vector(text: Any) -> np.ndarray:
+    if isinstance(text, np.ndarray):
+        return text
+    kind, numbers = text[:3], text[3:]
+    if kind not in ("f4:", "f8:"):
+        raise ValueError("vector: must begin with f4: or f8:")
+    return np.frombuffer(base64.b64decode(numbers), dtype=f"<{kind[:2]}").astype(np.float64)
+
+
+Vector = Annotated[Any, BeforeValidator(_to_vector), PlainSerializer(_to_text)]
+_LINES = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@with_config(_LINES)
+@dataclass(slots=True)
+class DecisionRecord:
+    """What is kept of a decision until its feedback, and logged.
 
     Attributes
     ----------
+    decision
+        Its id.
     llm
         The LLM that was chosen.
-    x
-        (D,), the query's features.
     at
         Seconds since the epoch.
-    prompt_tokens, cost_usd
-        Of the chosen LLM, the cost as it was expected.
     propensity
         With which it was chosen.
+    prompt_tokens, cost_usd
+        Of the chosen LLM, the cost as it was expected.
     quality
         Expected of it.
+    vector
+        (d,), the query's; another router of the same form of vectors can learn from it, too.
+    budget_usd
+        Per query, if the decision was charged to a budget.
     """
 
+    decision: str
     llm: str
-    x: np.ndarray
     at: float
+    propensity: float
     prompt_tokens: float
     cost_usd: float
-    propensity: float
     quality: float
+    vector: Vector
+    budget_usd: float | None = None
+
+
+@with_config(_LINES)
+@dataclass(frozen=True, slots=True)
+class FeedbackRecord:
+    """Feedback on a decision that was learned from."""
+
+    feedback: str
+    quality: float | None
+    response_tokens: float | None
+    satisfied: bool | None
+
+    @property
+    def told(self) -> Feedback:
+        """What it says."""
+        return Feedback(self.quality, self.response_tokens, self.satisfied)
+
+
+_DECISION, _FEEDBACK = TypeAdapter(DecisionRecord), TypeAdapter(FeedbackRecord)
 
 
 class Memory:
-    """Contexts by the decision's id, oldest first, and the feedback that others have had.
+    """Decisions that await feedback by id, oldest first, and the feedback that others have had.
 
     Parameters
     ----------
     most, lifetime_s
-        At most so many of each, and contexts for so long.
+        At most so many of each, and decisions for so long.
     """
 
     def __init__(self, most: int, lifetime_s: float) -> None:
         self.most, self.lifetime_s = most, lifetime_s
-        self.contexts: OrderedDict[str, Context] = OrderedDict()
-        self.rewarded: OrderedDict[str, Told] = OrderedDict()
+        self.records: OrderedDict[str, DecisionRecord] = OrderedDict()
+        self.rewarded: OrderedDict[str, Feedback] = OrderedDict()
 
-    def remember(self, key: str, context: Context) -> None:
+    def remember(self, record: DecisionRecord) -> None:
         """Keep a decision; what is too old or too much goes."""
-        contexts = self.contexts
-        contexts[key] = context
-        too_old = context.at - self.lifetime_s
-        while contexts:
-            oldest = next(iter(contexts))
-            if len(contexts) <= self.most and contexts[oldest].at >= too_old:
+        records = self.records
+        records[record.decision] = record
+        too_old = record.at - self.lifetime_s
+        while records:
+            oldest = next(iter(records))
+            if len(records) <= self.most and records[oldest].at >= too_old:
                 break
-            del contexts[oldest]
+            del records[oldest]
 
-    def recall(self, key: str, told: Told, now: float) -> Context | None:
-        """Return the context that feedback is for; None if it has had this very feedback.
+    def recall(self, key: str, told: Feedback, now: float) -> DecisionRecord | None:
+        """Return the decision that feedback is for; None if it has had this very feedback.
 
         Raises
         ------
@@ -89,23 +133,23 @@ class Memory:
             if before == told:
                 return None
             raise InputError(f"decision {key!r} has other feedback already: feedback cannot be changed")
-        context = self.contexts.get(key)
-        if context is None or now - context.at > self.lifetime_s:
+        record = self.records.get(key)
+        if record is None or now - record.at > self.lifetime_s:
             raise InputError(
                 f"decision {key!r} is unknown, or too old for feedback (kept: {self.lifetime_s:g} s, {self.most} "
                 "decisions): use the id of a recent decision"
             )
-        return context
+        return record
 
-    def reward(self, key: str, told: Told) -> None:
+    def reward(self, key: str, told: Feedback) -> None:
         """Take note that a decision has had its feedback."""
-        del self.contexts[key]
+        self.records.pop(key, None)
         self.rewarded[key] = told
         while len(self.rewarded) > self.most:
             self.rewarded.popitem(last=False)
 
 
-def checked(key: str, quality: float | None, response_tokens: float | None, satisfied: bool | None) -> Told:
+def checked(key: str, quality: float | None, response_tokens: float | None, satisfied: bool | None) -> Feedback:
     """Make sure that feedback is refined or binary and that its values are some.
 
     Raises
@@ -123,63 +167,19 @@ def checked(key: str, quality: float | None, response_tokens: float | None, sati
         raise InputError(
             f"feedback for decision {key!r}: response_tokens {response_tokens} must be a number not below 0"
         )
-    return [
+    return Feedback(
         None if quality is None else float(quality),
         None if response_tokens is None else float(response_tokens),
         None if satisfied is None else bool(satisfied),
-    ]
+    )
 
 
 _LONGEST = 1 << 20
 """Bytes of a line, at most."""
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Decided(_Line):
-    """A decision: see `symbiosis.routing.serving.journal.Context`; the features are float64 in base64."""
-
-    decision: str
-    at: float
-    llm: str
-    propensity: float
-    prompt_tokens: float
-    cost_usd: float
-    quality: float
-    features: str
-
-    @classmethod
-    def of(cls, key: str, context: Context) -> "Decided":
-        """Return the line of a decision."""
-        fields = context._asdict()
-        features = base64.b64encode(fields.pop("x").astype("<f8").tobytes()).decode()
-        return cls(decision=key, features=features, **fields)
-
-    @property
-    def context(self) -> Context:
-        """What the service remembers of it."""
-        x = np.frombuffer(base64.b64decode(self.features), dtype="<f8").copy()
-        return Context(self.llm, x, self.at, self.prompt_tokens, self.cost_usd, self.propensity, self.quality)
-
-
-class Rewarded(_Line):
-    """Feedback on a decision that was learned from."""
-
-    feedback: str
-    quality: float | None
-    response_tokens: float | None
-    satisfied: bool | None
-
-    @property
-    def told(self) -> Told:
-        """What it says."""
-        return [self.quality, self.response_tokens, self.satisfied]
-
-
-class DecisionLog:
-    """A log that is written to. One process may write at a time.
+class Journal:
+    """A journal that is written to. One process may write at a time.
 
     Parameters
     ----------
@@ -194,36 +194,41 @@ class DecisionLog:
             tail = file.seek(max(0, self.path.stat().st_size - _LONGEST))
             file.truncate(tail + file.read().rfind(b"\n") + 1)
 
-    def decided(self, key: str, context: Context) -> None:
+    def decided(self, record: DecisionRecord) -> None:
         """Write down a decision."""
-        self._write(Decided.of(key, context))
+        self._write(_DECISION.dump_json(record))
 
-    def rewarded(self, key: str, told: Told) -> None:
+    def rewarded(self, key: str, told: Feedback) -> None:
         """Write down feedback that was learned from."""
-        quality, response_tokens, satisfied = told
-        answer = None if satisfied is None else bool(satisfied)
-        self._write(Rewarded(feedback=key, quality=quality, response_tokens=response_tokens, satisfied=answer))
+        self._write(_FEEDBACK.dump_json(FeedbackRecord(key, *told)))
 
     @property
     def position(self) -> int:
         """Bytes written so far."""
         return self.path.stat().st_size
 
-    def _write(self, line: _Line) -> None:
+    def _write(self, line: bytes) -> None:
         # Opened anew each time: nothing to close, nothing buffered.
         with self.path.open("ab") as file:
-            file.write(line.model_dump_json().encode() + b"\n")
+            file.write(line + b"\n")
 
 
-def lines(path: Path | str, start: int = 0) -> Iterator[Decided | Rewarded]:
-    """Read a log; an unfinished last line is left out.
+class Line(NamedTuple):
+    """A line of a journal and the byte after it."""
+
+    record: DecisionRecord | FeedbackRecord
+    end: int
+
+
+def lines(path: Path | str, start: int = 0) -> Iterator[Line]:
+    """Read a journal; an unfinished last line is left out.
 
     Parameters
     ----------
     path
-        Of the log.
+        Of the journal.
     start
-        Bytes to skip, a `DecisionLog.position`.
+        Bytes to skip, a `Journal.position`.
 
     Raises
     ------
@@ -237,46 +242,25 @@ def lines(path: Path | str, start: int = 0) -> Iterator[Decided | Rewarded]:
         raise InputError(f"{path} is shorter than when the state was saved: restore it, or load the state without it")
     with path.open("rb") as file:
         file.seek(start)
+        at = start
         for line in file:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield (Decided if line.startswith(b'{"decision"') else Rewarded).model_validate_json(line)
+                adapter = _DECISION if line.startswith(b'{"decision"') else _FEEDBACK
+                yield Line(adapter.validate_json(line), at + len(line))
             except ValidationError as error:
-                at = file.tell() - len(line)
                 raise InputError(
                     f"{path}: the line from byte {at} is damaged ({error.errors()[0]['msg']}): take it out"
                 ) from None
+            at += len(line)
 
 
-def read_log(path: Path | str) -> pl.DataFrame:
-    """Read a log as a table.
+def read_records(path: Path) -> list[DecisionRecord]:
+    """Read records that `write_records` wrote."""
+    return [_DECISION.validate_json(line) for line in path.read_bytes().splitlines()]
 
-    Returns
-    -------
-    DataFrame
-        A row a decision, in order: ``decision, at, llm, propensity, prompt_tokens, expected_usd, expected_quality,
-        features`` (a list) and, of its feedback, ``quality, response_tokens, satisfied``, null where there is none.
-    """
-    decided: list[dict[str, object]] = []
-    rewarded: list[dict[str, object]] = []
-    for line in lines(path):
-        if isinstance(line, Decided):
-            decided.append(line.model_dump() | {"features": line.context.x.tolist()})
-        else:
-            rewarded.append(line.model_dump())
-    numbers = dict.fromkeys(("propensity", "prompt_tokens", "cost_usd", "quality"), pl.Float64)
-    left = pl.DataFrame(
-        decided,
-        schema={"decision": pl.String, "at": pl.Float64, "llm": pl.String, **numbers, "features": pl.List(pl.Float64)},
-    ).rename({"cost_usd": "expected_usd", "quality": "expected_quality"})
-    right = pl.DataFrame(
-        rewarded,
-        schema={
-            "feedback": pl.String,
-            "quality": pl.Float64,
-            "response_tokens": pl.Float64,
-            "satisfied": pl.Boolean,
-        },
-    )
-    return left.join(right, left_on="decision", right_on="feedback", how="left", maintain_order="left")
+
+def write_records(path: Path, records: list[DecisionRecord]) -> None:
+    """Write records, one line each."""
+    path.write_bytes(b"".join(_DECISION.dump_json(record) + b"\n" for record in records))

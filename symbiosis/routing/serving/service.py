@@ -7,25 +7,24 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.learning.feedback import Noise, Satisfaction
+from symbiosis.routing.data.outcomes import Llms
+from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Feedback
+from symbiosis.routing.learning.online_router import OnlineRouter
 from symbiosis.routing.learning.satisfaction import BinaryHead
+from symbiosis.routing.learning.serving_state import PromptState
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.policy.explanation import Decision
-from symbiosis.routing.policy.objectives import Budget, Deadline, Objective, Paper
-from symbiosis.routing.serving.decider import Decider
+from symbiosis.routing.policy.explanation import Bounds, Decision
+from symbiosis.routing.policy.objectives import Budget, Deadline, Objective
 from symbiosis.routing.serving.inputs import described, embedding, per_llm, probes
-from symbiosis.routing.serving.journal import Context, Decided, DecisionLog, Memory, Rewarded, Told, checked
+from symbiosis.routing.serving.journal import DecisionRecord, FeedbackRecord, Journal, Memory, checked
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
 
-CHARACTERS_PER_TOKEN = 4.0  # of English text, where the prompt's tokens were not counted
-
-# Popoviciu: no quality in 0..1 has a larger variance.
-WORST = Noise(own=0.25, common=0.0)
-LITERAL = Satisfaction(1.0, 0.0, 0.0)
+CHARACTERS_PER_TOKEN = 4.0  # of English text, where the router was not trained on prompts with their tokens
 
 
 class RoutingService:
@@ -40,16 +39,11 @@ class RoutingService:
     deadline
         Whether the time to the answer counts.
     encode
-        From a text to its embedding (d,); None: only embeddings are routed.
-    noise, satisfaction
-        Offline experience with quality (`symbiosis.routing.learning.feedback.Experience`). Without noise the
-        largest possible; without satisfaction, satisfied counts as quality 1 and dissatisfied as 0.
-    binary
-        Learns from satisfied or not in the place of the router, which then learns from refined feedback alone.
-    log_deviation
-        (L,), standard deviation of the log of the response tokens, see
-        `symbiosis.routing.policy.objectives.Deadline.late`;
-        if not given, the router's, or 0 where it knows none.
+        From a text to its vector (d,); None: only vectors are routed.
+    experience, binary, log_deviation
+        See `symbiosis.routing.learning.online_router.OnlineRouter`.
+    prompts
+        How long prompts are; if not given, `CHARACTERS_PER_TOKEN` characters a token.
     workers
         (L,), queries that each LLM serves at once.
     settings
@@ -58,7 +52,7 @@ class RoutingService:
         Seconds since the epoch.
     session
         Part of the decisions' ids, so that ids of another process are never taken for this one's; drawn if not given.
-    log
+    journal
         Takes down every decision and every piece of feedback, if given.
     """
 
@@ -69,98 +63,131 @@ class RoutingService:
         deadline: Deadline | None = None,
         *,
         encode: Callable[[str], np.ndarray] | None = None,
-        noise: Noise = WORST,
-        satisfaction: Satisfaction = LITERAL,
+        experience: Experience = CAUTIOUS,
         binary: BinaryHead | None = None,
         log_deviation: np.ndarray | None = None,
+        prompts: PromptState | None = None,
         workers: np.ndarray | None = None,
         settings: ServiceSettings = DEFAULTS,
         clock: Callable[[], float] = time.time,
         session: str | None = None,
-        log: DecisionLog | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        if isinstance(objective, Paper) and deadline is not None:
-            raise InputError("the published score has its own waiting penalty: leave the deadline out")
         n_llms = len(router.llms)
-        self.router = router.copy()
-        self.objective, self.deadline, self.settings = objective, deadline, settings
-        self.noise, self.satisfaction, self.binary = noise, satisfaction, binary
-        self.encode, self._clock, self.log = encode, clock, log
-        if log_deviation is None:
-            log_deviation = np.zeros(n_llms) if router.ranges is None else router.ranges.lengths.sigma
-        self.log_deviation = np.array(log_deviation, dtype=np.float64)
+        self.online = OnlineRouter(
+            router,
+            objective,
+            deadline,
+            experience=experience,
+            binary=binary,
+            log_deviation=log_deviation,
+            settings=settings,
+        )
+        self.encode, self._clock, self.journal = encode, clock, journal
+        self.prompt_constant, self.prompt_slope = np.zeros(n_llms), np.full(n_llms, 1 / CHARACTERS_PER_TOKEN)
+        if prompts is not None:
+            self.prompt_constant, self.prompt_slope = np.array(prompts.constant), np.array(prompts.per_character)
         self.workers = np.ones(n_llms) if workers is None else np.array(workers, dtype=np.float64)
         self._backlog, self._seen_at = np.zeros(n_llms), clock()
-        self.burn_in = np.zeros(n_llms, dtype=np.int64)
         self.memory = Memory(settings.contexts, settings.lifetime_s)
+        # Pacing goes on whatever this service decides for: decisions for a budget may have come before.
+        self.budget = objective if isinstance(objective, Budget) else Budget(1.0)
         self._session = session or uuid.uuid4().hex[:8]
         self.decisions = 0
-        self.rng = np.random.default_rng(settings.seed)
+        self.lessons = 0
         self.lock = threading.RLock()
-        self._serve(self.router)
+
+    @property
+    def router(self) -> Router:
+        """What has been learned so far."""
+        return self.online.router
+
+    @property
+    def objective(self) -> Objective:
+        """What it decides for."""
+        return self.online.objective
+
+    def prompt_tokens(self, text: str) -> np.ndarray:
+        """Tokens that a text's prompt is expected to have with each LLM, (L,), at least 1."""
+        return np.maximum(self.prompt_constant + self.prompt_slope * len(text), 1.0)
 
     def route(
         self,
         query: str | np.ndarray,
         prompt_tokens: float | np.ndarray | None = None,
         waits_s: np.ndarray | None = None,
+        vector: np.ndarray | None = None,
     ) -> Decision:
         """Decide which LLM answers a query.
 
         Parameters
         ----------
         query
-            Its text, or its embedding (d,).
+            Its text, or its vector (d,).
         prompt_tokens
-            One number, or (L,) by each LLM's tokenizer. For a text it is guessed from the characters if not given.
+            One number, or (L,) by each LLM's tokenizer. For a text they are expected from its characters if not given.
         waits_s
             (L,), seconds until a worker of each LLM is free, as of now. If not given, the last ones, less the time
             passed since, plus this service's own dispatches at their expected duration.
+        vector
+            Of a text that was encoded before.
 
         Raises
         ------
         InputError
-            A text and no encoder, or an embedding, token count or wait of the wrong shape or not finite.
+            A text and no encoder, or a vector, token count or wait of the wrong shape or not finite.
         """
         if isinstance(query, str):
-            if self.encode is None:
-                raise InputError("a text was given to a service without an encoder: give `encode`, or an embedding")
-            if prompt_tokens is None:
-                prompt_tokens = max(len(query) / CHARACTERS_PER_TOKEN, 1.0)
-            query = self.encode(query)
+            if vector is None:
+                if self.encode is None:
+                    raise InputError("a text was given to a service without an encoder: give `encode`, or a vector")
+                vector = self.encode(query)
+            text: str | None = query
         elif prompt_tokens is None:
-            raise InputError("an embedding does not tell the prompt's length: give prompt_tokens")
-        vector = embedding(query, len(self.router.feature_map.mean))
+            raise InputError("a vector does not tell the prompt's length: give prompt_tokens")
+        else:
+            vector, text = query, None
+        checked_vector = embedding(vector, len(self.router.feature_map.mean))
         with self.lock:
-            return self._route(vector, prompt_tokens, waits_s)
+            if prompt_tokens is None and text is not None:
+                prompt_tokens = self.prompt_tokens(text)
+            return self._route(checked_vector, prompt_tokens, waits_s)
 
-    def _route(self, vector: np.ndarray, prompt_tokens: float | np.ndarray, waits_s: np.ndarray | None) -> Decision:
+    def _route(
+        self, vector: np.ndarray, prompt_tokens: float | np.ndarray | None, waits_s: np.ndarray | None
+    ) -> Decision:
         now, n_llms = self._clock(), len(self.router.llms)
         prompts = per_llm(prompt_tokens, "prompt_tokens", n_llms)
         if waits_s is None:
             waits = np.maximum(self._backlog - max(now - self._seen_at, 0.0), 0.0)
         else:
             waits = np.broadcast_to(per_llm(waits_s, "waits_s", n_llms), n_llms)
-        key = f"{self._session}-{self.decisions}"
-        decision, context = self._decide(key, vector, prompts, waits, now, self.burn_in)
-        self._dispatched(decision, context)
+        online = self.online
+        decision = online.decide(f"{self._session}-{self.decisions}", online.features(vector), prompts, waits)
+        decision.interval = partial(self._locked, decision.interval)
+        arm = decision.arm
+        record = DecisionRecord(
+            decision.id,
+            decision.llm,
+            now,
+            decision.propensity,
+            prompts if isinstance(prompts, float) else float(prompts[arm]),
+            float(decision.cost_usd[arm]),
+            float(decision.expected[arm]),
+            vector,
+            online.objective.usd_per_query if isinstance(online.objective, Budget) else None,
+        )
+        self._seen_at, self._backlog = now, waits.copy()
+        self._backlog[arm] += decision.service_s[arm] / self.workers[arm]
+        self.decisions += 1
+        self.memory.remember(record)
+        if self.journal:
+            self.journal.decided(record)
         return decision
 
-    def _dispatched(self, decision: Decision, context: Context) -> None:
-        arm = decision.arm
-        self._seen_at, self._backlog = context.at, decision.wait_s.copy()
-        self._backlog[arm] += decision.service_s[arm] / self.workers[arm]
-        self._remember(decision.id, arm, context)
-        if self.log:
-            self.log.decided(decision.id, context)
-
-    def _remember(self, key: str, arm: int, context: Context) -> None:
-        if self.burn_in[arm]:
-            self.burn_in[arm] -= 1
-        if isinstance(self.objective, Budget):
-            self.objective.charge(context.cost_usd)
-        self.decisions += 1
-        self.memory.remember(key, context)
+    def _locked(self, interval: Callable[[], Bounds]) -> Bounds:
+        with self.lock:
+            return interval()
 
     def feedback(
         self,
@@ -195,63 +222,77 @@ class RoutingService:
         told = checked(decision_id, quality, response_tokens, satisfied)
         with self.lock:
             learned = self._reward(decision_id, told, self._clock())
-            if learned and self.log:
-                self.log.rewarded(decision_id, told)
+            if learned and self.journal:
+                self.journal.rewarded(decision_id, told)
             return learned
 
-    def _reward(self, key: str, told: Told, now: float) -> bool:
-        context = self.memory.recall(key, told, now)
-        if context is None:
+    def _reward(self, key: str, told: Feedback, now: float) -> bool:
+        record = self.memory.recall(key, told, now)
+        if record is None:
             return False
         names = self.router.llms.names
-        if context.llm not in names:
-            raise InputError(f"decision {key!r}: its LLM {context.llm!r} was removed; nothing can be learned")
-        self._learn(names.index(context.llm), context, told)
+        if record.llm not in names:
+            raise InputError(f"decision {key!r}: its LLM {record.llm!r} was removed; nothing can be learned")
+        self.learn(record, told)
         self.memory.reward(key, told)
         return True
 
-    def catch_up(self, lines: Iterable[Decided | Rewarded]) -> int:
+    def learn(self, record: DecisionRecord, told: Feedback) -> None:
+        """Learn from feedback on a decision of an LLM that is there, whoever took the decision."""
+        arm = self.router.llms.names.index(record.llm)
+        x = self.online.features(record.vector)
+        self.online.learn(x, [arm], [told], [record.quality], record.propensity)
+        self.lessons += 1
+        self._settle(record, told)
+
+    def _settle(self, record: DecisionRecord, told: Feedback) -> None:
+        """Correct what a budget was charged with, if the answer's length is known now."""
+        if told.response_tokens is not None and record.budget_usd is not None:
+            arm = self.router.llms.names.index(record.llm)
+            spent = self.router.llms.cost_usd(np.array(record.prompt_tokens), np.array(told.response_tokens))[arm]
+            self.budget.correct(record.cost_usd, float(spent), record.budget_usd)
+
+    def catch_up(self, records: Iterable[DecisionRecord | FeedbackRecord], *, learning: bool = True) -> int:
         """Take in decisions and feedback of a process that ended before it saved them.
 
         What is expected of the LLMs, what awaits feedback and what is left of a budget are then as they were; draws and
-        waits are not. Lines about LLMs that are not there are passed over.
+        waits are not. Records of LLMs that are not there are passed over.
+
+        Parameters
+        ----------
+        records
+            In order.
+        learning
+            Without it the router stays as it is, and what was told counts as told all the same.
 
         Returns
         -------
         int
-            The lines that were taken in.
+            The records that were taken in.
         """
         taken = 0
         with self.lock:
-            for line in lines:
+            for record in records:
                 names = self.router.llms.names
-                if isinstance(line, Decided):
-                    if line.llm not in names:
+                if isinstance(record, DecisionRecord):
+                    if record.llm not in names or len(record.vector) != len(self.router.feature_map.mean):
                         continue
-                    self._remember(line.decision, names.index(line.llm), line.context)
+                    self.online.count(names.index(record.llm))
+                    if record.budget_usd is not None:
+                        self.budget.charge(record.cost_usd, record.budget_usd)
+                    self.decisions += 1
+                    self.memory.remember(record)
                 else:
-                    context = self.memory.contexts.get(line.feedback)
-                    if context is None or context.llm not in names:
+                    before = self.memory.records.get(record.feedback)
+                    if before is None or before.llm not in names:
                         continue
-                    self._reward(line.feedback, line.told, context.at)
+                    if learning:
+                        self._reward(record.feedback, record.told, before.at)
+                    else:
+                        self._settle(before, record.told)
+                        self.memory.reward(record.feedback, record.told)
                 taken += 1
         return taken
-
-    def _learn(self, arm: int, context: Context, told: Told) -> None:
-        quality, tokens, satisfied = told
-        if quality is None and self.binary is not None:
-            self.binary.learn(arm, context.x, bool(satisfied), context.quality, context.propensity)
-        else:
-            variance = 0.0
-            if quality is None:
-                quality, variance = float(self.satisfaction.quality(np.array(satisfied))), self.satisfaction.variance
-            # One answer: how hard the query was and how well the LLM did cannot be told apart (`Noise.attribute`).
-            weight = self.noise.own / (self.noise.own + self.noise.common + variance)
-            self.router.learn(arm, context.x, float(quality), None if tokens is None else float(tokens), weight=weight)
-            self._decide.refresh(arm)
-        if tokens is not None and isinstance(self.objective, Budget):
-            spent = self.router.llms.cost_usd(np.array(context.prompt_tokens), np.array(float(tokens)))[arm]
-            self.objective.correct(context.cost_usd, float(spent))
 
     def add_llm(
         self,
@@ -266,16 +307,14 @@ class RoutingService:
         response_tokens: np.ndarray | None = None,
         workers: int = 1,
     ) -> None:
-        """Add an LLM while running: from its answers to a few probe queries, then by a burn-in of drawn queries.
-
-        All other LLMs' parameters and predictions stay as they are, to the last bit.
+        """Add an LLM while running; see `symbiosis.routing.learning.online_router.OnlineRouter.add_llm`.
 
         Parameters
         ----------
         name, price_prompt, price_response, startup_s, tokens_per_s
             See `symbiosis.routing.data.outcomes.Llms`.
         vectors, quality, response_tokens
-            (m, d), (m,) and (m,): embeddings of the probe queries and its outcomes, all or none of them.
+            (m, d), (m,) and (m,): vectors of the probe queries and its outcomes, all or none of them.
         workers
             Queries that it serves at once.
 
@@ -285,21 +324,14 @@ class RoutingService:
             The name is taken, a price or speed is missing, or the probe outcomes do not fit; nothing is added.
         """
         known = described(name, price_prompt, price_response, startup_s, tokens_per_s)
-        dimension = len(self.router.feature_map.mean)
-        vectors, quality, response_tokens = probes(name, vectors, quality, response_tokens, dimension)
+        answers = probes(name, vectors, quality, response_tokens, len(self.router.feature_map.mean))
         with self.lock:
-            heads = self.router.heads
-            penalty = heads.penalty[0] if heads.penalty[0].all() else np.ones(heads.dimension)
-            added = self.router.with_llm(name, *known, penalty)
-            arm = len(added.llms) - 1
-            for x, good, tokens in zip(added.feature_map(vectors), quality, response_tokens, strict=True):
-                added.learn(arm, x, float(good), float(tokens))
-            self.log_deviation = np.append(self.log_deviation, self.log_deviation.mean())
+            self.online.add_llm(Llms((name,), *(np.array([value]) for value in known)), *answers)
             self.workers = np.append(self.workers, workers)
             self._backlog = np.append(self._backlog, 0.0)
-            self.burn_in = np.append(self.burn_in, self.settings.burn_in)
-            self.binary = None if self.binary is None else self.binary.with_llm()
-            self._serve(added)
+            self.prompt_constant = np.append(self.prompt_constant, self.prompt_constant.mean())
+            self.prompt_slope = np.append(self.prompt_slope, self.prompt_slope.mean())
+            self.lessons += 1
 
     def remove_llm(self, name: str) -> None:
         """Remove an LLM while running; the others stay as they are, to the last bit.
@@ -310,28 +342,7 @@ class RoutingService:
             There is no such LLM, or it is the last one.
         """
         with self.lock:
-            names = self.router.llms.names
-            if name not in names:
-                raise InputError(f"there is no LLM {name!r}: there are {', '.join(names)}")
-            if len(names) == 1:
-                raise InputError(f"{name!r} is the last LLM: add another before it is removed")
-            kept = [arm for arm, other in enumerate(names) if other != name]
-            for part in ("log_deviation", "workers", "_backlog", "burn_in"):
+            kept = self.online.remove_llm(name)
+            for part in ("workers", "_backlog", "prompt_constant", "prompt_slope"):
                 setattr(self, part, getattr(self, part)[kept])
-            self.binary = None if self.binary is None else self.binary.take(kept)
-            self._serve(self.router.take(kept))
-
-    def _serve(self, router: Router) -> None:
-        """Decide with another router from now on."""
-        self.router = router
-        self._decide = Decider(
-            router,
-            self.objective,
-            self.deadline,
-            self.settings,
-            self.noise,
-            self.log_deviation,
-            self.binary,
-            self.rng,
-            self.lock,
-        )
+            self.lessons += 1

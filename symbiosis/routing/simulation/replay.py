@@ -7,20 +7,20 @@ from typing import Literal
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Llms, Outcomes
-from symbiosis.routing.learning.feedback import Experience, Noise
+from symbiosis.routing.learning.feedback import Experience, Feedback
+from symbiosis.routing.learning.online_router import DecisionSettings, OnlineRouter
 from symbiosis.routing.learning.params import BinaryParams, LearningParams, UserParams
-from symbiosis.routing.learning.policy_network import PolicyNetwork
-from symbiosis.routing.learning.satisfaction import Confidence, SupervisedHead
+from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.metrics.utility import scaled_cost, utility
-from symbiosis.routing.model.predictors import QUALITY
+from symbiosis.routing.model.predictors import TagPrior
 from symbiosis.routing.model.router import Predictions, Router
-from symbiosis.routing.policy.exploration import probabilities
-from symbiosis.routing.policy.score import Rule, Scores, score, waiting_penalty
+from symbiosis.routing.policy.objectives import Outlook, Paper, decide
+from symbiosis.routing.policy.score import Rule, waiting_penalty
 from symbiosis.routing.simulation.params import StreamParams
 from symbiosis.routing.simulation.queues import Capacities
 from symbiosis.routing.simulation.simulator import Dispatch, Trace, arrivals, drawn_failures, jittered, simulate
 
-Feedback = Literal["none", "refined", "binary"]
+FeedbackKind = Literal["none", "refined", "binary"]
 FALLBACKS = 2
 
 
@@ -148,29 +148,26 @@ class Policy:
         surplus: np.ndarray | float = 0.0,
         bonus: np.ndarray | float = 0.0,
     ) -> None:
-        self.predictions = replace(predictions, quality=predictions.quality + surplus)
+        self.outlook = Outlook.of(router, replace(predictions, quality=predictions.quality + surplus))
         self.bonus = bonus
-        self.cost_scale = router.cost_scale
-        self.service_s = router.llms.service_s(predictions.response_tokens)
 
     def scores(self, rule: Rule) -> np.ndarray:
         """Scores of all queries at idle LLMs without the waiting penalty, (N, L)."""
-        idle = np.zeros(self.predictions.quality.shape[1])
-        return score(self.predictions, idle, replace(rule, waiting=0.0), self.cost_scale).total + self.bonus
+        return decide(Paper(replace(rule, waiting=0.0)), self.outlook).total + self.bonus
 
     def choose(self, rule: Rule) -> Choose:
         """Return decisions under waits."""
         scores = self.scores(rule)
 
-        def decide(query: int, waits: np.ndarray) -> Dispatch:
+        def choice(query: int, waits: np.ndarray) -> Dispatch:
             now = scores[query] - rule.waiting * waiting_penalty(waits, rule)
-            return dispatch(int(now.argmax()), now, self.service_s[query])
+            return dispatch(int(now.argmax()), now, self.outlook.service_s[query])
 
-        return decide
+        return choice
 
 
-class OnlineRouter:
-    """A router that learns from the answers to the queries that it routes.
+class ReplayedRouter:
+    """A stream played to a router that decides and learns, as the service would: both drive the same object.
 
     Parameters
     ----------
@@ -207,7 +204,7 @@ class OnlineRouter:
         outcomes: Outcomes,
         embeddings: np.ndarray,
         rule: Rule,
-        feedback: Feedback,
+        feedback: FeedbackKind,
         experience: Experience,
         learning: LearningParams,
         binary: BinaryParams,
@@ -215,124 +212,84 @@ class OnlineRouter:
         rng: np.random.Generator,
         newcomers: Sequence[int] = (),
     ) -> None:
-        self.router = router.copy()
-        self.router.heads.forgetting = learning.forgetting
-        self.rule, self.feedback, self.experience = rule, feedback, experience
-        self.learning, self.binary, self.user = learning, binary, user
-        self._outcomes = outcomes
-        self._features = router.feature_map(embeddings)
-        self._prior = router.prior(self._features)
-        self._rng = rng
-        self._newcomers = newcomers
-        self._confidence = Confidence(binary.maximum_kappa, binary.warm_up)
-        self._supervised = SupervisedHead.blank(router.heads.precision)
-        self._policy = PolicyNetwork.blank(
-            len(router.llms), router.heads.dimension, binary.hidden, binary.rate, seed=int(rng.integers(2**31))
+        self.feedback, self.learning, self.user = feedback, learning, user
+        head = None
+        if feedback == "binary" and binary.learning != "posterior":
+            settings = binary.model_dump(exclude={"learning"})
+            head = BinaryHead.blank(router, binary.learning, **settings, seed=int(rng.integers(2**31)))
+        # Nothing is tried where nothing is learned.
+        kind = "none" if feedback == "none" else learning.sampling.kind
+        self.online = OnlineRouter(
+            router,
+            Paper(rule),
+            experience=experience,
+            binary=head,
+            settings=DecisionSettings(kind, learning.sampling.amount, tried=len(router.llms)),
+            rng=rng,
         )
-        self._asked: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.online.router.heads.forgetting = learning.forgetting
+        self._outcomes = outcomes
+        self._features = np.stack([self.online.features(vector) for vector in embeddings])
+        # Forests take long for one query after another.
+        self._prior = None if isinstance(router.prior, TagPrior) else router.prior(self._features)
+        self._newcomers = newcomers
+        self._asked: dict[int, tuple[list[int], np.ndarray]] = {}
         self.propensity = np.ones(len(outcomes))
         self.extra_usd = np.zeros(len(outcomes))
 
     @property
-    def _has_head(self) -> bool:
-        return self.feedback == "binary" and self.binary.learning != "posterior"
+    def router(self) -> Router:
+        """What has been learned so far."""
+        return self.online.router
+
+    def _prior_of(self, query: int) -> np.ndarray | None:
+        return None if self._prior is None else self._prior[query]
 
     def choose(self, query: int, waits: np.ndarray) -> Dispatch:
         """Decide one query."""
-        x = self._features[query]
-        predictions = self.router.predict(x[None], self._outcomes.prompt_tokens[query][None], self._prior[query][None])
-        scores = self._score(x, predictions, waits).total[0]
-        chances = self._chances(x, scores, predictions)
-        arm = int(scores.argmax())
-        if chances[arm] < 1:
-            arm = int(self._rng.choice(len(chances), p=chances))
-        self.propensity[query] = chances[arm]
-        new = [other for other in self._newcomers if other != arm] if query < self.learning.burn_in else []
-        others = [other for other in np.argsort(-scores).tolist() if other != arm and other not in new]
-        arms = np.array([arm, *others[: self.learning.answers - 1], *new])
-        self._asked[query] = arms, predictions.quality[0]
-        return dispatch(arm, scores, self.router.llms.service_s(predictions.response_tokens)[0])
-
-    def _chances(self, x: np.ndarray, scores: np.ndarray, predictions: Predictions) -> np.ndarray:
-        """Probability of each LLM, (L,); nothing is tried where nothing is learned."""
-        if self.feedback == "none":
-            return probabilities(scores, scores, "none", 0.0)
-        if self._has_head and self.binary.learning == "policy_gradient":
-            # A known share of the actions is drawn from the softmax that is trained.
-            share = self.binary.sampled_share
-            return share * self._policy.policy(x) + (1 - share) * probabilities(scores, scores, "none", 0.0)
-        noise = self.experience.noise
-        scale = utility(np.array(1.0), np.array(0.0), self.rule.trade_off, self.rule.weighting)
-        deviation = scale * np.sqrt((noise.own + noise.common) * predictions.variance[0])
-        return probabilities(scores, deviation, self.learning.sampling.kind, self.learning.sampling.amount)
-
-    def _score(self, x: np.ndarray, predictions: Predictions, waits: np.ndarray) -> Scores:
-        if not self._has_head:
-            return score(predictions, waits, self.rule, self.router.cost_scale)
-        output = self._head(x)
-        self._confidence.observe(output)
-        surplus, bonus = self._shares(output)
-        scores = score(
-            replace(predictions, quality=predictions.quality + surplus), waits, self.rule, self.router.cost_scale
+        decision = self.online.decide(
+            str(query), self._features[query], self._outcomes.prompt_tokens[query], waits, self._prior_of(query)
         )
-        return replace(scores, total=scores.total + bonus)
-
-    def _head(self, x: np.ndarray) -> np.ndarray:
-        head = self._supervised if self.binary.learning == "supervised" else self._policy
-        return head.output(x)
-
-    def _shares(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Split the head's weighted output: a surplus of quality (supervised) or a bonus on the score (Eq. 15)."""
-        weighted = self._confidence.kappa() * output
-        none = np.zeros_like(output)
-        return (weighted, none) if self.binary.learning == "supervised" else (none, weighted)
+        arm = decision.arm
+        self.propensity[query] = decision.propensity
+        new = [other for other in self._newcomers if other != arm] if query < self.learning.burn_in else []
+        others = [other for other in np.argsort(-decision.score).tolist() if other != arm and other not in new]
+        self._asked[query] = [arm, *others[: self.learning.answers - 1], *new], decision.expected
+        return dispatch(arm, decision.score, decision.service_s)
 
     def answered(self, query: int, arm: int, wait_s: float, dropped: bool) -> None:
         """Learn from the answers to one query, or from their absence."""
-        arms, predicted = self._asked.pop(query)
+        arms, expected = self._asked.pop(query)
         fell_back = arm != arms[0]
         if fell_back:
-            arms = np.array([arm, *(other for other in arms[1:].tolist() if other != arm)])
-        expected = predicted[arms]
+            arms = [arm, *(other for other in arms[1:] if other != arm)]
         if self.feedback == "none":
             return
         if not dropped:
             self.extra_usd[query] = self._outcomes.cost_usd[query, arms[1:]].sum()
-        quality = self._outcomes.quality[query, arms]
-        x = self._features[query]
-        if self.feedback == "refined":
-            if not dropped:
-                self._observe(query, arms, quality, self._outcomes.response_tokens[query, arms])
-            return
-        in_time = not dropped and wait_s < self.user.wait_below_s
-        satisfied = (quality > self.user.quality_above) & in_time
-        if self.binary.learning == "policy_gradient":
-            if fell_back:  # an action that nothing sampled
+        quality = self._outcomes.quality[query, arms].tolist()
+        told = [
+            Feedback(*pair) for pair in zip(quality, self._outcomes.response_tokens[query, arms].tolist(), strict=True)
+        ]
+        if self.feedback == "binary":
+            in_time = not dropped and wait_s < self.user.wait_below_s
+            told = [Feedback(satisfied=good > self.user.quality_above and in_time) for good in quality]
+            sampled = self.online.binary is not None and self.online.binary.samples
+            # Who waited too long is dissatisfied whatever the answer, which says nothing of the LLM's quality: only a
+            # policy of satisfaction learns from it, and only where it sampled the action.
+            useless = fell_back if sampled else not in_time
+            if useless:
                 return
-            self._confidence.rewarded()
-            self._policy.learn(arm, x, 1.0 if satisfied[0] else -1.0, float(self.propensity[query]))
-        elif in_time and self.binary.learning == "supervised":
-            # Who waited too long is dissatisfied whatever the answer: that tells nothing of the LLM's quality.
-            self._confidence.rewarded()
-            for place, asked in enumerate(arms.tolist()):
-                self._supervised.learn(asked, x, bool(satisfied[place]), float(expected[place]))
-        elif in_time:
-            meaning = self.experience.satisfaction
-            self._observe(query, arms, meaning.quality(satisfied), None, meaning.variance)
-
-    def _observe(
-        self, query: int, arms: np.ndarray, quality: np.ndarray, tokens: np.ndarray | None, variance: float = 0.0
-    ) -> None:
-        """Update the posterior of the LLMs that answered; `variance` is that of observed around true quality."""
-        x, prior = self._features[query], self._prior[query]
-        heads = self.router.heads
-        errors = quality - prior[arms, QUALITY] - x @ heads.weights[arms, :, heads.dimension + QUALITY].T
-        noise = self.experience.noise
-        shared, weight = Noise(noise.own + variance, noise.common).attribute(errors)
-        weight *= noise.own / (noise.own + variance)
-        for place, arm in enumerate(arms.tolist()):
-            length = None if tokens is None else float(tokens[place])
-            self.router.learn(arm, x, float(quality[place]), length, prior, shared=float(shared[place]), weight=weight)
+        elif dropped:
+            return
+        self.online.learn(
+            self._features[query],
+            arms,
+            told,
+            expected[arms].tolist(),
+            float(self.propensity[query]),
+            self._prior_of(query),
+        )
 
     def policy(self, embeddings: np.ndarray, prompt_tokens: np.ndarray) -> Policy:
         """Freeze what has been learned, for other queries.
@@ -344,9 +301,11 @@ class OnlineRouter:
         prompt_tokens
             (M, L).
         """
-        features = self.router.feature_map(embeddings)
-        predictions = self.router.predict(features, prompt_tokens)
-        if not self._has_head:
-            return Policy(self.router, predictions)
-        shares = [self._shares(self._head(x)) for x in features]
-        return Policy(self.router, predictions, *(np.stack(part) for part in zip(*shares, strict=True)))
+        router, head = self.router, self.online.binary
+        features = router.feature_map(embeddings)
+        predictions = router.predict(features, prompt_tokens)
+        if head is None:
+            return Policy(router, predictions)
+        shares = [[0.0 if share is None else share for share in head.shares(x)] for x in features]
+        surplus, bonus = (np.stack(part) if np.ndim(part[0]) else 0.0 for part in zip(*shares, strict=True))
+        return Policy(router, predictions, surplus, bonus)

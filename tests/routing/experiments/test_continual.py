@@ -13,7 +13,6 @@ from symbiosis.routing.experiments import newcomers
 from symbiosis.routing.experiments.continual import (
     KINDS,
     Learned,
-    columns,
     continual,
     divide,
     gains,
@@ -40,7 +39,7 @@ def world(n: int, seed: int) -> Split:
 def router() -> Router:
     split = world(300, seed=0)
     return train(
-        split.embeddings, columns(split.outcomes, range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
+        split.embeddings, split.outcomes.of_llms(range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
     )[0]
 
 

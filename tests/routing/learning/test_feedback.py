@@ -16,7 +16,7 @@ from symbiosis.routing.learning.policy_network import TRUNK, PolicyNetwork
 from symbiosis.routing.learning.satisfaction import Confidence, SupervisedHead
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
-from symbiosis.routing.simulation.replay import Feedback, OnlineRouter, run
+from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 # ---------------------------------------------------------------- policy gradient
 
@@ -200,7 +200,7 @@ def router() -> Router:
 
 def streamed(
     router: Router,
-    feedback: Feedback,
+    feedback: FeedbackKind,
     outcomes: Outcomes,
     vectors: np.ndarray,
     told: Outcomes | None = None,
@@ -211,12 +211,14 @@ def streamed(
     return run(outcomes, LLMS, replay_params(stream=IDLE).stream, learner.choose, learner.answered).quality
 
 
-def online(router: Router, feedback: Feedback, outcomes: Outcomes, vectors: np.ndarray, **changes: Any) -> OnlineRouter:
+def online(
+    router: Router, feedback: FeedbackKind, outcomes: Outcomes, vectors: np.ndarray, **changes: Any
+) -> ReplayedRouter:
     params = replay_params(**changes)
     known, seen, _ = draw(150, seed=0)
-    experience = Experience.fit(router, seen, known, params.user)
+    experience = Experience.fit(router, seen, known, params.user.quality_above)
     rng = np.random.default_rng(0)
-    return OnlineRouter(
+    return ReplayedRouter(
         router,
         outcomes,
         vectors,
@@ -228,6 +230,11 @@ def online(router: Router, feedback: Feedback, outcomes: Outcomes, vectors: np.n
         params.user,
         rng,
     )
+
+
+def head_of(learner: ReplayedRouter) -> Any:
+    assert learner.online.binary is not None
+    return learner.online.binary.head
 
 
 def test_feedback_follows_a_change_that_none_misses(router: Router) -> None:
@@ -268,7 +275,7 @@ def test_propensities_are_logged_where_actions_are_drawn(router: Router) -> None
 
 
 @pytest.mark.parametrize("feedback", ["none", "refined", "binary"])
-def test_sampling_explores_only_where_something_is_learned(router: Router, feedback: Feedback) -> None:
+def test_sampling_explores_only_where_something_is_learned(router: Router, feedback: FeedbackKind) -> None:
     outcomes, vectors, _ = draw(100, seed=11)
     learning = {"sampling": {"kind": "epsilon", "amount": 0.5}}
     learner = online(router, feedback, outcomes, vectors, stream=IDLE, learning=learning)
@@ -298,9 +305,9 @@ def test_further_answers_teach_and_are_paid_for(router: Router) -> None:
 def test_newcomers_are_asked_besides_until_the_burn_in_is_over(router: Router) -> None:
     outcomes, vectors, _ = draw(40, seed=14)
     params = replay_params(stream=IDLE, learning={"burn_in": 30})
-    experience = online(router, "refined", outcomes, vectors).experience
+    experience = online(router, "refined", outcomes, vectors).online.experience
     rng = np.random.default_rng(0)
-    learner = OnlineRouter(
+    learner = ReplayedRouter(
         router, outcomes, vectors, rule_of(params), "refined", experience, params.learning, params.binary, params.user,
         rng, newcomers=[3],
     )  # fmt: skip
@@ -324,7 +331,7 @@ def test_binary_answers_leave_the_expected_length_alone(router: Router) -> None:
 def test_who_waited_too_long_says_nothing_of_the_answer(router: Router, wait: float, dropped: bool) -> None:
     outcomes, vectors, _ = draw(5, seed=10)
     learners = {}
-    kinds: tuple[tuple[str, Feedback, str], ...] = (
+    kinds: tuple[tuple[str, FeedbackKind, str], ...] = (
         ("refined", "refined", "supervised"),
         ("posterior", "binary", "posterior"),
         ("supervised", "binary", "supervised"),
@@ -337,7 +344,7 @@ def test_who_waited_too_long_says_nothing_of_the_answer(router: Router, wait: fl
     # An answer that came late has been seen; a dropped query was never answered.
     assert learners["refined"].router.heads.updates.sum() == (0 if dropped else 1)
     assert learners["posterior"].router.heads.updates.sum() == 0
-    assert learners["supervised"]._supervised.heads.updates.sum() == 0
+    assert head_of(learners["supervised"]).heads.updates.sum() == 0
     # The policy is of satisfaction, waits included: rarer next time.
     x = router.feature_map(vectors[:1])[0]
-    assert learners["policy"]._policy.policy(x).argmin() == 1
+    assert head_of(learners["policy"]).policy(x).argmin() == 1

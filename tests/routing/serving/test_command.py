@@ -6,25 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from routing_world import DOMAINS, LLMS, draw, train_params
+from routing_world import LLMS, write_router
 
 from symbiosis.routing import __main__ as command
-from symbiosis.routing.model.training import train
-from symbiosis.routing.serving.journal import read_log
+from symbiosis.routing.serving import workspace
+from symbiosis.routing.serving.journal import FeedbackRecord, lines
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "router"
-    outcomes, vectors, domain = draw(300, seed=0)
-    train(vectors, outcomes, LLMS, [DOMAINS[d] for d in domain], [None] * 300, train_params())[0].save(folder)
-    return folder
+    return write_router(tmp_path_factory.mktemp("trained") / "router")
 
 
 @pytest.fixture
 def say(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setattr(command, "ROUTER", trained)
-    monkeypatch.setattr(command, "query_encoder", lambda *_: lambda text: np.eye(16)[len(text) % 3])
+    monkeypatch.setattr(workspace.QueryEncoder, "load", lambda *_: lambda text: np.eye(16)[len(text) % 3])
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -48,8 +45,8 @@ def test_a_query_is_routed_explained_and_learned_from(say: Any) -> None:
     status, told = say("feedback", decision, "--satisfied", "no")
     assert (status, told.count("\n")) == (1, 1)
     assert "has other feedback already" in told
-    logged = read_log(".router/decisions.jsonl")
-    assert logged.select("decision", "quality", "response_tokens").rows() == [(decision, 1.0, 50.0)]
+    _, told_of = (line.record for line in lines(".router/decisions.jsonl"))
+    assert told_of == FeedbackRecord(decision, 1.0, 50.0, None)
 
 
 def test_objectives_and_json(say: Any) -> None:
@@ -57,7 +54,7 @@ def test_objectives_and_json(say: Any) -> None:
     for flags in (["--trade-off", "0"], ["--trade-off", "1e6"], ["--floor", "0.99"], ["--budget", "1e-4"]):
         decision = json.loads(say("route", "abc", "--json", "--deadline", "20", *flags)[1])
         llms[flags[0] + flags[1]] = decision["llm"]
-        assert [row["llm"] for row in decision["llms"]] == list(LLMS.names)
+        assert [row["llm"] for row in decision["arms"]] == list(LLMS.names)
     assert llms["--trade-off0"] == "poor-cheap"
     assert llms["--trade-off1e6"] != "poor-cheap"
 
@@ -66,7 +63,8 @@ def test_llms_and_versions_come_and_go(say: Any) -> None:
     assert say("versions") == (0, "none yet\n")
     assert say("add", "new", "--price-prompt", "0.1", "--price-response", "0.2")[1].startswith("5 LLMs: ")
     assert say("remove", "dear-all")[1] == "4 LLMs: alge-mid, bio-mid, poor-cheap, new\n"
-    assert say("versions")[1] == "1\n2  (current)\n"
+    assert [line.split()[0] for line in say("versions")[1].splitlines()] == ["1", "2"]
+    assert say("versions")[1].endswith(", 2 lessons  (current)\n")
     assert say("rollback", "1")[1] == "version 3 is what version 1 was\n"
     assert say("remove", "new")[1] == "4 LLMs: alge-mid, bio-mid, dear-all, poor-cheap\n"
 
@@ -96,8 +94,8 @@ def test_bad_input_ends_in_one_line_and_changes_nothing(say: Any, arguments: lis
 
 
 def test_a_state_cut_in_half_names_the_version_before(say: Any) -> None:
-    for text in ("abc", "abcd"):
-        say("route", text)
+    say("remove", "dear-all")
+    say("remove", "poor-cheap")
     file = Path(".router/v00000002/service.json")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])

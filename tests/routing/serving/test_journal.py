@@ -5,23 +5,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from routing_world import LLMS, ROOT, train_params
+from routing_world import ROOT, train_params
 from test_service import NEW, VECTORS, Clock, service_of, trained
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.learning.off_policy import Logged
+from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.objectives import Budget, TradeOff
 from symbiosis.routing.serving import snapshots
-from symbiosis.routing.serving.journal import DecisionLog, Rewarded, lines, read_log
+from symbiosis.routing.serving.journal import DecisionRecord, FeedbackRecord, Journal, lines
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import ServiceSettings
-from symbiosis.routing.serving.snapshots import Versions
+from symbiosis.routing.serving.versions import Versions
 
 SETTINGS = ServiceSettings(exploration="softmax", amount=0.3, burn_in=3)
 
@@ -45,50 +46,52 @@ def used(service: RoutingService, start: int = 0) -> list[str]:
 
 def same(one: RoutingService, other: RoutingService) -> None:
     np.testing.assert_array_equal(one.router.heads.weights, other.router.heads.weights)
-    np.testing.assert_array_equal(one.burn_in, other.burn_in)
-    assert list(one.memory.contexts) == list(other.memory.contexts)
-    for mine, theirs in zip(one.memory.contexts.values(), other.memory.contexts.values(), strict=True):
-        np.testing.assert_array_equal(mine.x, theirs.x)
-        assert mine._replace(x=theirs.x) == theirs
+    np.testing.assert_array_equal(one.online.burn_in, other.online.burn_in)
+    assert list(one.memory.records) == list(other.memory.records)
+    for mine, theirs in zip(one.memory.records.values(), other.memory.records.values(), strict=True):
+        np.testing.assert_array_equal(mine.vector, theirs.vector)
+        assert replace(mine, vector=None) == replace(theirs, vector=None)
     assert one.memory.rewarded == other.memory.rewarded
     assert one.decisions == other.decisions
 
 
-def test_a_log_is_a_table(router: Router, tmp_path: Path) -> None:
-    service = service_of(router, settings=SETTINGS, log=DecisionLog(tmp_path / "new" / "log.jsonl"))
+def test_a_journal_keeps_what_was_decided_and_told(router: Router, tmp_path: Path) -> None:
+    service = service_of(router, settings=SETTINGS, journal=Journal(tmp_path / "new" / "log.jsonl"))
     ids = used(service)
-    table = read_log(tmp_path / "new/log.jsonl")
-    assert table["decision"].to_list() == ids
-    assert table["quality"].to_list() == [0.5, 1.0, *[None] * 8]
-    assert table["response_tokens"].to_list() == [None, 70.0, *[None] * 8]
-    assert table["satisfied"].to_list() == [*[None] * 4, True, *[None] * 5]
-    context = service.memory.contexts[ids[2]]
-    row = table.row(2, named=True)
-    np.testing.assert_array_equal(row["features"], context.x)
-    assert (row["llm"], row["at"], row["propensity"]) == (context.llm, context.at, context.propensity)
-    assert (row["expected_usd"], row["expected_quality"]) == (context.cost_usd, context.quality)
-    assert 0 < table["propensity"].min() < 1  # type: ignore[operator]
-    told = table.drop_nulls("quality")
-    arms = np.array([LLMS.names.index(name) for name in told["llm"]])
-    Logged(arms, told["propensity"].to_numpy(), told["quality"].to_numpy())  # accepts it
-    assert read_log(_empty(tmp_path)).columns == table.columns
+    records = [line.record for line in lines(tmp_path / "new/log.jsonl")]
+    decided = [record for record in records if isinstance(record, DecisionRecord)]
+    assert [record.decision for record in decided] == ids
+    assert [record for record in records if isinstance(record, FeedbackRecord)] == [
+        FeedbackRecord(ids[1], 1.0, 70.0, None),
+        FeedbackRecord(ids[0], 0.5, None, None),
+        FeedbackRecord(ids[4], None, None, True),
+    ]
+    kept = service.memory.records[ids[2]]
+    np.testing.assert_array_equal(decided[2].vector, kept.vector)
+    assert replace(decided[2], vector=None) == replace(kept, vector=None)
+    assert 0 < min(record.propensity for record in decided) < 1
 
 
-def _empty(folder: Path) -> Path:
-    return DecisionLog(folder / "empty.jsonl").path
+def test_vectors_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.jsonl")
+    for dtype in (np.float32, np.float64):
+        vector = np.random.default_rng(0).standard_normal(7).astype(dtype).astype(np.float64)
+        journal.decided(DecisionRecord("t-0", "bio-mid", 1.0, 1.0, 2.0, 3.0, 0.5, vector))
+        (*_, last) = lines(journal.path)
+        np.testing.assert_array_equal(last.record.vector, vector)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("objective", [lambda: TradeOff(1.4), lambda: Budget(1e-4)])
 def test_what_came_after_the_last_save_is_taken_in_again(objective: Any, router: Router, tmp_path: Path) -> None:
-    versions, log = Versions(tmp_path / "state"), DecisionLog(tmp_path / "log.jsonl")
+    versions, log = Versions(tmp_path / "state"), Journal(tmp_path / "log.jsonl")
     clock = Clock()
-    service = service_of(router, objective(), clock=clock, settings=SETTINGS, log=log)
+    service = service_of(router, objective(), clock=clock, settings=SETTINGS, journal=log)
     service.add_llm("new", **NEW)
     used(service)
     snapshots.save(service, versions)
     ids = used(service, 10)
     service.feedback(ids[3], quality=0.0)
-    twin = snapshots.load(versions, objective(), clock=clock, settings=SETTINGS, log=DecisionLog(log.path))
+    twin = snapshots.load(versions, objective(), clock=clock, settings=SETTINGS, journal=Journal(log.path))
     same(twin, service)
     if isinstance(service.objective, Budget):
         assert (twin.objective.spent, twin.objective.price) == (service.objective.spent, service.objective.price)
@@ -97,26 +100,26 @@ def test_what_came_after_the_last_save_is_taken_in_again(objective: Any, router:
         twin.feedback(ids[3], quality=1.0)
     assert twin.feedback(ids[2], quality=0.0)
     # Once more from the same state: it now holds what the twin logged, too.
-    same(snapshots.load(versions, objective(), clock=clock, settings=SETTINGS, log=log), twin)
+    same(snapshots.load(versions, objective(), clock=clock, settings=SETTINGS, journal=log), twin)
 
 
 def test_an_older_version_or_a_state_without_a_log_is_loaded_as_it_was(router: Router, tmp_path: Path) -> None:
-    versions, log = Versions(tmp_path / "state"), DecisionLog(tmp_path / "log.jsonl")
+    versions, log = Versions(tmp_path / "state"), Journal(tmp_path / "log.jsonl")
     snapshots.save(service_of(router), versions)  # without a log
-    assert snapshots.load(versions, TradeOff(1.4), log=log).decisions == 0
-    service = service_of(router, log=log)
+    assert snapshots.load(versions, TradeOff(1.4), journal=log).decisions == 0
+    service = service_of(router, journal=log)
     snapshots.save(service, versions)
     used(service)
     snapshots.save(service, versions)
     used(service)
-    assert snapshots.load(versions, TradeOff(1.4), version=2, log=log).decisions == 0
-    assert snapshots.load(versions, TradeOff(1.4), version=3, log=log).decisions == 10
-    assert snapshots.load(versions, TradeOff(1.4), log=log).decisions == 20
+    assert snapshots.load(versions, TradeOff(1.4), version=2, journal=log).decisions == 0
+    assert snapshots.load(versions, TradeOff(1.4), version=3, journal=log).decisions == 10
+    assert snapshots.load(versions, TradeOff(1.4), journal=log).decisions == 20
 
 
 def test_llms_that_are_not_there_are_passed_over(router: Router, tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path / "log.jsonl")
-    service = service_of(router, settings=ServiceSettings(burn_in=100), log=log)
+    log = Journal(tmp_path / "log.jsonl")
+    service = service_of(router, settings=ServiceSettings(burn_in=100), journal=log)
     service.add_llm("new", **NEW)
     decisions = [service.route(vector, 80) for vector in VECTORS[:40]]
     for decision in decisions:
@@ -124,26 +127,28 @@ def test_llms_that_are_not_there_are_passed_over(router: Router, tmp_path: Path)
     known = [decision for decision in decisions if decision.llm != "new"]
     assert 0 < len(known) < 40
     other = service_of(router)
-    assert other.catch_up(lines(log.path)) == 2 * len(known)
+    assert other.catch_up(line.record for line in lines(log.path)) == 2 * len(known)
     assert other.decisions == len(known)
     np.testing.assert_array_equal(other.router.heads.weights, service.router.heads.weights[:4])
 
 
 def test_half_a_line_is_cut_off_and_a_damaged_one_is_told(router: Router, tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path / "log.jsonl")
-    used(service_of(router, log=log))
+    log = Journal(tmp_path / "log.jsonl")
+    used(service_of(router, journal=log))
     whole = log.path.read_bytes()
     for cut in (1, 10, len(whole.splitlines(keepends=True)[-1])):
         log.path.write_bytes(whole[:-cut])
         assert sum(1 for _ in lines(log.path)) == 12
-        again = DecisionLog(log.path)
+        again = Journal(log.path)
         assert again.position == len(b"".join(whole.splitlines(keepends=True)[:-1]))
-        again.rewarded("t-9", [1.0, None, None])
-        assert list(lines(log.path))[-1] == Rewarded(feedback="t-9", quality=1.0, response_tokens=None, satisfied=None)
+        again.rewarded("t-9", Feedback(1.0))
+        assert list(lines(log.path))[-1].record == FeedbackRecord(
+            feedback="t-9", quality=1.0, response_tokens=None, satisfied=None
+        )
     first, second, *rest = whole.splitlines(keepends=True)
     log.path.write_bytes(first + second[:20] + b"\n" + b"".join(rest))
     with pytest.raises(InputError, match=rf"log.jsonl: the line from byte {len(first)} is damaged"):
-        read_log(log.path)
+        list(lines(log.path))
     with pytest.raises(InputError, match="is shorter than when the state was saved"):
         next(lines(log.path, 10**6))
     with pytest.raises(InputError, match="nowhere.jsonl is missing"):
@@ -155,12 +160,12 @@ import sys
 sys.path[:0] = [{root!r}]
 import numpy as np
 from symbiosis.routing.serving import snapshots
-from symbiosis.routing.serving.journal import DecisionLog
+from symbiosis.routing.serving.journal import Journal
 from symbiosis.routing.policy.objectives import TradeOff
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.serving.service import RoutingService
-from symbiosis.routing.serving.snapshots import Versions
-service = RoutingService(Router.load({router!r}), TradeOff(1.4), log=DecisionLog({log!r}))
+from symbiosis.routing.serving.versions import Versions
+service = RoutingService(Router.load({router!r}), TradeOff(1.4), journal=Journal({log!r}))
 snapshots.save(service, Versions({state!r}))
 vector = np.full(16, 0.25)
 while True:
@@ -182,6 +187,6 @@ def test_a_killed_service_loses_nothing_that_it_told(router: Router, tmp_path: P
     told += [line for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     child.wait()
     child.stdout.close()
-    service = snapshots.load(Versions(names["state"]), TradeOff(1.4), log=DecisionLog(names["log"]))
+    service = snapshots.load(Versions(names["state"]), TradeOff(1.4), journal=Journal(names["log"]))
     assert {line.strip() for line in told} <= service.memory.rewarded.keys()
     assert service.router.heads.updates.sum() == len(service.memory.rewarded) >= 50

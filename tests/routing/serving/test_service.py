@@ -15,18 +15,17 @@ import pytest
 from routing_world import DOMAINS, LLMS, ROOT, RULE, draw, train_params
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.learning.feedback import Noise, Satisfaction
+from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Noise, Satisfaction
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
+from symbiosis.routing.model.single_query import SingleQuery
 from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Budget, Deadline, Outlook, Paper, QualityFloor, TradeOff, decide
-from symbiosis.routing.policy.score import score
 from symbiosis.routing.serving import snapshots
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import ServiceSettings
-from symbiosis.routing.serving.single_query import SingleQuery
-from symbiosis.routing.serving.snapshots import Versions
+from symbiosis.routing.serving.versions import Versions
 
 NEW: dict[str, Any] = {"price_prompt": 1e-6, "price_response": 2e-6, "startup_s": 0.5, "tokens_per_s": 50.0}
 
@@ -79,7 +78,7 @@ def test_the_published_score_decides_as_published(router: Router) -> None:
     service = service_of(router, Paper(RULE))
     waits = np.array([0.0, 20.0, 3.0, 40.0])
     told = router.predict(router.feature_map(VECTORS), np.full((60, 4), 80.0))
-    expected = score(told, waits, RULE, router.cost_scale)
+    expected = decide(Paper(RULE), Outlook.of(router, told, waits))
     for row, vector in enumerate(VECTORS):
         decision = service.route(vector, 80, waits)
         np.testing.assert_allclose(decision.score, expected.total[row], rtol=1e-4, atol=1e-6)
@@ -91,17 +90,17 @@ def test_a_decision_explains_itself(router: Router) -> None:
     decision = service.route(VECTORS[0], 80, np.array([0.0, 20.0, 0.0, 0.0]))
     told = json.loads(decision.to_json())
     assert told["llm"] == LLMS.names[decision.arm]
-    assert [row["llm"] for row in told["llms"]] == list(LLMS.names)
-    for row in told["llms"]:
-        assert row["lower"] <= row["quality"] <= row["upper"]
+    assert [row["llm"] for row in told["arms"]] == list(LLMS.names)
+    for row in told["arms"]:
+        assert row["quality_low"] <= row["quality"] <= row["quality_high"]
         assert row["completion_s"] > row["wait_s"]
         assert row["score"] == pytest.approx(sum(row["parts"].values()))
-    assert not told["llms"][1]["admissible"]
+    assert not told["arms"][1]["admissible"]
     lines = decision.table().splitlines()
     assert len(lines) == 2 + len(LLMS)
     assert lines[2].startswith(f">  {decision.llm}")
     refused = {line.split()[1] for line in lines if line.startswith("x ")}
-    assert refused == {row["llm"] for row in told["llms"] if not row["admissible"]}
+    assert refused == {row["llm"] for row in told["arms"] if not row["admissible"]}
 
 
 def test_own_dispatches_count_at_once_and_pass(router: Router) -> None:
@@ -147,7 +146,7 @@ def test_refined_and_binary_feedback_teach(router: Router) -> None:
         ({"satisfied": True}, 1),
         ({"satisfied": False}, -1),
     ):
-        service = service_of(router, satisfaction=Satisfaction(1.0, 0.0, 0.05), noise=Noise(0.1, 0.1))
+        service = service_of(router, experience=Experience(Noise(0.1, 0.1), Satisfaction(1.0, 0.0, 0.05)))
         before = service.route(VECTORS[0], 80, np.zeros(4))
         raw = router.heads.predict(router.feature_map(VECTORS[:1]))[0][0, :, 0]
         assert service.feedback(before.id, **told)
@@ -197,7 +196,7 @@ def test_unknown_old_and_too_many_decisions(router: Router) -> None:
     with pytest.raises(InputError, match="'nobody' is unknown, or too old"):
         service.feedback("nobody", quality=1.0)
     ids = [service.route(VECTORS[row], 80).id for row in range(5)]
-    assert list(service.memory.contexts) == ids[2:]
+    assert list(service.memory.records) == ids[2:]
     with pytest.raises(InputError, match="unknown, or too old"):
         service.feedback(ids[0], quality=1.0)
     for key in ids[2:]:
@@ -225,7 +224,7 @@ def test_llms_come_and_go_without_touching_the_others(router: Router) -> None:
     # Burn-in: so many queries are drawn for it, then none.
     assert (after.llm, after.propensity) == ("new", 1.0)
     assert [service.route(VECTORS[0], 80).probability[4] for _ in range(4)] == [1.0] * 4
-    assert service.burn_in.tolist() == [0] * 5
+    assert service.online.burn_in.tolist() == [0] * 5
     service.remove_llm("bio-mid")
     last = service.route(VECTORS[0], 80, np.zeros(4))
     assert last.llms == ("alge-mid", "dear-all", "poor-cheap", "new")
@@ -291,7 +290,7 @@ def test_texts_of_any_length_and_bad_queries(router: Router) -> None:
     ):
         with pytest.raises(InputError, match=message):
             dumb.route(query, tokens, waits)  # type: ignore[arg-type]
-    assert not dumb.memory.contexts
+    assert not dumb.memory.records
     with pytest.raises(InputError, match="leave the deadline out"):
         service_of(router, Paper(RULE), Deadline(10.0))
 
@@ -311,7 +310,11 @@ def test_a_saved_service_goes_on_where_it_was(router: Router, tmp_path: Path) ->
     # A trained router's arrays may lie transposed in memory, which moves the last bit; a loaded one's do not.
     router.save(tmp_path / "router")
     service = service_of(
-        Router.load(tmp_path / "router"), Budget(1e-4), clock=clock, settings=settings, noise=Noise(0.1, 0.05)
+        Router.load(tmp_path / "router"),
+        Budget(1e-4),
+        clock=clock,
+        settings=settings,
+        experience=Experience(Noise(0.1, 0.05), CAUTIOUS.satisfaction),
     )
     ids = [service.route(vector, 80).id for vector in VECTORS[:20]]
     assert service.feedback(ids[0], quality=1.0, response_tokens=70)
@@ -361,7 +364,7 @@ from symbiosis.routing.serving import snapshots
 from symbiosis.routing.policy.objectives import TradeOff
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.serving.service import RoutingService
-from symbiosis.routing.serving.snapshots import Versions
+from symbiosis.routing.serving.versions import Versions
 service = RoutingService(Router.load({router!r}), TradeOff(1.4))
 vector = np.full(16, 0.25)
 while True:
@@ -387,7 +390,7 @@ def test_a_service_that_is_killed_while_it_saves_loses_no_version(router: Router
         service = snapshots.load(Versions(state), TradeOff(1.4))
         saved = Versions(state).numbers()
         assert saved[-1] >= told[-1]
-        assert len(service.memory.contexts) == len(service.memory.rewarded) == service.decisions / 2 > 0
+        assert len(service.memory.records) == len(service.memory.rewarded) == service.decisions / 2 > 0
         assert service.router.heads.updates.sum() == service.decisions / 2
         snapshots.save(service, Versions(state))
         assert not [path.name for path in state.iterdir() if path.name.startswith(".")]
@@ -415,19 +418,7 @@ def test_one_query_is_decided_as_in_a_batch(objective: Any, deadline: Deadline |
     router = trained(train_params(predictor=predictor))
     waits = np.array([0.0, 2.0, 3.0, 1.0])
     told = router.predict(router.feature_map(VECTORS), np.full((60, 4), 80.0))
-    uncertainty = np.sqrt(told.variance)
-    half = 1.645 * 0.5 * uncertainty  # of the largest noise
-    outlook = Outlook(
-        told.quality,
-        np.maximum(told.quality - half, 0),
-        np.minimum(told.quality + half, 1),
-        uncertainty,
-        told.cost_usd,
-        np.tile(waits, (60, 1)),
-        LLMS.service_s(told.response_tokens),
-        LLMS.startup_s,
-        router.cost_scale,
-    )
+    outlook = Outlook.of(router, told, waits, half_width=1.645 * 0.5)  # of the largest noise
     assert router.ranges is not None
     verdict = decide(objective, outlook, deadline, router.ranges.lengths.sigma)
     for row, vector in enumerate(VECTORS):

@@ -60,11 +60,19 @@ class SingleQuery:
         x[constant + 1 :] = mixed[tags:]
         return x
 
-    def means(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict quality (L,) and response tokens (L,) of all LLMs for features (D,)."""
+    def means(self, x: np.ndarray, prior: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Predict quality (L,) and response tokens (L,) of all LLMs.
+
+        Parameters
+        ----------
+        x
+            (D,), features.
+        prior
+            (L, 2), ``router.prior(x[None])[0]`` where it is at hand; of use where the prior is made of forests.
+        """
         mean = np.matmul(self._weights, x)
         if self._forests is not None:
-            mean += self._forests(x[None])[0]
+            mean += self._forests(x[None])[0] if prior is None else prior
         tokens = np.exp(np.minimum(mean[:, LENGTH], self._ceiling))
         tokens *= self._smear
         return self._curve(mean[:, QUALITY]), np.minimum(tokens, self._longest)

@@ -1,0 +1,167 @@
+"""What a trained router needs to serve as it was measured, kept beside it in ``models/router/serving.json``."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from symbiosis.core.artifacts import read_json, sha256_of, write_json
+from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.learning.feedback import Experience, Noise, Satisfaction
+from symbiosis.routing.model.params import ServingParams
+from symbiosis.routing.model.router import MANIFEST, Router
+from symbiosis.routing.queries.vector_form import VectorForm
+
+FILE = "serving.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NoiseState(_Strict):
+    """See `symbiosis.routing.learning.feedback.Noise`."""
+
+    own: float = Field(gt=0)
+    common: float = Field(ge=0)
+
+
+class SatisfactionState(_Strict):
+    """See `symbiosis.routing.learning.feedback.Satisfaction`, and the bar of quality that it was fitted to."""
+
+    above: float = Field(ge=0, lt=1)
+    satisfied: float
+    dissatisfied: float
+    variance: float = Field(ge=0)
+
+
+class PromptState(_Strict):
+    """Prompt tokens of a text of which no more is known: a line in its characters, by LLM.
+
+    Prompts may be longer than the text: examples and tools come with it. Their usual length is in the constant.
+    """
+
+    constant: list[float]
+    per_character: list[float]
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], prompt_tokens: np.ndarray) -> "PromptState":
+        """Fit by least squares, neither part below 0, to N texts and their tokens (N, L)."""
+        from scipy.optimize import nnls
+
+        lines = np.column_stack([np.ones(len(texts)), [float(len(text)) for text in texts]])
+        parts = np.array([nnls(lines, tokens)[0] for tokens in prompt_tokens.T])
+        return cls(constant=parts[:, 0].tolist(), per_character=parts[:, 1].tolist())
+
+
+class ServingState(_Strict):
+    """What serving needs beside the router.
+
+    Attributes
+    ----------
+    router_sha256
+        Of the router's manifest, which holds the digest of its tensors.
+    vectors
+        Form of the vectors that it was trained with.
+    noise, satisfaction
+        What offline data say of feedback.
+    trade_off
+        The operating point where no objective is given.
+    prompts
+        Length of prompts.
+    """
+
+    format: Literal[1] = 1
+    router_sha256: str
+    vectors: VectorForm
+    noise: NoiseState
+    satisfaction: SatisfactionState
+    trade_off: float = Field(ge=0)
+    prompts: PromptState
+
+    @property
+    def experience(self) -> Experience:
+        """What offline data say of feedback."""
+        own = self.satisfaction
+        return Experience(
+            Noise(self.noise.own, self.noise.common), Satisfaction(own.satisfied, own.dissatisfied, own.variance)
+        )
+
+    @classmethod
+    def fit(
+        cls,
+        folder: Path,
+        router: Router,
+        vectors: VectorForm,
+        embeddings: np.ndarray,
+        outcomes: Outcomes,
+        texts: Sequence[str],
+        params: ServingParams,
+    ) -> "ServingState":
+        """Fit to the offline queries that the router was trained on.
+
+        Parameters
+        ----------
+        folder
+            Where the router was saved.
+        router
+            The router.
+        vectors
+            Form of the vectors.
+        embeddings, outcomes, texts
+            (N, d), and of the same N queries.
+        params
+            What serving goes by.
+        """
+        known = Experience.fit(router, embeddings, outcomes, params.satisfied_above)
+        return cls(
+            router_sha256=sha256_of(folder / MANIFEST),
+            vectors=vectors,
+            noise=NoiseState(own=known.noise.own, common=known.noise.common),
+            satisfaction=SatisfactionState(
+                above=params.satisfied_above,
+                satisfied=known.satisfaction.satisfied,
+                dissatisfied=known.satisfaction.dissatisfied,
+                variance=known.satisfaction.variance,
+            ),
+            trade_off=params.trade_off,
+            prompts=PromptState.fit(texts, outcomes.prompt_tokens),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the router."""
+        write_json(folder / FILE, self.model_dump())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "ServingState":
+        """Read it, and make sure that it belongs to the router beside it.
+
+        Raises
+        ------
+        InputError
+            The file is missing, damaged, or belongs to another router.
+        """
+        path = Path(folder) / FILE
+        remedy = f"delete {folder} and run `dvc repro router-train`"
+        if not path.is_file():
+            raise InputError(f"{path} is missing: {remedy}")
+        try:
+            state = cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}; {remedy}") from None
+        if sha256_of(path.parent / MANIFEST) != state.router_sha256:
+            raise InputError(f"{path} does not belong to {MANIFEST} beside it: {remedy}")
+        return state
+
+
+def digest_of(folder: Path | str) -> str:
+    """Digest of a trained router with its serving state, 12 hexadecimal digits: how a version names its origin."""
+    whole = hashlib.sha256()
+    for name in (MANIFEST, FILE):
+        whole.update((Path(folder) / name).read_bytes())
+    return whole.hexdigest()[:12]

@@ -1,0 +1,108 @@
+"""Versions of a state on disk: each one a folder that is written whole or not at all, the last few of them kept."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from symbiosis.core.artifacts import read_json, sha256_of, staged, write_json
+from symbiosis.core.errors import InputError
+
+DIGESTS = "digests.json"
+_NAME = re.compile(r"v(\d{8})")
+_UNFINISHED = re.compile(r"\.v\d{8}\..*")
+
+
+class Versions:
+    """Versions ``v00000001``, ``v00000002``, ... in a folder. One process may write at a time.
+
+    Parameters
+    ----------
+    folder
+        Made at the first save.
+    keep
+        How many versions stay, at least 1.
+    """
+
+    def __init__(self, folder: Path | str, keep: int = 3) -> None:
+        if keep < 1:
+            raise InputError(f"{folder}: {keep} versions are to be kept: keep at least 1")
+        self.folder, self.keep = Path(folder), keep
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the versions on disk, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+    def save(self, write: Callable[[Path], None], number: int | None = None) -> int:
+        """Write a new version, then delete the oldest beyond those kept.
+
+        A process killed meanwhile leaves the earlier versions and perhaps an unfinished hidden folder, which the next
+        save removes.
+
+        Parameters
+        ----------
+        write
+            Fills the folder that it is given.
+        number
+            Writes this version anew; None: the next one.
+
+        Returns
+        -------
+        int
+            The version's number.
+        """
+        number = max(self.numbers(), default=0) + 1 if number is None else number
+        with staged(self._path(number)) as (folder,):
+            folder.mkdir()
+            write(folder)
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            write_json(folder / DIGESTS, {path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
+        for path in self.folder.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        for old in self.numbers()[: -self.keep]:
+            # Hidden first: a reader never sees half a version.
+            hidden = self.folder / f".{self._path(old).name}.old"
+            self._path(old).rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+        return number
+
+    def open(self, version: int | None = None) -> Path:
+        """Return the folder of a version after making sure that it is whole.
+
+        Parameters
+        ----------
+        version
+            Its number; None: the newest.
+
+        Raises
+        ------
+        InputError
+            There is none, or a file of it is missing or damaged; names the version before, if there is one.
+        """
+        numbers = self.numbers()
+        if not numbers:
+            raise InputError(f"{self.folder} holds no saved state: save one first")
+        number = numbers[-1] if version is None else version
+        if number not in numbers:
+            raise InputError(f"{self.folder} has no version {number}: there are {', '.join(map(str, numbers))}")
+        path = self._path(number)
+        earlier = [other for other in numbers if other < number]
+        remedy = f"load version {earlier[-1]}" if earlier else "restore it from a copy; there is no earlier version"
+        if not (path / DIGESTS).is_file():
+            raise InputError(f"{path / DIGESTS} is missing: {remedy}")
+        try:
+            digests = read_json(path / DIGESTS)
+        except InputError:
+            raise InputError(f"{path / DIGESTS} is damaged: {remedy}") from None
+        if not isinstance(digests, dict):
+            raise InputError(f"{path / DIGESTS} is damaged: {remedy}")
+        for name, digest in digests.items():
+            if not (path / name).is_file() or sha256_of(path / name) != digest:
+                raise InputError(f"{path / name} is missing or damaged (its digest differs): {remedy}")
+        return path
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"v{number:08d}"

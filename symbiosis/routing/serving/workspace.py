@@ -1,0 +1,338 @@
+"""The router of a project's folder: trained by the pipeline, learning in ``.router/``, safe for several processes."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from symbiosis.core.errors import InputError
+from symbiosis.routing.learning.serving_state import ServingState, digest_of
+from symbiosis.routing.model.router import MANIFEST, Router
+from symbiosis.routing.policy.explanation import Decision
+from symbiosis.routing.policy.objectives import Deadline, Objective, TradeOff
+from symbiosis.routing.queries.query_encoder import QueryEncoder
+from symbiosis.routing.queries.vector_form import VectorForm
+from symbiosis.routing.serving.adoption import adopted, refusal, rolled_back
+from symbiosis.routing.serving.journal import Journal, lines
+from symbiosis.routing.serving.service import RoutingService
+from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
+from symbiosis.routing.serving.snapshots import Origin, Snapshot, open_version, read_state, save
+from symbiosis.routing.serving.versions import Versions
+
+JOURNAL = "decisions.jsonl"
+TAIL_BYTES = 8_000_000
+"""Of the journal since the newest version: beyond it the version is written anew, so that loading stays quick."""
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A saved version.
+
+    Attributes
+    ----------
+    number
+        Counts up.
+    router
+        Digest of the trained router that it grew from.
+    lessons
+        Feedback that it has learned from, and LLMs that came or went.
+    llms
+        Their names.
+    current
+        Whether it is the one that serves.
+    """
+
+    number: int
+    router: str
+    lessons: int
+    current: bool
+
+
+class Workspace:
+    """Routes, learns and keeps versions below a folder; starts from a trained router.
+
+    Every method opens the state, does its work and saves what was learned; `service` keeps it open for many queries.
+    A version is written when something was learned: feedback, an LLM that came or went, a newer trained router. What
+    was merely asked stands in the journal alone.
+
+    Parameters
+    ----------
+    state
+        Folder of the versions and the journal.
+    router, encoder
+        ``models/router`` and ``models/encoder``, as the pipeline leaves them.
+    keep
+        Versions that stay.
+    settings
+        Of the service.
+    encode
+        From a text to its vector (d,), in the place of the encoder.
+    """
+
+    def __init__(
+        self,
+        state: Path | str = Path(".router"),
+        *,
+        router: Path | str = Path("models/router"),
+        encoder: Path | str = Path("models/encoder"),
+        keep: int = 10,
+        settings: ServiceSettings = DEFAULTS,
+        encode: Callable[[str], np.ndarray] | None = None,
+    ) -> None:
+        self._versions = Versions(state, keep=keep)
+        self._router, self._encoder, self._settings = Path(router), Path(encoder), settings
+        self._encode = encode
+        self._encoders: dict[VectorForm, QueryEncoder] = {}
+        self.notices: list[str] = []
+        """What a user should know of the last call: a newer trained router was taken over, or could not be."""
+
+    @contextmanager
+    def service(self, objective: Objective | None = None, deadline: Deadline | None = None) -> Iterator[RoutingService]:
+        """Open the service; what it has learned by the end is saved as a version. Other processes wait meanwhile.
+
+        Parameters
+        ----------
+        objective
+            None: the trade-off that the router was trained for.
+        deadline
+            On the time to the answer.
+
+        Raises
+        ------
+        InputError
+            There is no trained router, or a file of it or of the state is missing or damaged.
+        """
+        with self._alone():
+            opened = self._open(objective, deadline)
+            service = opened.service
+            if service.encode is None and opened.origin.vectors is not None:
+                form = opened.origin.vectors
+                service.encode = lambda text: self.encoder(form)(text)
+            before = service.lessons
+            yield service
+            if service.lessons != before:
+                save(service, self._versions, opened.origin)
+
+    def route(
+        self,
+        text: str,
+        objective: Objective | None = None,
+        deadline: Deadline | None = None,
+        *,
+        prompt_tokens: float | np.ndarray | None = None,
+    ) -> Decision:
+        """Decide which LLM answers a query; see `symbiosis.routing.serving.service.RoutingService.route`.
+
+        The text is encoded before other processes have to wait.
+        """
+        form, vector = self._form(), None
+        for _ in range(3):
+            if self._encode is None and form is not None:
+                vector = self.encoder(form)(text)
+            with self._alone():
+                opened = self._open(objective, deadline)
+                if self._encode is not None or opened.origin.vectors in (form, None):
+                    decision = opened.service.route(text, prompt_tokens, vector=vector)
+                    return self._signed(decision, opened)
+                form = opened.origin.vectors
+        raise InputError(f"the router in {self._versions.folder} changes faster than a text is encoded: try again")
+
+    def _signed(self, decision: Decision, opened: Snapshot) -> Decision:
+        numbers = self._versions.numbers()
+        decision.router, decision.version = opened.origin.router, numbers[-1] if numbers else 0
+        journal = opened.service.journal
+        if journal is not None and journal.position - (opened.logged or 0) > TAIL_BYTES:
+            save(opened.service, self._versions, opened.origin, decision.version or None)
+        return decision
+
+    def feedback(
+        self,
+        decision_id: str,
+        *,
+        quality: float | None = None,
+        response_tokens: float | None = None,
+        satisfied: bool | None = None,
+    ) -> bool:
+        """Learn how an answer was; see `symbiosis.routing.serving.service.RoutingService.feedback`."""
+        with self.service() as service:
+            return service.feedback(decision_id, quality=quality, response_tokens=response_tokens, satisfied=satisfied)
+
+    def add_llm(
+        self,
+        name: str,
+        *,
+        price_prompt: float | None,
+        price_response: float | None,
+        startup_s: float = 0.5,
+        tokens_per_s: float = 60.0,
+        texts: list[str] | None = None,
+        quality: np.ndarray | None = None,
+        response_tokens: np.ndarray | None = None,
+    ) -> tuple[str, ...]:
+        """Add an LLM, and return the names of all.
+
+        Parameters
+        ----------
+        name, price_prompt, price_response, startup_s, tokens_per_s
+            See `symbiosis.routing.data.outcomes.Llms`: USD per token, seconds, tokens a second.
+        texts, quality, response_tokens
+            Its answers to m probe queries, all or none of them.
+        """
+        with self.service() as service:
+            vectors = None
+            if texts is not None:
+                encode = service.encode
+                if encode is None:
+                    raise InputError("probe texts were given to a router without an encoder: give `encode`")
+                vectors = np.array([encode(text) for text in texts])
+            service.add_llm(
+                name,
+                price_prompt=price_prompt,
+                price_response=price_response,
+                startup_s=startup_s,
+                tokens_per_s=tokens_per_s,
+                vectors=vectors,
+                quality=quality,
+                response_tokens=response_tokens,
+            )
+            return service.router.llms.names
+
+    def remove_llm(self, name: str) -> tuple[str, ...]:
+        """Remove an LLM, and return the names of the others."""
+        with self.service() as service:
+            service.remove_llm(name)
+            return service.router.llms.names
+
+    def llms(self) -> tuple[str, ...]:
+        """Return the names of the LLMs that are chosen from."""
+        with self.service() as service:
+            return service.router.llms.names
+
+    def versions(self) -> list[VersionInfo]:
+        """Return the saved versions, oldest first; none before anything was learned."""
+        numbers = self._versions.numbers()
+        states = [read_state(self._versions.open(number)) for number in numbers]
+        return [
+            VersionInfo(number, state.origin.router, state.lessons, number == numbers[-1])
+            for number, state in zip(numbers, states, strict=True)
+        ]
+
+    def rollback(self, version: int) -> int:
+        """Go on from an earlier version, 0 being the trained router; return the number under which it is saved.
+
+        What was learned since is forgotten. Decisions and their feedback are not: none is rewarded twice.
+        """
+        with self._alone():
+            if not self._versions.numbers():
+                raise InputError(f"{self._versions.folder} holds no saved state: there is nothing to go back from")
+            earlier = self._trained(None, None, logged=0) if version == 0 else self._load(None, None, version)
+            try:
+                replaced = read_state(self._versions.open()).origin.router
+            except InputError:  # going back is what a user does about a damaged version
+                replaced = None
+            back = rolled_back(earlier, replaced)
+            return save(back.service, self._versions, back.origin)
+
+    def adopt(self) -> int:
+        """Start anew from the trained router, forgetting what was learned; return the version's number."""
+        with self._alone():
+            fresh = self._trained(None, None)
+            return save(fresh.service, self._versions, fresh.origin)
+
+    def encoder(self, form: VectorForm) -> Callable[[str], np.ndarray]:
+        """Return the encoder for a form of vectors, loaded once.
+
+        Raises
+        ------
+        InputError
+            The encoder in the project's folder is another.
+        """
+        if self._encode is not None:
+            return self._encode
+        if form not in self._encoders:
+            self._encoders[form] = QueryEncoder.load(self._encoder, form)
+        return self._encoders[form]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from the folder meanwhile."""
+        self._versions.folder.mkdir(parents=True, exist_ok=True)
+        with (self._versions.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _form(self) -> VectorForm | None:
+        """Form of the vectors that are probably needed: of the trained router, or of the state without one."""
+        if (self._router / MANIFEST).is_file():
+            return ServingState.load(self._router).vectors
+        if numbers := self._versions.numbers():
+            return read_state(self._versions.open(numbers[-1])).origin.vectors
+        raise InputError(f"there is no trained router in {self._router}: run `make repro`")
+
+    def _journal(self) -> Journal:
+        return Journal(self._versions.folder / JOURNAL)
+
+    def _load(self, objective: Objective | None, deadline: Deadline | None, version: int | None = None) -> Snapshot:
+        return open_version(
+            self._versions,
+            objective,
+            deadline,
+            version=version,
+            encode=self._encode,
+            settings=self._settings,
+            journal=self._journal(),
+        )
+
+    def _trained(self, objective: Objective | None, deadline: Deadline | None, logged: int | None = None) -> Snapshot:
+        """Return a new service from the trained router, that knows of the journal up to a byte; None: of all."""
+        if not (self._router / MANIFEST).is_file():
+            raise InputError(f"there is no trained router in {self._router}: run `make repro`")
+        known, journal = ServingState.load(self._router), self._journal()
+        service = RoutingService(
+            Router.load(self._router),
+            TradeOff(known.trade_off) if objective is None else objective,
+            deadline,
+            encode=self._encode,
+            experience=known.experience,
+            prompts=known.prompts,
+            settings=self._settings,
+            journal=journal,
+        )
+        origin = Origin(
+            router=digest_of(self._router), vectors=known.vectors, trade_off=known.trade_off, since=journal.position
+        )
+        return Snapshot(service, origin, journal.position if logged is None else logged)
+
+    def _open(self, objective: Objective | None, deadline: Deadline | None) -> Snapshot:
+        """Open the newest version, or start; take over a newer trained router, or tell why not."""
+        self.notices = []
+        if not self._versions.numbers():
+            fresh = self._trained(objective, deadline)
+            service = fresh.service
+            if service.journal is not None:
+                service.catch_up(line.record for line in lines(service.journal.path))
+            return Snapshot(service, fresh.origin.model_copy(update={"since": 0}), 0)
+        opened = self._load(objective, deadline)
+        if not (self._router / MANIFEST).is_file():
+            return opened
+        digest = digest_of(self._router)
+        if digest in (opened.origin.router, opened.origin.declined):
+            return opened
+        fresh = self._trained(objective, deadline)
+        reason = refusal(opened, fresh)
+        if reason is not None:
+            self.notices.append(
+                f"the newer router in {self._router} ({digest}) is not taken over: {reason}; "
+                f"version {self._versions.numbers()[-1]} goes on. To start from the newer one, adopt it"
+            )
+            return opened
+        fresh = adopted(opened, fresh)
+        number = save(fresh.service, self._versions, fresh.origin)
+        self.notices.append(
+            f"{self._router} has a newer router ({digest}): taken over as version {number}, "
+            f"with {fresh.service.lessons} lessons kept"
+        )
+        return Snapshot(fresh.service, fresh.origin, fresh.service.journal.position if fresh.service.journal else None)
