@@ -1,6 +1,6 @@
-"""Baselines beside libraries: the same numbers from the same weights, and the time of a sweep.
+"""Compare baselines with libraries: equal numbers from equal weights, and the time of a sweep.
 
-The libraries lie in a folder of their own, so that the project's environment stays as it is:
+Install the libraries into a separate folder, so that the project's environment does not change:
 
     pip install --no-deps --target FOLDER implicit cornac powerlaw
     python bench/baseline_libraries.py FOLDER

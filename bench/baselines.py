@@ -1,8 +1,8 @@
-"""Seconds that each baseline takes to learn and to rank, side by side in one run.  Run it:  python bench/baselines.py
+"""Time the training and ranking of each baseline.  Run it:  python bench/baselines.py
 
-It reads the interactions that the pipeline cleaned, and each baseline's chosen setting and best epoch where the
-pipeline has tuned it; else the first setting of params.yaml for `--epochs` epochs. Times lie outside the pipeline's
-own outputs, which are the same to the byte in every run.
+Reads the pipeline's clean interactions, and the tuned setting and best epoch of each baseline if there is one;
+otherwise it uses the first setting of params.yaml and `--epochs` epochs. The pipeline itself records no times, so that
+its outputs are the same to the byte in every run.
 """
 
 import argparse
@@ -52,10 +52,10 @@ def main() -> None:
         learned = time.perf_counter()
         rank_all(baseline.scores, data.interactions, min(DEPTH, n_items), params.seed)
         ranked = time.perf_counter()
-        told = ", ".join(f"{key} {value:g}" for key, value in setting.items())
+        described = ", ".join(f"{key} {value:g}" for key, value in setting.items())
         print(
             f"{name:12}{prepared - start:>12.2f}{learned - prepared:>12.2f}{epochs if iterative else '-':>8}"
-            f"{ranked - learned:>13.2f}{n_users / (ranked - learned):>10,.0f}  {told}",
+            f"{ranked - learned:>13.2f}{n_users / (ranked - learned):>10,.0f}  {described}",
             flush=True,
         )
 

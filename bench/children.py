@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, so that peak memory is of one way alone; shared by the benches."""
+"""Run measurements in separate processes, so that each peak memory is that of one method; shared by the benches."""
 
 import json
 import subprocess
@@ -18,6 +18,6 @@ def measure_in_child(module: str, way: str, data: Path, *options: str) -> dict[s
 
 
 def write_report(path: Path, lines: list[str]) -> None:
-    """Write a Markdown report, its folder made if need be."""
+    """Write a Markdown report, and create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ def with_scipy(graph: Graph) -> Search:
 
 
 def with_scipy_products(graph: Graph) -> Search:
-    """Products of the sparse adjacency matrix with dense blocks, until nothing is new."""
+    """Products of the sparse adjacency matrix with dense blocks, until no new node is reached."""
     matrix = adjacency(graph, np.float32)
 
     def search(sources: Sequence[int]) -> np.ndarray:
@@ -65,7 +65,7 @@ def with_rustworkx_layers(graph: Graph) -> Search:
 
 
 def with_rustworkx_matrix(graph: Graph) -> Search:
-    """`distance_matrix`, parallel; it knows no choice of sources."""
+    """`distance_matrix`, parallel; it always computes all sources."""
     network = to_rustworkx(graph)
     import rustworkx
 
@@ -90,7 +90,7 @@ def with_networkit(graph: Graph) -> Search:
 
 
 def to_rustworkx(graph: Graph) -> Any:
-    """The graph as rustworkx holds it."""
+    """Convert the graph to rustworkx."""
     import rustworkx
 
     network = rustworkx.PyGraph(multigraph=False)
@@ -100,13 +100,13 @@ def to_rustworkx(graph: Graph) -> Any:
 
 
 def edges(graph: Graph) -> np.ndarray:
-    """Shape (edges, 2): the numbers of the user's and the item's node."""
+    """Return (edges, 2), the node numbers of user and item."""
     users = np.repeat(np.arange(graph.n_users), np.diff(graph.user_offsets))
     return np.stack([users, graph.user_items + graph.n_users], axis=1)
 
 
 def adjacency(graph: Graph, dtype: type) -> Any:
-    """The symmetric adjacency matrix."""
+    """Return the symmetric adjacency matrix."""
     from scipy.sparse import coo_array
 
     users, items = edges(graph).T
@@ -128,7 +128,7 @@ PEERS: dict[str, tuple[Callable[[Graph], Search], str, int, int]] = {
 
 
 def histogram(result: Any, n_nodes: int) -> Counter[int]:
-    """How often each distance occurs in what a peer returned for some sources; counted outside the timing."""
+    """Count each distance in a peer's result for some sources; not part of the timing."""
     counts: Counter[int] = Counter()
     for row in result if isinstance(result, list) else [result]:
         if isinstance(row, dict):

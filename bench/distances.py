@@ -1,14 +1,13 @@
-"""Hop distances: ours beside networkx, scipy, igraph, rustworkx and networkit, and at the largest synthetic scale.
+"""Time hop distances beside networkx, scipy, igraph, rustworkx and networkit, and at the largest synthetic scale.
 
-    python -m bench.distances                 # the size of Amazon Beauty; peers that are not installed are named
+    python -m bench.distances                 # the size of Amazon Beauty; names peers that are not installed
     python -m bench.distances --scale         # 95,421 users, 32,180 items, 834,514 interactions; needs 5 GB of disk
-    python -m bench.distances --report reports/bench/distances.md   # writes what it prints, too; one part a run
+    python -m bench.distances --report reports/bench/distances.md   # also writes a report; one part per run
 
 The graph is the real one if SYMBIOSIS_DATA_DIR names the folder that holds ``amazon/beauty14``, else a random one with
-heavy tails. Every method runs in a process of its own. Peers get the same work as ours: the distances from items to all
-nodes, which hold every pair that a prompt can ask for. They may run on a sample of the sources, and their time is
-multiplied up; their distances on that sample must equal ours. They return their own result type in memory, ours writes
-its two files.
+heavy tails. Every method runs in a separate process. Peers do the same work as ours: distances from all items to all
+nodes, which cover every pair that a prompt can need. They may run on a sample of the sources, with the time scaled up;
+their distances on that sample must equal ours. They return their result in memory, ours writes its two files.
 """
 
 import argparse
@@ -46,7 +45,7 @@ BUILD = BuildGraphParams(minimum_group=2, maximum_group_share=0.5)
 
 # ---------------------------------------------------------------- the graphs
 def beauty() -> tuple[str, int, int, pl.DataFrame]:
-    """Real interactions where the data are, else random ones of the same size."""
+    """Return the real interactions if the data is there, else random ones of the same size."""
     folder = os.environ.get("SYMBIOSIS_DATA_DIR")
     file = Path(folder, "amazon/beauty14/reviews_Beauty_5.json.gz") if folder else None
     if file is None or not file.exists():
@@ -60,7 +59,7 @@ def beauty() -> tuple[str, int, int, pl.DataFrame]:
 
 
 def largest() -> tuple[str, int, int, pl.DataFrame]:
-    """The good ratings of the synthetic source at its largest size."""
+    """Return the positive interactions of the synthetic source at its largest size."""
     from symbiosis.reviews.params import SyntheticReviews
     from symbiosis.reviews.synthetic import generate
 
@@ -71,7 +70,7 @@ def largest() -> tuple[str, int, int, pl.DataFrame]:
 
 
 def random_interactions(n_users: int, n_items: int, n_edges: int) -> tuple[int, int, pl.DataFrame]:
-    """Heavy-tailed popularity and activity; every user has an item."""
+    """Draw interactions with heavy-tailed popularity and activity; every user has an item."""
     rng = np.random.default_rng(7)
     popularity = 1 / (np.arange(n_items) + 20.0) ** 0.8
     activity = rng.pareto(1.5, n_users) + 0.3
@@ -83,7 +82,7 @@ def random_interactions(n_users: int, n_items: int, n_edges: int) -> tuple[int, 
 
 
 def graph_of(n_users: int, n_items: int, frame: pl.DataFrame) -> Graph:
-    """The graph without brands and categories."""
+    """Build the graph without brands and categories."""
     none = pl.DataFrame(
         {"item": range(n_items), "brand": [None] * n_items, "categories": [[]] * n_items},
         schema={"item": pl.Int64, "brand": pl.String, "categories": pl.List(pl.String)},
@@ -93,7 +92,7 @@ def graph_of(n_users: int, n_items: int, frame: pl.DataFrame) -> Graph:
 
 # ---------------------------------------------------------------- one process each
 def measure_peer(name: str, graph: Graph, sources: list[int]) -> dict[str, Any]:
-    """Seconds of a peer for some sources, and what it found."""
+    """Return a peer's seconds for some sources and its distances."""
     method, _, block, _ = PEERS[name]
     search, seconds, cpu, counts = method(graph), 0.0, 0.0, Counter[int]()
     for start in range(0, len(sources), block or len(sources)):
@@ -108,7 +107,7 @@ def measure_peer(name: str, graph: Graph, sources: list[int]) -> dict[str, Any]:
 
 
 def measure_ours(graph: Graph, threads: int, folder: Path) -> dict[str, Any]:
-    """Median seconds of five runs of ours, into files; and for all sources, with the users' distances counted."""
+    """Return our median seconds over five runs, files included; also for all nodes as sources."""
     items, users, cpu = [], [], []
     for _ in range(5):
         for name in ("user_item", "item_item"):
@@ -127,7 +126,7 @@ def measure_ours(graph: Graph, threads: int, folder: Path) -> dict[str, Any]:
 
 
 def measure_stage(stage: str, folder: Path) -> dict[str, Any]:
-    """Seconds and peak memory of a whole stage in a folder that holds its inputs."""
+    """Return seconds and peak memory of a whole stage, run in a folder with its inputs."""
     os.chdir(folder)
     began = time.perf_counter()
     if stage == "build_graph":
@@ -142,7 +141,7 @@ def measure_stage(stage: str, folder: Path) -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
+    """Return the peak resident memory of this process in MB."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss may be inherited from the parent
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 1024
@@ -150,7 +149,7 @@ def peak_mb() -> float:
 
 
 def in_process(*arguments: object) -> dict[str, Any] | str:
-    """Run one measurement in a fresh process; a message if it fails."""
+    """Run one measurement in a fresh process; return a message if it fails."""
     command = [sys.executable, "-m", "bench.distances", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -161,7 +160,7 @@ def in_process(*arguments: object) -> dict[str, Any] | str:
 
 # ---------------------------------------------------------------- the two parts
 def compare(say: Callable[[str], None], folder: Path) -> None:
-    """Ours and every peer at the size of Amazon Beauty."""
+    """Compare ours with every peer at the size of Amazon Beauty."""
     title, n_users, n_items, frame = beauty()
     graph = graph_of(n_users, n_items, frame)
     (folder / "graph").mkdir()
@@ -206,11 +205,11 @@ def compare(say: Callable[[str], None], folder: Path) -> None:
         "rustworkx's `distance_matrix` and networkit run in parallel."
     )
     for package in sorted(set(missing)):
-        say(f"\nNot installed, left out: {package} (`pip install -e .[bench]`).")
+        say(f"\nNot installed, skipped: {package} (`pip install -e .[bench]`).")
 
 
 def run_sample(name: str, graph: Graph, folder: Path, size: int) -> dict[str, Any] | str:
-    """Seconds from all items and from all nodes, multiplied up from samples, and peak MB; checks the distances."""
+    """Return seconds from all items and from all nodes, scaled up from samples, and peak MB; check the distances."""
     n_nodes = graph.n_users + graph.n_items
     rng = np.random.default_rng(7)
     items = np.sort(rng.permutation(graph.n_items)[:size])
@@ -234,7 +233,7 @@ def run_sample(name: str, graph: Graph, folder: Path, size: int) -> dict[str, An
 
 
 def run_whole(name: str, graph: Graph, folder: Path) -> dict[str, Any] | str:
-    """The same for a method that takes no choice of sources: the items' share is pro rata."""
+    """Return the same for a method that always computes all sources; the items' time is pro rata."""
     n_nodes = graph.n_users + graph.n_items
     if 10 * n_nodes**2 > available_bytes():
         return f"not run: its matrix takes {8 * n_nodes**2 / 1e9:.1f} GB"
@@ -248,7 +247,7 @@ def run_whole(name: str, graph: Graph, folder: Path) -> dict[str, Any] | str:
 
 
 def scale(say: Callable[[str], None], folder: Path) -> None:
-    """Both stages, whole, at the largest synthetic size."""
+    """Time both stages at the largest synthetic size."""
     title, n_users, n_items, frame = largest()
     clean = folder / "data/clean"
     clean.mkdir(parents=True)
@@ -276,7 +275,7 @@ def scale(say: Callable[[str], None], folder: Path) -> None:
 
 
 def available_bytes() -> int:
-    """Memory that is free to use, as far as the system tells."""
+    """Return the available memory, if the system reports it."""
     found = (
         re.findall(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text()) if sys.platform == "linux" else []
     )
@@ -317,7 +316,7 @@ def main() -> None:
 
 
 def write_part(report: Path, part: str) -> None:
-    """Replace the section of the same heading, or add it."""
+    """Replace the report's section of the same heading, or append it."""
     text = report.read_text(encoding="utf-8") if report.exists() else "# Hop distances: `python -m bench.distances`\n"
     heading = part.splitlines()[0]
     sections = [section for section in re.split(r"(?m)^(?=## )", text) if not section.startswith(heading)]

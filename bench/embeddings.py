@@ -1,13 +1,13 @@
-"""Raw, tag-enhanced and quality-supervised embeddings, compared by how well a router does on them.
+"""Compare raw, tag-enhanced and quality-supervised embeddings by the AIQ of a router that uses them.
 
     python bench/embeddings.py $SYMBIOSIS_DATA_DIR/routing/realroute12.parquet --queries 1200 --folds 3 \\
         --report reports/bench/embeddings.md
 
 Only the development part of a table is used: queries whose digest of query_id, modulo 5, is 0 or 1. It is split into
-folds; encoder, tags, predictors and prices come from the other folds, and the router is judged on the fold held out.
-With `--unseen-domains` every fold holds whole domains out. Differences to the raw embeddings come with 95 % intervals
-of a bootstrap over queries, paired; they do not tell how another seed of the training would do. The report is written
-anew after each fold.
+folds; encoder, tags, predictors and prices are fitted on the other folds, the router is tested on the held-out fold.
+With `--unseen-domains` every fold holds out whole domains. Differences to the raw embeddings have 95 % intervals of a
+paired bootstrap over queries; these do not cover the spread over training seeds. The report is rewritten after each
+fold.
 """
 
 import argparse
@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.children import write_report
 from symbiosis.core.params import read_document, validate_block
+from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.data import table
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import CleanRoutingParams
-from symbiosis.routing.metrics.curves import Curve, Reference, resample, summarise, sweep
-from symbiosis.routing.metrics.metrics import interval
+from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -38,6 +38,7 @@ from symbiosis.routing.queries.tagging import tag
 from symbiosis.routing.queries.text_shape import query_vectors
 from symbiosis.text import encoder
 from symbiosis.text.cache import embed_cached
+from symbiosis.text.library import LibraryEncoder
 
 SHARE = 0.9725
 METHODS = (
@@ -67,7 +68,7 @@ class Queries:
 
 
 def load(path: Path, queries: int, seed: int) -> Queries:
-    """Read the development part, at most so many queries drawn at random."""
+    """Read the development part, or a random sample of it."""
     frame = table.read_table(path)
     ids = frame["query_id"].unique().sort().to_list()
     ids = [name for name in ids if int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5 < 2]
@@ -90,7 +91,7 @@ def load(path: Path, queries: int, seed: int) -> Queries:
 
 
 def folds_of(queries: Queries, folds: int, unseen_domains: bool, rng: np.random.Generator) -> np.ndarray:
-    """Fold of each query, of equal size; or whole domains, the largest one first, each to the smallest fold."""
+    """Assign queries to folds of equal size; or whole domains, largest first, each to the smallest fold."""
     if not unseen_domains:
         return rng.permutation(np.arange(len(queries.texts)) % folds)
     values, inverse, counts = np.unique(queries.domains, return_inverse=True, return_counts=True)
@@ -102,7 +103,7 @@ def folds_of(queries: Queries, folds: int, unseen_domains: bool, rng: np.random.
 
 
 def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEncoderParams) -> np.ndarray:
-    """Embeddings of all queries, trained on the given ones."""
+    """Embed all queries with an encoder trained on the given ones."""
     rng = np.random.default_rng(params.seed)
     if method == "random":
         vectors = rng.standard_normal((len(queries.texts), 384))
@@ -119,7 +120,7 @@ def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEnc
         texts = [text[-700:] for text in queries.texts]
         return np.asarray(model.fit([texts[row] for row in rows]).transform(texts))
 
-    def embed(model: "encoder.SentenceTransformer", precision: encoder.Precision = "float32") -> np.ndarray:
+    def embed(model: encoder.Encoder, precision: encoder.Precision = "float32") -> np.ndarray:
         identity = encoder.identity(model, precision)
         return embed_cached(queries.texts, identity, lambda part: encoder.embed(model, part, precision))
 
@@ -148,10 +149,10 @@ def embeddings(method: str, queries: Queries, rows: np.ndarray, params: TrainEnc
         if method.endswith("shuffled"):
             labels = labels[rng.permutation(len(rows))]
         objective = TagObjective(labels, params.temperature, params.inter_weight, params.momentum)
-    model = with_mean_pooling(model)
-    model.max_seq_length = params.maximum_tokens
-    fine_tune(model, texts, objective, params)
-    return embed(model)
+    trained = with_mean_pooling(encoder.load_trainable(params.encoder, params.maximum_tokens, params.revision))
+    trained.max_seq_length = params.maximum_tokens
+    fine_tune(trained, texts, objective, params)
+    return embed(LibraryEncoder(trained))
 
 
 def route(
@@ -173,28 +174,28 @@ def route(
     outcomes = queries.outcomes.take(rows)
     domains, subdomains = [queries.domains[row] for row in rows], [queries.subdomains[row] for row in rows]
     router, _ = train(vectors[rows], outcomes, arms, domains, subdomains, params)
-    own = queries.outcomes.take(held)
-    told = router.predict(router.feature_map(vectors[held]), own.prompt_tokens)
-    cost = scaled_cost(told.cost_usd, router.cost_scale)
-    return Curve.of(sweep(lambda trade_off: utility(told.quality, cost, trade_off)), own)
+    outcomes = queries.outcomes.take(held)
+    predicted = router.predict(router.feature_map(vectors[held]), outcomes.prompt_tokens)
+    cost = scaled_cost(predicted.cost_usd, router.cost_scale)
+    return Curve.of(sweep(lambda trade_off: utility(predicted.quality, cost, trade_off)), outcomes)
 
 
 def clean_params() -> CleanRoutingParams:
-    """Return the block of params.yaml that says how prices are found."""
+    """Return the params block that defines prices."""
     return validate_block(read_document(), "clean_routing", CleanRoutingParams)
 
 
 def report(parts: dict[str, list[Curve]], singles: list[Curve], seed: int, samples: int) -> list[str]:
-    """Tell AIQ and cost at a share of the best single LLM's quality, and what each gains on raw embeddings.
+    """Return a table of AIQ, cost at a share of the best single LLM's quality, and gain on raw embeddings.
 
     Parameters
     ----------
     parts
-        Of each method one curve a fold.
+        One curve per fold, by method.
     singles
-        Of the best single LLM, one curve a fold.
+        One curve per fold, of the best single LLM.
     seed, samples
-        Of the bootstrap.
+        Seed and samples of the bootstrap.
 
     Returns
     -------
@@ -252,9 +253,9 @@ def main() -> None:
     """Measure and print after each fold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("--queries", type=int, default=1_000_000, help="at most so many")
+    parser.add_argument("--queries", type=int, default=1_000_000, help="maximum number of queries")
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--only", type=int, help="so many of the folds")
+    parser.add_argument("--only", type=int, help="run only this many folds")
     parser.add_argument("--unseen-domains", action="store_true")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:6])
     parser.add_argument("--tags", nargs="+", choices=("none", "subdomain"), default=("none", "subdomain"),
@@ -312,7 +313,7 @@ def main() -> None:
             "",
             "AIQ: mean quality over all trade-offs. Cost: as a share of the best single LLM's, where the same share of "
             "its quality is reached. A gain's interval is that of a paired bootstrap over the held-out queries, the "
-            "folds pooled; it does not tell how another seed of the training would do. The form of the text stands "
+            "folds pooled; it does not cover the spread over training seeds. The form of the text stands "
             "beside every embedding; `random` is noise beside it. `_shuffled`: trained on tags or qualities of other "
             "queries, a control.",
         ]

@@ -1,7 +1,7 @@
-"""Users ranked and measured per second, beside a per-user loop.  Run it:  python bench/evaluation.py
+"""Time ranking and metrics beside a loop over users.  Run it:  python bench/evaluation.py
 
 The loop is the usual way: one user at a time, exclude his training items, `argsort` all scores, then sets and sums.
-Both get the same ready-made scores, in blocks of one size, and must agree on every metric.
+Both get the same precomputed scores, in blocks of one size, and must agree on every metric.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def split(matrix: csr_array) -> tuple[csr_array, csr_array]:
 
 
 def loop(scores: np.ndarray, train: csr_array, test: csr_array) -> dict[str, float]:
-    """One user at a time."""
+    """Evaluate one user at a time."""
     sums = {"recall@20": 0.0, "recall@40": 0.0, "ndcg@100": 0.0}
     for user, row in enumerate(scores):
         row = row.copy()

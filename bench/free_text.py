@@ -1,15 +1,14 @@
-"""How well requests are answered and reasons name their item.  Run it:  python -m bench.free_text --data FOLDER ...
+"""Measure how well requests find and reasons name their item.  Run it:  python -m bench.free_text --data FOLDER ...
 
 Each FOLDER holds data/ and models/ as `make repro` leaves them. Requests: for every test interaction, its item's last
-category, or two words of its title drawn at random, stand for what the user asked for; measured is the rank of the
-item among those the user has not taken (training and validation). Ways: the recommender without the request; the
-likeness of the request and the texts alone; their sum, as `python -m symbiosis.recommender recommend --request` ranks;
-the request's words in the prompt before the user token that is read out, which no prompt of training held; and the
-recommender plus the logarithm of the likelihood that the pre-trained model gives the request as an item's title. The
-weight of the sum is measured on validation interactions first.
+category, or two random words of its title, serve as the request; the result is the rank of the item among those the
+user has not taken (training and validation). Methods: the recommender without the request; the similarity of request
+and item texts alone; their sum, as `symbiosis recommend --request` ranks; the request's words in the prompt before the
+user token, a form of prompt that training never used; and the recommender plus the log-likelihood that the pre-trained
+model gives the request as an item's title. The weight of the sum is chosen on validation interactions first.
 
-Reasons: for test interactions, the share of reasons that name a word (four letters or more, in at most half of all
-items) of the item's own title, brand and categories, beside the share that name one of a random item.
+Reasons: for test interactions, the share of reasons that contain a word (four letters or more, in at most half of all
+items) of the item's title, brand or categories, and the share that contain one of a random item.
 """
 
 import argparse
@@ -37,7 +36,7 @@ _LONG = re.compile(r"[a-z]{4,}")
 
 
 def requests_of(catalogue: Catalogue, kind: str) -> list[str]:
-    """One request an item, empty where it has no such words."""
+    """Return one request per item, empty if the item has no such words."""
     rng = np.random.default_rng(0)
     if kind == "category":
         return [(categories or [""])[-1] for categories in catalogue.items["categories"].to_list()]
@@ -47,7 +46,7 @@ def requests_of(catalogue: Catalogue, kind: str) -> list[str]:
 
 @torch.no_grad()
 def title_likelihood(writer: Writer, request: str) -> np.ndarray:
-    """Logarithm of the likelihood of a request as each item's title, float32 (I,)."""
+    """Return the log-likelihood of a request as each item's title, float32 (I,)."""
     prompts = writer.vocabulary.encode([f"The title of <item_{item}> is:" for item in range(writer.model.n_items)])
     (words,) = writer.vocabulary.encode([request])
     ids = np.stack([np.concatenate([prompt, words]) for prompt in prompts]).astype(np.int64)
@@ -59,20 +58,20 @@ def title_likelihood(writer: Writer, request: str) -> np.ndarray:
 
 
 def ranks(scores: np.ndarray, taken: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Rank of one item a row among those not taken, ties in the middle."""
+    """Return the rank of one item per row among those not taken, with mid-ranks for ties."""
     scores = np.where(taken, -np.inf, scores)
     own = scores[np.arange(len(items)), items][:, None]
     return 1 + (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
 
 
 def row(name: str, place: np.ndarray) -> str:
-    """One line of the table."""
+    """Return one row of the table."""
     first, among_ten = (place <= 1).mean(), (place <= 10).mean()
     return f"| {name} | {place.mean():.1f} | {np.median(place):.1f} | {first:.3f} | {among_ten:.3f} |"
 
 
 def measure_requests(root: Path, kind: str) -> list[str]:
-    """The table of one kind of request."""
+    """Return the table for one kind of request."""
     catalogue = Catalogue.load(root / layout.CLEAN)
     shape = (len(catalogue.users), len(catalogue.items))
     train, validation, test = (
@@ -111,16 +110,16 @@ def measure_requests(root: Path, kind: str) -> list[str]:
         words[1, where] = title_likelihood(writer, request)
     lines += [
         row("test: without the request", ranks(plain[users], taken, items)),
-        row("test: likeness alone", ranks(like, taken, items)),
+        row("test: similarity alone", ranks(like, taken, items)),
         row(f"test: sum, weight {WEIGHT:g}", ranks(plain[users] + WEIGHT * like, taken, items)),
         row("test: words in the prompt", ranks(words[0], taken, items)),
         row("test: likelihood as a title", ranks(plain[users] + words[1], taken, items)),
     ]
-    return [f"{len(items)} of {test.nnz} test interactions have a request with a known word.", "", *lines]
+    return [f"{len(items)} of {test.nnz} test interactions have a request with a word from the item texts.", "", *lines]
 
 
 def measure_reasons(root: Path) -> list[str]:
-    """The table of reasons, each drawn with a seed of its own."""
+    """Return the table of reasons; every drawn reason has its own seed."""
     catalogue = Catalogue.load(root / layout.CLEAN)
     writer = Writer.load(root / layout.PRETRAINED, root / layout.GRAPH, root / layout.DISTANCES)
 
@@ -152,11 +151,11 @@ def main() -> None:
     """Measure every folder and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--names", nargs="+", help="one a folder, for the report (default: the folders' own)")
+    parser.add_argument("--names", nargs="+", help="one per folder, for the report (default: the folders' names)")
     parser.add_argument("--report", type=Path, default=Path("reports/bench/free_text.md"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = ["# Requests and reasons", "", "Made by `python -m bench.free_text`, which tells what is measured."]
+    lines = ["# Requests and reasons", "", "Made by `python -m bench.free_text`; its `--help` says what is measured."]
     for root, name in zip(options.data, options.names or [root.resolve().name for root in options.data], strict=True):
         lines += ["", f"## {name}"]
         for kind in ("category", "two words of the title"):

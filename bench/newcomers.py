@@ -1,11 +1,11 @@
-"""How many answers a new LLM needs.  Run it:  python -m bench.newcomers --data FOLDER
+"""Measure how many answers a new LLM needs.  Run it:  python -m bench.newcomers --data FOLDER
 
-Of routers trained on nine tenths of the training queries, one does not know the two LLMs that are used most, one knows
-them from the start, and one is given their answers to so many probe queries. Told is the share of the gain in utility
-from knowing them that the probes recover on other queries, no feedback following. Beside it: the whole router trained
-on the probe queries alone, which shows what is due to the number of answers and not to how an LLM is added. Only
-development queries are used, drawn anew for every split into three quarters and one quarter that is asked. The router
-is that of the params.yaml of the current folder.
+Three routers are trained on nine tenths of the training queries: one without the two most used LLMs, one with them from
+the start, and one that is then given their answers to a number of probe queries. The result is the share of the gain in
+utility from having them that the probes recover on other queries, without feedback. Beside it is a whole router trained
+on the probe queries alone: it shows how much is due to the number of answers and not to the way an LLM is added. Only
+development queries are used; every split draws three quarters to train on and one quarter to test. The router is
+configured by the params.yaml of the current folder.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.splits import development, read_whole
-from symbiosis.routing.experiments.continual import columns, divide
+from symbiosis.routing.experiments.continual import divide
 from symbiosis.routing.experiments.newcomers import Separated, probes_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.metrics.utility import scaled_cost, utility
@@ -31,8 +31,8 @@ from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
 
 
-def worth(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: OnlineReplayParams) -> float:
-    """Mean utility of queries at the trade-off of the params, on idle LLMs."""
+def mean_utility(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: OnlineReplayParams) -> float:
+    """Return the mean utility of queries at the configured trade-off, with idle LLMs."""
     predicted = router.predict(router.feature_map(embeddings), outcomes.prompt_tokens)
 
     def of(quality: np.ndarray, cost: np.ndarray) -> np.ndarray:
@@ -45,18 +45,18 @@ def worth(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: On
 def one_split(
     whole: Split, llms: Llms, rows: np.ndarray, probes: Sequence[int], seed: int, document: Mapping[str, object]
 ) -> tuple[float, float, list[float], list[float]]:
-    """Utility without the LLMs, with them known, and by number of probes with them added and trained on probes.
+    """Return utility without the LLMs, with them, and per number of probes: LLMs added, and router of probes alone.
 
     Parameters
     ----------
     whole, llms
         All queries.
     rows
-        Of those that may be used.
+        Rows of the queries that may be used.
     probes
         Numbers of probe queries.
     seed
-        Of the split and the probes.
+        Seed of the split and the probes.
     document
         ``params.yaml``.
 
@@ -76,7 +76,7 @@ def one_split(
     pair = Separated.train(offline, llms, params, replay)
 
     def value(router: Router, arms: list[int]) -> float:
-        return worth(router, columns(test.outcomes, arms), test.embeddings, replay)
+        return mean_utility(router, test.outcomes.of_llms(arms), test.embeddings, replay)
 
     added, alone = [], []
     for count in probes:
@@ -85,12 +85,12 @@ def one_split(
         few = offline.take(asked)
         small, _ = train(few.embeddings, few.outcomes, llms, few.domains, few.subdomains, params)
         small = replace(small, cost_scale=pair.known.cost_scale)
-        alone.append(worth(small, test.outcomes, test.embeddings, replay))
+        alone.append(mean_utility(small, test.outcomes, test.embeddings, replay))
     return value(pair.without, pair.old), value(pair.known, pair.order), added, alone
 
 
 def main() -> None:
-    """Print a table, write it if asked."""
+    """Print a table and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="data folder of a pipeline that ran")
     parser.add_argument("--probes", type=int, nargs="+", default=[50, 200, 500, 700, 1200, 1700, 2000])
@@ -120,7 +120,7 @@ def main() -> None:
         (__doc__ or "").split("\n\n", 1)[1].strip(),
         "",
         f"{len(rows):,} development queries, {len(llms)} LLMs, {len(drawn)} splits; utility without the two "
-        f"{without.mean():.4f}, with them known {known.mean():.4f}. Intervals: bootstrap over the splits, which share "
+        f"{without.mean():.4f}, with them {known.mean():.4f}. Intervals: bootstrap over the splits, which share "
         "queries and so are somewhat too narrow.",
         "",
         "| probe queries | recovered by adding | by training on the probes alone |",

@@ -1,12 +1,12 @@
-"""Users scored and ranked per second, three ways.  Run it:  python -m bench.scoring --data FOLDER ...
+"""Time scoring and ranking of users in three ways.  Run it:  python -m bench.scoring --data FOLDER ...
 
 All three use the same network with texts and graph terms (untrained: its numbers do not matter here), the same
-prompts and, as bias, the learned one; ties aside they give the same first 100 items. Ours: prompts of like length in
-one forward pass, the item table made once, partial selection of the best 100. The loop: one user after another by the
-same functions, the item table made for each, `argsort` of all scores. Full sort as recommender libraries
-evaluate: batches as they come, filled up, scores of training items set to minus infinity, `torch.topk`; this is
-RecBole's algorithm written plainly, not RecBole, on our network. Each way runs in a process of its own; memory is its
-peak resident size.
+prompts and the learned bias; apart from ties they return the same first 100 items. Ours: prompts of similar length in
+one forward pass, the item table computed once, partial selection of the best 100. The loop: one user after another
+with the same functions, the item table computed for each, `argsort` of all scores. Full sort, as recommender libraries
+evaluate: padded batches in the given order, scores of training items set to minus infinity, `torch.topk`; this is
+RecBole's algorithm reimplemented on our network, not RecBole. Each way runs in a separate process; memory is its peak
+resident size.
 """
 
 import argparse
@@ -38,7 +38,7 @@ WAYS = ("ours", "loop", "full_sort")
 
 
 def recommender_of(data: Path, params: PretrainParams) -> tuple[Recommender, Graph]:
-    """Make the network and what it needs to answer."""
+    """Build an untrained recommender for a data set."""
     graph = Graph.load(data / "graph")
     documents = pl.read_parquet(data / "corpus/documents.parquet").filter(kind="interactions")
     torch.manual_seed(params.seed)

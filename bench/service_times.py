@@ -2,7 +2,7 @@
 
     python bench/service_times.py DATA/routing/bfcl2024.parquet [--config configs/bfcl2024.yaml]
 
-Every LLM's start-up, token rate and jitter are fitted to one half of its queries and judged on the other half.
+Every LLM's start-up, token rate and jitter are fitted on one half of its queries and tested on the other half.
 Prints a table and the medians over LLMs; ``--config`` writes the configuration of the pipeline fitted to all queries.
 """
 
@@ -21,7 +21,7 @@ HEADER = "# 1,700 function calls x %d LLMs; speeds and jitter fitted to measured
 
 
 def main() -> None:
-    """Fit, judge, print."""
+    """Fit, test and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--config", type=Path)
@@ -32,8 +32,8 @@ def main() -> None:
     errors, speeds, jitter = [], {}, {}
     print(f"{'LLM':42} start-up s  tokens/s  jitter   p50, p90, p99 predicted / measured (held out)")
     for name in table["llm"].unique().sort():
-        own = table.filter(pl.col("llm") == name).sort("query_id")
-        timed = own.drop_nulls(columns).filter((pl.col("latency_s") > 0) & (pl.col("response_tokens") > 0))
+        answers = table.filter(pl.col("llm") == name).sort("query_id")
+        timed = answers.drop_nulls(columns).filter((pl.col("latency_s") > 0) & (pl.col("response_tokens") > 0))
         if timed.height < queries / 2:
             continue
         tokens, latency = timed[columns].to_numpy().astype(np.float64).T
@@ -43,7 +43,7 @@ def main() -> None:
         errors.append(np.abs(np.log(ratio)))
         shown = "  ".join(f"{value:5.2f}" for value in ratio)
         print(f"{name:42} {fit.startup_s:9.3f} {fit.tokens_per_s:9.1f} {fit.jitter:8.3f}   {shown}")
-        complete = own.drop_nulls(["prompt_tokens", "response_tokens", "cost_usd", "quality"]).height == queries
+        complete = answers.drop_nulls(["prompt_tokens", "response_tokens", "cost_usd", "quality"]).height == queries
         if complete:
             whole = ServiceTime.fit(tokens, latency)
             speeds[name] = {"startup_s": whole.startup_s, "tokens_per_s": whole.tokens_per_s}

@@ -1,11 +1,11 @@
-"""Training tokens per second beside the Hugging Face `Trainer`.  Run it:  python -m bench.training --data FOLDER ...
+"""Time training beside the Hugging Face `Trainer`.  Run it:  python -m bench.training --data FOLDER ...
 
 Both train the same network, from the same weights, on the same interaction documents with the same paper bias R,
 float32, AdamW, one thread. Ours: length-bucketed batches of a token budget, R gathered from the compact hop table for
-the ID tokens of a batch, logits of the items alone and at the text's positions alone. The plain way: `Trainer` with
-rows in random order, as many a batch as ours has on average, filled up to the maximum length, R of a row read from a
-dense node-by-node matrix by the collator, logits of all words, users and items at every position. A token is a token
-of a document, never a filler. Each way runs in a process of its own; memory is its peak resident size.
+the ID tokens of a batch, logits of items only and only where the loss needs them. The plain way: `Trainer` with rows in
+random order, our average batch size, padding to the maximum length, R read from a dense node-by-node matrix by the
+collator, logits of all words, users and items at every position. Padding is not counted as tokens. Each way runs in a
+separate process; memory is its peak resident size.
 """
 
 import argparse
@@ -34,7 +34,7 @@ RATE = 1e-3
 
 
 def task_of(data: Path, params: PretrainParams) -> tuple[Pretraining, int]:
-    """Model, documents and bias as the stage `pretrain` makes them, interaction documents only."""
+    """Return model, documents and bias as in the stage `pretrain`, with interaction documents only."""
     documents = pl.read_parquet(data / "corpus/documents.parquet").filter(kind="interactions")
     prepare_torch(params.seed)
     model, vocabulary = untrained(params, documents, Graph.load(data / "graph"), None)
@@ -54,12 +54,12 @@ def task_of(data: Path, params: PretrainParams) -> tuple[Pretraining, int]:
 
 
 def length_of(document: Document, maximum: int) -> int:
-    """Tokens of a document that are trained on."""
+    """Return the number of tokens of a document that are trained on."""
     return min(maximum, len(document.prompt) + len(document.text))
 
 
 def ours(data: Path, params: PretrainParams, tokens: int) -> dict[str, float]:
-    """Train with the library's batches until so many tokens were seen."""
+    """Train with our batches up to a number of tokens."""
     task, _ = task_of(data, params)
     documents, model = task.sides[True][0], task.model
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
@@ -139,7 +139,7 @@ def plain(data: Path, params: PretrainParams, tokens: int) -> dict[str, float]:
             return {"loss": F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)}
 
     class Clock(TrainerCallback):
-        """Tells when the warm-up was over."""
+        """Record when the warm-up ended."""
 
         begun = 0.0
 

@@ -1,6 +1,6 @@
-"""A module run as ``python -m`` runs it, but ending with the process that started it, however that one ends.
+"""Run a module like ``python -m``, but end with the parent process, however the parent ends.
 
-Started by path, ``python flows/child.py MODULE ARGUMENTS``, so that no search path need be handed down to stages.
+Started by path, ``python flows/child.py MODULE ARGUMENTS``, so that stages inherit no PYTHONPATH.
 """
 
 import runpy

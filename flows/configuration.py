@@ -1,7 +1,7 @@
-"""Repeat a named run of configs/ in a work tree of its own.  Run it:  make repro CONFIG=scientific18
+"""Repeat a named run of configs/ in a separate work tree.  Run it:  make repro CONFIG=scientific18
 
-The work tree `.runs/NAME` holds the last commit and shares the DVC cache, so the main workspace is left alone and a
-killed training goes on when the command is repeated. Tables, pages and params come to `reports/real/NAME`.
+The work tree `.runs/NAME` holds the last commit and shares the DVC cache. The main workspace is not touched, and a
+killed training resumes when the command is repeated. Tables, pages and params are written to `reports/real/NAME`.
 """
 
 import argparse
@@ -33,15 +33,14 @@ class Configuration(StageParams):
     Attributes
     ----------
     data
-        Where the work tree's links lead to: place in the repository, path below the folder that SYMBIOSIS_DATA_DIR
-        names.
+        Links to make in the work tree: path in the repository, target below the folder that SYMBIOSIS_DATA_DIR names.
     targets
         Stages to run, with everything upstream of them.
     params
-        What differs from ``params.yaml``.
+        Changes to ``params.yaml``.
 
-    A file that names another as its `base` holds what differs from that one: `data` and `targets` replace the base's,
-    `params` are merged into them.
+    A file may name another as its `base`: its `data` and `targets` replace the base's, its `params` are merged into
+    the base's.
     """
 
     data: dict[str, str]
@@ -55,7 +54,7 @@ def read(name: str, root: Path) -> Configuration:
     Raises
     ------
     InputError
-        There is none of that name, or it is malformed.
+        There is no such configuration, or it is malformed.
     """
     try:
         return Configuration.model_validate(_document(name, root))
@@ -64,14 +63,14 @@ def read(name: str, root: Path) -> Configuration:
 
 
 def _document(name: str, root: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a file upon its base; `above` are those that led to it."""
+    """Read a file and merge it into its base; `above` are the files that name this one as their base."""
     file = root / "configs" / f"{name}.yaml"
     led = f"configs/{above[-1]}.yaml: `base`: " if above else ""
     if not file.is_file():
         names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
         raise InputError(f"{led}there is no configs/{name}.yaml; the configurations are {names}")
     if name in above:
-        raise InputError(f"{led}`{name}` is built upon it: a configuration cannot be its own base")
+        raise InputError(f"{led}`{name}` has it as its base: a configuration cannot be its own base")
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise InputError(f"configs/{name}.yaml must hold `data`, `targets` and `params`")
@@ -83,7 +82,7 @@ def _document(name: str, root: Path, above: tuple[str, ...] = ()) -> dict[str, A
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested params with those of another laid over them."""
+    """Merge nested params; those of `above` win."""
     both = {
         key: _merged(below[key], above[key])
         for key in below.keys() & above.keys()
@@ -93,7 +92,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def overlay(params: Mapping[str, Any], document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested params as overrides by dotted key; a mapping replaces what is no block of several keys."""
+    """Flatten nested params to dotted keys; a mapping stays whole where ``params.yaml`` has no block of keys."""
     overrides: dict[str, Any] = {}
     for key, value in params.items():
         block = document.get(key)
@@ -110,11 +109,11 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
     Parameters
     ----------
     name
-        Of a file in configs/.
+        A file in configs/, without its extension.
     root
         The top of the repository.
     dirty
-        Run tracked files as they are now, if they differ from the last commit; the results say so.
+        Run tracked files as they are now, even if they differ from the last commit; the results say so.
 
     Raises
     ------
@@ -135,28 +134,28 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
             print(f"MLflow run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         print(f"warning: nothing recorded in MLflow: {explain(error)}", file=sys.stderr)
-    return _collect(tree, configuration.targets, root / "reports" / "real" / name, state.told)
+    return _collect(tree, configuration.targets, root / "reports" / "real" / name, state.description)
 
 
 def _collect(tree: Path, targets: list[str], folder: Path, commit: str) -> Path:
-    """Copy what the targets reported, numbers and pages, and the params; the commit may hold other reports, too."""
+    """Copy the reports of the targets, and only theirs, with the params and a table."""
     lock = yaml.safe_load((tree / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [tree / out["path"] for target in targets for out in lock[target]["outs"]]
-    with staged(folder) as (place,):
-        place.mkdir()
+    with staged(folder) as (temporary,):
+        temporary.mkdir()
         for file in [tree / "params.yaml", *(out for out in outs if out.suffix in (".json", ".html"))]:
-            shutil.copy(file, place)
-        table = f"# {folder.name}\n\n{markdown(place)}\nCommit {commit}; params: [params.yaml](params.yaml).\n"
-        (place / "README.md").write_text(table, encoding="utf-8")
+            shutil.copy(file, temporary)
+        table = f"# {folder.name}\n\n{markdown(temporary)}\nCommit {commit}; params: [params.yaml](params.yaml).\n"
+        (temporary / "README.md").write_text(table, encoding="utf-8")
     return folder
 
 
 def main() -> None:
-    """Read the name and run."""
+    """Run a configuration from the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.configuration", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="of a file in configs/")
+    parser.add_argument("name", help="a file in configs/, without its extension")
     parser.add_argument("--dirty", action="store_true", help="run tracked files as they are, committed or not")
     chosen = parser.parse_args()
     switch_telemetry_off()

@@ -7,7 +7,7 @@ from symbiosis.core.errors import InputError
 
 
 def stage_graph(root: Path) -> dict[str, tuple[str, ...]]:
-    """Return every stage with the stages whose outputs it needs, in an order in which they can run.
+    """Return every stage with the stages whose outputs it needs, in topological order.
 
     Raises
     ------
@@ -23,17 +23,17 @@ def stage_graph(root: Path) -> dict[str, tuple[str, ...]]:
             graph = nx.relabel_nodes(repo.index.graph, lambda stage: stage.name)
             if not graph:
                 raise InputError(f"there are no stages in {root}/dvc.yaml")
-            place = {stage: number for number, stage in enumerate(graph)}  # as they stand in dvc.yaml
-            order = nx.lexicographical_topological_sort(graph.reverse(), key=place.__getitem__)
+            position = {stage: number for number, stage in enumerate(graph)}  # the order of dvc.yaml
+            order = nx.lexicographical_topological_sort(graph.reverse(), key=position.__getitem__)
             return {stage: tuple(sorted(graph.successors(stage))) for stage in order}
     except DvcException as error:
         raise InputError(f"DVC cannot read the pipeline in {root}: {error}") from error
 
 
 def select(graph: dict[str, tuple[str, ...]], targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the part of the graph that leads to the targets, or all of it if there are none.
+    """Return the targets with everything upstream of them, or the whole graph if there are no targets.
 
-    A target is a stage, or the name of a matrix stage for all of its members.
+    A target is a stage, or a matrix stage, which stands for all its members.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Which code each stage of dvc.yaml depends on, by one rule.  Rewrite the lists:  python -m flows.dependencies
 
-A stage depends on what its module imports. Ground rooms are named as folders, since they rarely change and everything
-stands on them; so is any room of which the stage imports a large part. The rest is named file by file, so that a change
-re-runs only the stages that it may affect. Baselines that train for hours name every file.
+A stage depends on what its module imports. Ground rooms, which rarely change and which everything imports, are listed
+as folders; so is any room of which the stage imports a large part. The rest is listed file by file, so that a change
+re-runs only the stages that it can affect. Baselines that train for hours list every file.
 """
 
 import argparse
@@ -23,11 +23,11 @@ FOLDERS = (
 )
 """Ground rooms."""
 SHARE = 0.4
-"""A room of which a stage imports this share of the modules, and two at least, is named as a folder too."""
+"""A room is also listed as a folder if a stage imports this share of its modules, and at least two."""
 EXACT = ("neural-baseline", "sequential-baseline")
-"""Stages that name every file."""
+"""Stages that list every file."""
 EXAMPLES = {"baseline": ("ease", "rp3beta"), "neural-baseline": ("multi_vae",), "sequential-baseline": ("sasrec",)}
-"""Baselines that import, between them, all that the baselines of a stage import; the stage loads them by name."""
+"""Baselines that together import everything that a stage's baselines share; the stage loads them by name."""
 BASELINE = "symbiosis/recommender/baselines/${item.name}.py"
 _CODE = re.compile(r"      - (stages|symbiosis)/")
 _COMMAND = re.compile(r"    cmd: exec python -m stages\.(\w+)")
@@ -61,13 +61,13 @@ def code_of(stage: str, files: Iterable[Path | str], root: Path | str = ".") -> 
 
 
 def _large_part(room: Path, imported: int) -> bool:
-    """Whether so many imported modules are a large part of a room; the stages' own folder is none."""
+    """Return whether this many imported modules are a large part of a room; the folder `stages` is not a room."""
     modules = sum(file.name != "__init__.py" for file in room.glob("*.py"))
     return "symbiosis" in room.parts and imported >= max(2, SHARE * modules)
 
 
 def rewrite(text: str, root: Path | str = ".") -> str:
-    """Return the text of dvc.yaml with the code of every stage listed anew; nothing else changes.
+    """Return the text of dvc.yaml with every stage's list of code rewritten; nothing else changes.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def rewrite(text: str, root: Path | str = ".") -> str:
             lines.append(line)
             continue
         if not module:
-            continue  # the rest of a list that was written whole at its first line
+            continue  # the rest of a list that was replaced at its first line
         files = set(imported_files(Path(root) / f"stages/{module}.py", root))
         if module == "baseline":  # which loads the baseline by name
             files.update(shared_by_baselines(stage, root))
@@ -98,19 +98,19 @@ def rewrite(text: str, root: Path | str = ".") -> str:
 
 
 def shared_by_baselines(stage: str, root: Path | str = ".") -> set[Path]:
-    """Return the project files that the baselines of a stage import, their own modules left out."""
+    """Return the project files that the baselines of a stage import, without the baselines' own modules."""
     examples = {Path(f"symbiosis/recommender/baselines/{name}.py") for name in EXAMPLES[stage]}
     return {file for example in examples for file in imported_files(Path(root) / example, root)} - examples
 
 
 def main() -> None:
-    """Rewrite dvc.yaml, or say that nothing changed."""
+    """Rewrite the lists in dvc.yaml."""
     argparse.ArgumentParser(prog="python -m flows.dependencies", description=__doc__).parse_args()
     file = Path("dvc.yaml")
     before = file.read_text(encoding="utf-8")
     after = rewrite(before)
     file.write_text(after, encoding="utf-8")
-    print("dvc.yaml is as the rule says" if after == before else "dvc.yaml: the lists of code files were rewritten")
+    print("dvc.yaml is up to date" if after == before else "dvc.yaml: the lists of code files were rewritten")
 
 
 if __name__ == "__main__":

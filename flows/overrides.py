@@ -1,4 +1,4 @@
-"""Params changed by a flow run, as `dvc exp run -S` changes them: in ``params.yaml``, comments kept."""
+"""Change values in ``params.yaml``, comments kept, as `dvc exp run -S` does."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -29,14 +29,14 @@ def override(
     overrides
         New values by dotted key, for instance ``{"finetune.learning_rate": 1e-4}``.
     check
-        Refuses a document that does not hold together.
+        Called with the new document; raises if it is inconsistent.
     write
-        False only checks.
+        False: check only.
 
     Returns
     -------
     dict
-        (old, new) of the values that changed.
+        (old, new) value of each key that changed.
 
     Raises
     ------
@@ -70,14 +70,14 @@ def override(
 
 
 def _editor() -> YAML:
-    """Return a YAML editor that leaves alone what is not changed, and writes as ``params.yaml`` is written."""
+    """Return a YAML editor that keeps everything unchanged but the edited values, in the style of ``params.yaml``."""
     editor = YAML()
     editor.preserve_quotes = True
     editor.width = 4096
     editor.indent(mapping=2, sequence=4, offset=2)
 
     def number(representer: Any, value: float) -> Any:
-        # YAML 1.1, which PyYAML reads, takes 1e-05 for text and 1.0e-05 for a number.
+        # PyYAML reads YAML 1.1, where 1e-05 is a string and 1.0e-05 a number.
         text = repr(value)
         text = text.replace("e", ".0e") if "e" in text and "." not in text else text
         return representer.represent_scalar("tag:yaml.org,2002:float", text)
@@ -90,16 +90,16 @@ def _editor() -> YAML:
 
 
 def _near(key: str, document: Any) -> str:
-    """Name the keys beside the one that was meant."""
-    block, known = document, []
+    """Return a hint that lists the valid keys at the point where a key went wrong."""
+    block, valid = document, []
     for name in key.split("."):
         if not isinstance(block, dict) or name not in block:
             break
-        known.append(name)
+        valid.append(name)
         block = block[name]
     keys = ", ".join(map(str, block)) if isinstance(block, dict) else ""
-    place = f"`{'.'.join(known)}`" if known else "the file"
-    return f"; {place} holds {keys}" if keys else f"; {place} has no keys below it"
+    parent = f"`{'.'.join(valid)}`" if valid else "the file"
+    return f"; {parent} holds {keys}" if keys else f"; {parent} has no keys below it"
 
 
 def parse(assignments: list[str]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def parse(assignments: list[str]) -> dict[str, Any]:
         if not key or not equals:
             raise InputError(f"`{assignment}` is not KEY=VALUE")
         try:
-            number = float(value)  # YAML reads 1e-4 as text
+            number = float(value)  # YAML reads 1e-4 as a string
         except ValueError:
             overrides[key] = yaml.safe_load(value)
         else:

@@ -1,7 +1,7 @@
 """The pipeline as Prefect flows: one task per DVC stage.  Run it:  python -m flows.pipeline --help
 
-DVC decides what must run and keeps all results; Prefect schedules, retries what can heal, and shows. The same work
-without Prefect is `dvc repro`.
+DVC decides what must run and stores all results; Prefect schedules, retries and displays. `dvc repro` does the same
+work without Prefect.
 """
 
 import argparse
@@ -37,12 +37,12 @@ from symbiosis.tracking.store import explain  # noqa: E402
 ROUTER_TARGETS = ["online-replay"]
 
 
-def may_heal(_task: Any, _task_run: Any, state: State) -> bool:
-    """Tell Prefect whether another try can help."""
+def should_retry(_task: Any, _task_run: Any, state: State) -> bool:
+    """Return whether another attempt can help."""
     try:
         state.result()
     except StageError as error:
-        return error.may_heal
+        return error.retryable
     except Exception:
         return False
     return False
@@ -53,12 +53,12 @@ def may_heal(_task: Any, _task_run: Any, state: State) -> bool:
     task_run_name="{stage}",
     retries=3,
     retry_delay_seconds=[10, 60, 300],
-    retry_condition_fn=may_heal,
+    retry_condition_fn=should_retry,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def run_stage(stage: str, root: str, force: bool) -> State:
-    """Bring one stage up to date; the name of the final state tells how: Ran, Restored or Unchanged."""
+    """Bring one stage up to date; the final state is named Ran, Restored or Unchanged."""
     done = reproduce(stage, Path(root), get_run_logger().info, force=force)
     return Completed(name=done.outcome.capitalize(), message=f"{done.seconds} s")
 
@@ -87,7 +87,7 @@ def pipeline(
     Parameters
     ----------
     targets
-        Stages to bring up to date, with everything upstream of them; none means all.
+        Stages to bring up to date, with everything upstream of them; all stages if not given.
     overrides
         Params to change first, by dotted key: ``{"finetune.learning_rate": 1e-4}``. They stay in ``params.yaml``.
     force
@@ -110,7 +110,7 @@ def pipeline(
 
 @flow(name="router-refresh", persist_result=False)
 def router_refresh(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str]:
-    """Bring the router's branch up to date, and nothing else; see `pipeline`."""
+    """Bring only the router's branch up to date; see `pipeline`."""
     return _bring_up_to_date(ROUTER_TARGETS, overrides or {}, force)
 
 
@@ -132,18 +132,18 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
             outcomes[stage] = (states[stage].name or "").lower() if states[stage].is_final() else "not run"
             seconds = round(time.monotonic() - begun, 1)
             table.append({"stage": stage, "outcome": outcomes[stage], "seconds": seconds})
-        create_table_artifact(table, key="stages", description=f"What each stage of `{root.name}` needed")
+        create_table_artifact(table, key="stages", description=f"Outcome and time of each stage of `{root.name}`")
         publish_state(str(root), flow_run.get_id())
     failed = [stage for stage, outcome in outcomes.items() if outcome == "failed"]
     if failed:
         not_run = [stage for stage, outcome in outcomes.items() if outcome == "not run"]
         raise RuntimeError(
-            f"failed: {', '.join(failed)}" + (f"; not run, as they need it: {', '.join(not_run)}" if not_run else "")
+            f"failed: {', '.join(failed)}" + (f"; not run, they depend on it: {', '.join(not_run)}" if not_run else "")
         )
     return outcomes
 
 
-def _served() -> str | None:
+def _local_server() -> str | None:
     """Return the address of the server that `make serve` started here, if it answers."""
     url = f"http://127.0.0.1:{os.environ.get('PREFECT_SERVER_API_PORT', '4200')}/api"
     try:
@@ -154,15 +154,15 @@ def _served() -> str | None:
 
 
 def main() -> None:
-    """Run a flow from the shell, on the server that runs here or else on one of its own."""
+    """Run a flow from the shell, on the local server if one runs, else on a temporary one."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="STAGE", help="bring only these up to date, upstream included")
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help="run only these and their upstream stages")
     parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a param first")
-    parser.add_argument("-f", "--force", action="store_true", help="run even what has not changed")
+    parser.add_argument("-f", "--force", action="store_true", help="run stages even if nothing changed")
     chosen = parser.parse_args()
-    # Prefect hands SIGTERM on after the flow has cleaned up; leaving by exit stops the server of its own, too.
+    # Prefect passes SIGTERM on after the flow has cleaned up; sys.exit also stops the temporary server.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    address = None if os.environ.get("PREFECT_API_URL") else _served()
+    address = None if os.environ.get("PREFECT_API_URL") else _local_server()
     try:
         overrides = parse(chosen.set)
         select(stage_graph(top()), chosen.targets)

@@ -1,4 +1,4 @@
-"""One stage through ``dvc repro --single-item``, in a process group of its own that never outlives its caller."""
+"""Run one stage with ``dvc repro --single-item``, in a separate process group that ends with its caller."""
 
 import os
 import re
@@ -38,13 +38,13 @@ _LAST_LINES = 20
 
 
 @dataclass(frozen=True)
-class Reproduced:
+class StageResult:
     """How a stage was brought up to date.
 
     Attributes
     ----------
     outcome
-        ``ran``; ``restored``: DVC had the outputs of the same inputs in its cache; ``unchanged``: all was in place.
+        ``ran``; ``restored``: outputs of the same inputs came from DVC's cache; ``unchanged``: was up to date.
     seconds
         Wall time.
     """
@@ -58,20 +58,20 @@ class StageError(RuntimeError):
 
     Attributes
     ----------
-    may_heal
-        Whether another try can help: DVC was locked by another process, or a download broke off. Bad input, a failed
-        expectation and an error in the code stay what they are.
+    retryable
+        Whether another attempt can help: DVC was locked by another process, or a download broke off. Bad input, failed
+        expectations and errors in the code are not retried.
     """
 
     def __init__(self, stage: str, status: int, lines: list[str]) -> None:
         text = "\n".join(lines)
         super().__init__(f"stage `{stage}` failed with status {status}:\n{text}")
         refused = any(line.startswith("error: ") for line in lines)
-        self.may_heal = any(sign in text for sign in _BUSY) or (stage.startswith("download") and not refused)
+        self.retryable = any(sign in text for sign in _BUSY) or (stage.startswith("download") and not refused)
 
 
-def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool = False) -> Reproduced:
-    """Bring one stage up to date; its upstream stages are taken as they are.
+def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool = False) -> StageResult:
+    """Bring one stage up to date; upstream stages are not run.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
     root
         The top of the repository.
     log
-        Called with every line that DVC and the stage print, and now and then with the state of a progress bar.
+        Called with every line that DVC and the stage print, and from time to time with a progress bar.
     force
         Run even if nothing changed.
 
@@ -110,7 +110,7 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
     )
     try:
         assert process.stdout is not None
-        for line in lines(process.stdout):
+        for line in output_lines(process.stdout):
             outcome = outcome or signs.get(line)
             if not line.startswith(_HINTS):
                 last.append(line)
@@ -120,11 +120,11 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
         end_group(process)
     if status != 0:
         raise StageError(stage, status, list(last))
-    return Reproduced(outcome or "unchanged", round(time.monotonic() - begun, 1))
+    return StageResult(outcome or "unchanged", round(time.monotonic() - begun, 1))
 
 
-def lines(stream: IO[bytes]) -> Iterator[str]:
-    """Yield lines as they come; of a progress bar, which only returns the carriage, its state every few seconds."""
+def output_lines(stream: IO[bytes]) -> Iterator[str]:
+    """Yield lines as they are printed, and of a progress bar (which has no line ends) one state every few seconds."""
     pending, shown = b"", time.monotonic()
     while block := stream.read1(1 << 16):  # type: ignore[attr-defined]
         *whole, pending = re.split(rb"(?<=\n)|(?<=\r)(?!\n)", pending + block)
@@ -139,7 +139,7 @@ def lines(stream: IO[bytes]) -> Iterator[str]:
 
 
 def end_group(process: "subprocess.Popen[bytes]", patience: float = 10.0) -> None:
-    """End whatever is left of a process group: ask first, then kill; a second interruption kills at once."""
+    """End a process group: first by SIGTERM, then by SIGKILL; a second interruption kills at once."""
     try:
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 2.0)):
             os.killpg(process.pid, number)

@@ -1,7 +1,7 @@
 """Prefect server and worker and the MLflow UI on this machine's loopback address.  Run it:  make serve
 
-Waits until all answer, deploys what prefect.yaml says, prints the two addresses; Ctrl-C stops everything. Ports:
-PREFECT_SERVER_API_PORT and MLFLOW_PORT, or the options.
+Waits until all services answer, deploys prefect.yaml and prints the two addresses; Ctrl-C stops everything. Set the
+ports with PREFECT_SERVER_API_PORT and MLFLOW_PORT, or with the options.
 """
 
 import argparse
@@ -28,14 +28,14 @@ PATIENCE_SECONDS = 180.0
 
 
 class Services:
-    """Processes that live as long as this one.
+    """Processes that end with this one.
 
     Parameters
     ----------
     root
         Their working directory.
     environment
-        Theirs, too.
+        Their environment variables.
     """
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
@@ -45,7 +45,7 @@ class Services:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start a module with arguments in a process group of its own, its output in a log file."""
+        """Start a module in a separate process group, its output in a log file."""
         with (self.logs / f"{name}.log").open("wb") as log:
             self.running[name] = subprocess.Popen(
                 [sys.executable, str(CHILD), *arguments],
@@ -58,12 +58,12 @@ class Services:
             )
 
     def run(self, *arguments: str) -> None:
-        """Run a module to its end.
+        """Run a module and wait for it.
 
         Raises
         ------
         InputError
-            It failed; with its last lines.
+            It failed; the message ends with its last output.
         """
         command = [sys.executable, str(CHILD), *arguments]
         done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
@@ -72,12 +72,12 @@ class Services:
             raise InputError("\n".join([f"`{' '.join(arguments)}` failed:", *last]))
 
     def check(self) -> None:
-        """Make sure that everything still runs.
+        """Check that every process still runs.
 
         Raises
         ------
         InputError
-            Something has ended; with its last lines.
+            One has ended; the message ends with its last output.
         """
         for name, process in self.running.items():
             if process.poll() is not None:
@@ -85,12 +85,12 @@ class Services:
                 raise InputError("\n".join([f"{name} ended with status {process.returncode}:", *last]))
 
     def wait_for(self, name: str, url: str) -> None:
-        """Wait until an address answers.
+        """Wait until a URL answers.
 
         Raises
         ------
         InputError
-            It did not in time, or something has ended.
+            It did not in time, or a process has ended.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
@@ -104,7 +104,7 @@ class Services:
         raise InputError(f"{name} did not answer at {url} in {PATIENCE_SECONDS:.0f} s; see {self.logs}/{name}.log")
 
     def stop(self) -> None:
-        """End everything, the newest first; a worker's flow runs, which it would leave behind, before the server."""
+        """End all processes, newest first; flow runs, which a stopped worker leaves running, before the server."""
         for name in reversed(list(self.running)):
             process = self.running.pop(name)
             try:
@@ -121,7 +121,7 @@ class Services:
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
-    """Run until interrupted.
+    """Serve until interrupted.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     """
     root = top()
     api = f"http://{HOST}:{prefect_port}/api"
-    own = {
+    extra = {
         "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(root / ".prefect"),
         "PREFECT_API_URL": api,
         "PREFECT_SERVER_UI_API_URL": api,
@@ -146,7 +146,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
                 probe.bind((HOST, port))
             except OSError:
                 raise InputError(f"port {port} is taken: choose another with {name}=...") from None
-    services = Services(root, TELEMETRY_OFF | os.environ | own)
+    services = Services(root, TELEMETRY_OFF | os.environ | extra)
     try:
         services.start("prefect-server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
         if local_store:
@@ -173,7 +173,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
 
 
 def main() -> None:
-    """Read the ports and serve."""
+    """Serve from the command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
     environment = os.environ.get
     parser.add_argument("--prefect-port", type=int, default=environment("PREFECT_SERVER_API_PORT") or 4200)

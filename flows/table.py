@@ -1,8 +1,8 @@
-"""The recommender's full table: data sets, seeds and variants, each a run of the pipeline.  Run it:  make table
+"""The recommender's full table: one run of the pipeline per data set, seed and variant.  Run it:  make table
 
-The runs of a data set follow each other in one work tree, `.runs/table_DATASET`, with the DVC cache of the repository,
-so that a stage which a variant leaves alone is restored. What a run measured lies in
-`.runs/results/TABLE/DATASET/VARIANT/SEED`; a repeated command goes on where it was stopped.
+All runs of a data set share one work tree, `.runs/table_DATASET`, and the repository's DVC cache, so stages that a
+variant does not affect are restored. Results are stored in `.runs/results/TABLE/DATASET/VARIANT/SEED`; the command
+resumes where it was stopped.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 
 from flows.configuration import overlay, read
 from flows.overrides import override
-from flows.repro import CHILD, end_group, lines
+from flows.repro import CHILD, end_group, output_lines
 from flows.work_tree import State, environment, prepare
 from flows.workspace import top
 from symbiosis.core.artifacts import read_json, staged, write_json
@@ -32,7 +32,7 @@ from symbiosis.core.params import StageParams
 from symbiosis.core.telemetry import switch_telemetry_off
 
 FULL = "full"
-"""The variant that all others are compared with; it alone is run with the baselines."""
+"""The variant that all others are compared with; the only one that is run with the baselines."""
 
 TARGET = "evaluate"
 _KEPT = (
@@ -47,18 +47,18 @@ _NEXT = re.compile(r"Running stage '|Stage '|Updating lock file|Data and pipelin
 
 
 class DataSet(StageParams):
-    """A data set of the table: the file of configs/ of its name, and what is run on it.
+    """A data set of the table, named after its file in configs/, and what is run on it.
 
     Attributes
     ----------
     seeds
-        Of the variant `full`.
+        Seeds of the variant `full`.
     variant_seeds
-        Of the others, some of `seeds`; all of them, if not given.
+        Seeds of the other variants, a subset of `seeds`; all of them if not given.
     without
-        Variants and baselines that are not run, because they do not apply or take too long.
+        Variants and baselines to skip, because they do not apply or take too long.
     params
-        What differs from the configuration.
+        Changes to the configuration.
     """
 
     seeds: list[int] = Field(min_length=1)
@@ -67,7 +67,7 @@ class DataSet(StageParams):
     params: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def seeds_of(self, variant: str) -> list[int]:
-        """Return the seeds that a variant is run with."""
+        """Return the seeds of a variant, none if it is skipped."""
         if variant in self.without:
             return []
         return self.seeds if variant == FULL or self.variant_seeds is None else self.variant_seeds
@@ -79,13 +79,13 @@ class TableConfiguration(StageParams):
     Attributes
     ----------
     data_sets
-        By name of their configuration.
+        Keyed by the name of their configuration.
     seeded
-        Params that take the seed, by dotted key.
+        Params set to the seed, as dotted keys.
     baselines
         As in `evaluate.baselines`, for the variant `full`.
     variants
-        What differs from the data set's params; `full` must be there.
+        Changes to the data set's params; must include `full`.
     """
 
     data_sets: dict[str, DataSet] = Field(min_length=1)
@@ -104,7 +104,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Where its results lie."""
+        """Folder of its results, relative to the table's."""
         return f"{self.data_set}/{self.variant}/{self.seed}"
 
 
@@ -127,8 +127,8 @@ def read_table(name: str, root: Path) -> TableConfiguration:
     if FULL not in table.variants:
         raise InputError(f"{file.relative_to(root)}: `variants` must hold `{FULL}`")
     for data_set, asked in table.data_sets.items():
-        known = {*table.variants, *(name for names in table.baselines.values() for name in names)}
-        if unknown := [*(set(asked.without) - known), *(set(asked.variant_seeds or []) - set(asked.seeds))]:
+        valid = {*table.variants, *(name for listed in table.baselines.values() for name in listed)}
+        if unknown := [*(set(asked.without) - valid), *(set(asked.variant_seeds or []) - set(asked.seeds))]:
             raise InputError(
                 f"{file.relative_to(root)}: `data_sets.{data_set}` names {unknown[0]}: `without` must name variants or "
                 "baselines, `variant_seeds` some of `seeds`"
@@ -137,7 +137,7 @@ def read_table(name: str, root: Path) -> TableConfiguration:
 
 
 def runs(table: TableConfiguration) -> Iterator[Run]:
-    """All runs: `full` first, so that an unfinished table holds what matters most."""
+    """Yield all runs, `full` first, so that an unfinished table has the most important rows."""
     variants = [FULL, *(name for name in table.variants if name != FULL)]
     for variant in variants:
         for name, data_set in table.data_sets.items():
@@ -145,21 +145,21 @@ def runs(table: TableConfiguration) -> Iterator[Run]:
 
 
 def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's params by dotted key, what differs from ``params.yaml``."""
+    """Return what a run changes in ``params.yaml``, by dotted key."""
     baselines = table.baselines if run.variant == FULL else {"simple": ["chance"], "neural": [], "sequential": []}
     changes = overlay(read(run.data_set, root).params, document)
     for part in (table.data_sets[run.data_set].params, table.variants[run.variant]):
         changes |= overlay(part, document)
-    left_out = table.data_sets[run.data_set].without
+    skipped = table.data_sets[run.data_set].without
     changes |= {
-        f"evaluate.baselines.{kind}": [name for name in names if name not in left_out]
+        f"evaluate.baselines.{kind}": [name for name in names if name not in skipped]
         for kind, names in baselines.items()
     }
     return changes | dict.fromkeys(table.seeded, run.seed)
 
 
 def fill(name: str, root: Path, *, dirty: bool = False) -> Path:
-    """Do all runs of a table that are not done yet and return the folder of their results.
+    """Do the remaining runs of a table and return the folder of all results.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def fill(name: str, root: Path, *, dirty: bool = False) -> Path:
     table = read_table(name, root)
     results = root / ".runs/results" / name
     todo = list(runs(table))
-    # Once for all runs, so that what is edited or committed meanwhile does not mix into them.
+    # Prepared once, so that edits and commits made meanwhile do not affect later runs.
     trees = {
         data_set: prepare(f"table_{data_set}", read(data_set, root).data, root, dirty=dirty)
         for data_set in table.data_sets
@@ -183,19 +183,19 @@ def fill(name: str, root: Path, *, dirty: bool = False) -> Path:
         document = yaml.safe_load(pristine[run.data_set])
         override(tree / "params.yaml", params_of(run, table, root, document))
         identity = hashlib.sha256((state.digest + (tree / "params.yaml").read_text(encoding="utf-8")).encode())
-        place = results / run.name
-        if _identity(place) == identity.hexdigest():
+        target = results / run.name
+        if _identity(target) == identity.hexdigest():
             print(f"[{number}/{len(todo)}] {run.name}: done before", flush=True)
             continue
         print(f"[{number}/{len(todo)}] {run.name}", flush=True)
         ran = _reproduce(tree)
-        _keep(tree, place, identity.hexdigest(), state, _seconds(tree, ran, root / ".runs/results/seconds.json"))
+        _keep(tree, target, identity.hexdigest(), state, _seconds(tree, ran, root / ".runs/results/seconds.json"))
     _prune(results, todo)
     return results
 
 
-def _identity(place: Path) -> str | None:
-    file = place / "run.json"
+def _identity(folder: Path) -> str | None:
+    file = folder / "run.json"
     return read_json(file)["identity"] if file.is_file() else None
 
 
@@ -209,7 +209,7 @@ def _reproduce(tree: Path) -> dict[str, float]:
     )
     try:
         assert process.stdout is not None
-        for line in lines(process.stdout):
+        for line in output_lines(process.stdout):
             print(f"  {line}", flush=True)
             if _NEXT.match(line):
                 if stage:
@@ -225,33 +225,33 @@ def _reproduce(tree: Path) -> dict[str, float]:
 
 
 def _seconds(tree: Path, ran: dict[str, float], file: Path) -> dict[str, float]:
-    """Seconds of every stage, of one that was restored those of the run that made it, if they are known."""
-    known: dict[str, float] = read_json(file) if file.is_file() else {}
+    """Return the seconds of every stage; for a restored stage those of the run that made it, if recorded."""
+    recorded: dict[str, float] = read_json(file) if file.is_file() else {}
     lock = yaml.safe_load((tree / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     found = {}
     for stage, entry in lock.items():
         made_of = json.dumps([stage, entry["cmd"], entry.get("deps"), entry.get("params")], sort_keys=True)
         key = hashlib.sha256(made_of.encode()).hexdigest()
         if stage in ran:
-            known[key] = ran[stage]
-        if key in known:
-            found[stage] = known[key]
+            recorded[key] = ran[stage]
+        if key in recorded:
+            found[stage] = recorded[key]
     with staged(file) as (temporary,):
-        write_json(temporary, known)
+        write_json(temporary, recorded)
     return found
 
 
-def _keep(tree: Path, place: Path, identity: str, state: State, seconds: dict[str, float]) -> None:
-    with staged(place) as (folder,):
+def _keep(tree: Path, target: Path, identity: str, state: State, seconds: dict[str, float]) -> None:
+    with staged(target) as (folder,):
         folder.mkdir()
         for kept in _KEPT:
             if (tree / kept).is_file():
                 shutil.copy(tree / kept, folder)
-        write_json(folder / "run.json", {"identity": identity, "commit": state.told, "seconds": seconds})
+        write_json(folder / "run.json", {"identity": identity, "commit": state.description, "seconds": seconds})
 
 
 def _prune(results: Path, todo: list[Run]) -> None:
-    """Remove results of runs that the table no longer asks for."""
+    """Remove results of runs that are no longer in the table."""
     wanted = {run.name for run in todo}
     for file in results.glob("*/*/*/run.json"):
         if file.parent.relative_to(results).as_posix() not in wanted:
@@ -259,13 +259,13 @@ def _prune(results: Path, todo: list[Run]) -> None:
 
 
 def main() -> None:
-    """Read the command line, run, and make the page."""
+    """Run the table from the command line and make its page."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", nargs="?", default="full", help="of a file in configs/tables/")
     parser.add_argument("--dirty", action="store_true", help="run tracked files as they are, committed or not")
-    parser.add_argument("--report-only", action="store_true", help="make the page of the runs that are done")
+    parser.add_argument("--report-only", action="store_true", help="only make the page, from the runs that are done")
     parser.add_argument("--keep-earlier", action="store_true", help="keep the page's rows that this table does not run")
     chosen = parser.parse_args()
     switch_telemetry_off()

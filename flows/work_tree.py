@@ -1,4 +1,4 @@
-"""Work trees below `.runs/` that hold the last commit, share the DVC cache and leave the main workspace alone."""
+"""Work trees below `.runs/`: the last commit with the shared DVC cache, apart from the main workspace."""
 
 import hashlib
 import os
@@ -18,62 +18,62 @@ _MADE_BY_RUNS = (":!dvc.lock", ":!reports", ":!README.md")
 
 @dataclass(frozen=True)
 class State:
-    """What a work tree holds.
+    """Contents of a work tree.
 
     Attributes
     ----------
-    told
-        The commit, and whether tracked files differed from it, in words.
+    description
+        The commit, and `with changes` if tracked files differed from it.
     digest
-        Of the pipeline's files, the same for the same contents.
+        Digest of the pipeline's files, equal for equal contents.
     """
 
-    told: str
+    description: str
     digest: str
 
 
 def prepare(name: str, data: Mapping[str, str], root: Path, *, dirty: bool) -> tuple[Path, State]:
-    """Bring the work tree of a name to the last commit and link its data.
+    """Check out the last commit in a work tree and link its data.
 
     Parameters
     ----------
     name
-        Of the folder below `.runs/`.
+        Name of the folder below `.runs/`.
     data
-        Place in the repository, path below the folder that SYMBIOSIS_DATA_DIR names.
+        Links to make: path in the repository, target below the folder that SYMBIOSIS_DATA_DIR names.
     root
         The top of the repository.
     dirty
-        Take tracked files as they are now, if they differ from the last commit.
+        Take tracked files as they are now, even if they differ from the last commit.
 
     Raises
     ------
     InputError
         Data are missing, or tracked files differ from the last commit.
     """
-    sources = {place: source(path) for place, path in data.items()}
+    sources = {link: source(path) for link, path in data.items()}
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_MADE_BY_RUNS)
     if changed and not dirty:
         files = ", ".join(line.split()[-1] for line in changed.splitlines()[:5])
         raise InputError(
             f"tracked files differ from the last commit ({files}): commit them, so that the results can be traced, or "
-            "say DIRTY=1 to run them as they are"
+            "use DIRTY=1 to run them as they are"
         )
     head = _git(root, "rev-parse", "HEAD")
     commit = (_git(root, "stash", "create") if changed else "") or head
     tree = _at(root, name, commit)
-    for place, folder in sources.items():
-        link = tree / place
+    for path, folder in sources.items():
+        link = tree / path
         if link.is_symlink():
             link.unlink()
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(folder)
-    told = f"{head}{' with changes' if commit != head else ''}"
-    return tree, State(told, hashlib.sha256(_git(root, "ls-tree", commit, *_PIPELINE).encode()).hexdigest())
+    description = f"{head}{' with changes' if commit != head else ''}"
+    return tree, State(description, hashlib.sha256(_git(root, "ls-tree", commit, *_PIPELINE).encode()).hexdigest())
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of commands in a work tree: this interpreter's programs, that tree's modules."""
+    """Return the environment for commands in a work tree: this interpreter's programs, the work tree's modules."""
     return os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": "",
@@ -94,7 +94,7 @@ def source(path: str) -> Path:
 
 
 def _at(root: Path, name: str, commit: str) -> Path:
-    """Bring the work tree to a commit; outputs and checkpoints in it stay, DVC tells whether they still hold."""
+    """Check out a commit; outputs and checkpoints stay, and DVC decides whether they are still valid."""
     tree = root / ".runs" / name
     if (tree / ".git").exists():
         _git(tree, "checkout", "--quiet", "--force", "--detach", commit)

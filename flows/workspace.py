@@ -1,4 +1,4 @@
-"""The workspace a flow works in: its top, and one writer at a time."""
+"""The workspace of a flow: its top folder, and a lock for one writer at a time."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from symbiosis.core.errors import InputError
 
 
 def top(folder: Path | None = None) -> Path:
-    """Return the nearest folder, from here upwards, that holds a pipeline.
+    """Return the nearest folder, from here upwards, with a pipeline.
 
     Raises
     ------
@@ -26,10 +26,10 @@ def top(folder: Path | None = None) -> Path:
 
 @contextmanager
 def one_writer(root: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Keep other flow runs out of this workspace, and wait until they are; the end of the process frees it."""
-    place = root / ".dvc" / "tmp" / "flow.lock"
-    place.parent.mkdir(exist_ok=True)
-    with place.open("a+", encoding="utf-8") as lock:
+    """Hold the workspace's lock, waiting for other flow runs first; the lock is released when the process ends."""
+    file = root / ".dvc" / "tmp" / "flow.lock"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,6 +1,6 @@
-"""Flow runs whose process died: without this they stay Running and hold their slot, and nothing is ever run again.
+"""Close flow runs whose process died; otherwise they stay Running, hold their slot and block every later run.
 
-Runs that an earlier worker left behind are closed, and an automation closes those that die later. Called by
+Runs of an earlier worker are closed at once; an automation closes those that die later. Called by
 `make serve`; for another server:  PREFECT_API_URL=... python -m flows.zombies POOL
 """
 
@@ -31,21 +31,21 @@ NAME = "Crash zombie flows"
 HEARTBEATS = 3
 
 
-def close_left_behind(pool: str) -> int:
-    """Mark runs of a work pool that has no worker yet as crashed, and return how many there were."""
+def close_orphans(pool: str) -> int:
+    """Mark the open runs of a work pool that has no worker yet as crashed, and return their number."""
     states = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     with get_client(sync_client=True) as client:
-        left = client.read_flow_runs(
+        orphans = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states))),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
-        for run in left:
+        for run in orphans:
             client.set_flow_run_state(run.id, Crashed(message="its worker was stopped"))
-    return len(left)
+    return len(orphans)
 
 
 def deploy_automation() -> None:
-    """Create the automation, or bring the one of that name up to date."""
+    """Create or update the automation."""
     beat = get_current_settings().flows.heartbeat_frequency or 180
     final = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     automation = Automation(
@@ -69,12 +69,12 @@ def deploy_automation() -> None:
     with get_client(sync_client=True) as client:
         there = client.read_automations_by_name(NAME)
         if any(old.description == automation.description for old in there):
-            return  # a new one would not know of runs that have died since
+            return  # a new one would miss runs that died in the meantime
         for old in there:
             client.delete_automation(old.id)
     automation.create()
 
 
 if __name__ == "__main__":
-    close_left_behind(sys.argv[1])
+    close_orphans(sys.argv[1])
     deploy_automation()

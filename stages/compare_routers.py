@@ -38,9 +38,9 @@ def work(seed: int, params: CompareRoutersParams) -> None:
     with staged(f"data/comparison/{seed}") as (folder,):
         Played(test, curves, compared.report, compared.streams).save(folder)
         if params.leave_domains_out and seed == params.splits[0]:
-            left_out = leave_one_domain_out(whole, llms, router, params.leave_domains_out, params.seed)
+            left_out, settings = leave_one_domain_out(whole, llms, router, params.leave_domains_out, params.seed)
             left_out[SINGLES] = Reference.choose(whole.outcomes).curve(whole.outcomes)
-            Played(np.arange(len(whole)), left_out, {}).save(folder / "domains")
+            Played(np.arange(len(whole)), left_out, {"settings": settings}).save(folder / "domains")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Replay the query stream with waits and feedback, score the test queries.  Run it:  python -m stages.online_replay"""
 
-import polars as pl
+from pathlib import Path
 
-from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data.outcomes import Llms, Outcomes, Split, load_embeddings
+from symbiosis.routing.data.outcomes import Llms
+from symbiosis.routing.data.splits import SPLITS, read_split
 from symbiosis.routing.experiments.online import evaluate
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.serving_state import ServingState
@@ -24,16 +25,9 @@ def work(params: OnlineReplayParams) -> None:
     llms = Llms.load("data/routing/llms.parquet")
     if llms.names != router.llms.names:
         raise InputError("models/router knows other LLMs than data/routing/llms.parquet: run `dvc repro router-train`")
-    queries = read_frame("data/routing/queries.parquet", ["domain", "subdomain"])
-    queries = queries.with_columns(pl.col("subdomain").fill_null(""))
-
-    def read(name: str) -> Split:
-        outcomes = Outcomes.load(f"data/routing/{name}.parquet", llms)
-        labels = queries[outcomes.queries]
-        pairs = [f"{domain} / {subdomain}" for domain, subdomain in labels.iter_rows()]
-        return Split(outcomes, load_embeddings("data/embeddings", outcomes.queries), labels["domain"].to_list(), pairs)
-
-    evaluation = evaluate(router, serving.experience, read("offline"), read("online"), read("test"), params)
+    folders = Path("data/routing"), Path("data/embeddings")
+    offline, stream, test = (read_split(name, llms, *folders) for name in SPLITS)
+    evaluation = evaluate(router, serving.experience, offline, stream, test, params)
     targets = ("router.json", "router.html", "curves/quality_cost.csv", "curves/regret.csv")
     with staged(*(f"reports/{target}" for target in targets)) as (metrics, page, curves, regret):
         write_json(metrics, evaluation.numbers)

@@ -41,10 +41,10 @@ def _trained(params: TrainEncoderParams) -> tuple["SentenceTransformer", dict[st
     columns = ["query_text", "domain", "subdomain"]
     queries = read_frame("data/routing/queries.parquet", columns)[outcomes.queries]
     texts, domains, subdomains = (queries[column].to_list() for column in columns)
-    model = encoder.load(params.encoder, params.maximum_tokens, params.revision)
     report: dict[str, Any] = {"queries": len(texts)}
     objective: TagObjective | QualityObjective
     if params.objective == "tags":
+        model = encoder.load(params.encoder, params.maximum_tokens, params.revision)
         vectors = embed_cached(
             texts,
             encoder.identity(model, params.precision),
@@ -57,9 +57,9 @@ def _trained(params: TrainEncoderParams) -> tuple["SentenceTransformer", dict[st
         objective = TagObjective(labels, params.temperature, params.inter_weight, params.momentum)
     else:
         objective = QualityObjective(outcomes.quality)
-    model = with_mean_pooling(model)
-    report["curve"] = fine_tune(model, texts, objective, params)
-    return model, report
+    trained = with_mean_pooling(encoder.load_trainable(params.encoder, params.maximum_tokens, params.revision))
+    report["curve"] = fine_tune(trained, texts, objective, params)
+    return trained, report
 
 
 if __name__ == "__main__":

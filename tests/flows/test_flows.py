@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flows.dag import select, stage_graph
 from flows.overrides import override, parse
-from flows.repro import Reproduced, StageError, reproduce
+from flows.repro import StageError, StageResult, reproduce
 from flows.workspace import one_writer, top
 from symbiosis.core.errors import InputError
 
@@ -153,7 +153,7 @@ def test_outcomes(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def outcome(stage: str, **options: bool) -> str:
         log.clear()
         done = reproduce(stage, stub_run, log.append, **options)
-        assert isinstance(done, Reproduced)
+        assert isinstance(done, StageResult)
         assert done.seconds > 0
         return done.outcome
 
@@ -175,7 +175,7 @@ def test_outcomes(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "behaviour", "may_heal", "last"),
+    ("stage", "behaviour", "retryable", "last"),
     [
         ("download", "crash", True, "OSError: connection reset"),
         ("download", "bad input", False, "error: data/raw: no rows; fetch it again"),
@@ -184,17 +184,17 @@ def test_outcomes(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_failures(
-    stage: str, behaviour: str, may_heal: bool, last: str, stub_run: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, behaviour: str, retryable: bool, last: str, stub_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error carries the last lines; only a download that broke off is worth another try."""
     monkeypatch.setenv(f"BEHAVE_{stage}", behaviour)
     with pytest.raises(StageError) as failed:
         reproduce(stage, stub_run, lambda _: None, force=True)
     assert last in str(failed.value)
-    assert failed.value.may_heal is may_heal
+    assert failed.value.retryable is retryable
 
 
-def test_busy_workspace_may_heal(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_workspace_is_retryable(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that another process works on is worth another try."""
     monkeypatch.setenv("BEHAVE_train", "sleep")
     with subprocess.Popen(["dvc", "repro", "-q", "-f", "-s", "train"], start_new_session=True) as other:
@@ -205,7 +205,7 @@ def test_busy_workspace_may_heal(stub_run: Path, monkeypatch: pytest.MonkeyPatch
         finally:
             os.killpg(other.pid, signal.SIGTERM)
     assert "blocked by" in str(failed.value)
-    assert failed.value.may_heal
+    assert failed.value.retryable
 
 
 # ------------------------------------------------------------------ processes

@@ -139,7 +139,7 @@ def test_a_configuration_may_build_on_another(configured: Path) -> None:
     ("text", "message"),
     [
         ("base: gone", r"configs/deeper.yaml: `base`: there is no configs/gone.yaml; the configurations are"),
-        ("base: deeper", r"configs/deeper.yaml: `base`: `deeper` is built upon it"),
+        ("base: deeper", r"configs/deeper.yaml: `base`: `deeper` has it as its base"),
         ("base: faster\nbases: faster", r"configs/deeper.yaml: .*\nbases\n"),
         ("- base", r"configs/deeper.yaml must hold `data`, `targets` and `params`"),
     ],

@@ -113,7 +113,7 @@ def test_nothing_starts_on_bad_arguments(stub: Path) -> None:
 def test_independent_branch_goes_on(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed stage stops what needs it, and nothing else; the flow fails in the end. Bad input is not retried."""
     monkeypatch.setenv("BEHAVE_train", "bad input")
-    with pytest.raises(RuntimeError, match="failed: train; not run, as they need it: evaluate"):
+    with pytest.raises(RuntimeError, match="failed: train; not run, they depend on it: evaluate"):
         pipeline(overrides={"finetune.learning_rate": 0.3, "router_train.seed": 5})
     run, states, counts = newest_run()
     assert run.state_name == "Failed"
@@ -178,9 +178,9 @@ def test_dead_runs_are_closed() -> None:
         deployment = client.create_deployment(client.create_flow(pipeline), "nightly", work_pool_name="pool")
         dead, waiting = (client.create_flow_run_from_deployment(deployment) for _ in range(2))
         client.set_flow_run_state(dead.id, Running(), force=True)
-        assert zombies.close_left_behind("other") == 0
-        assert zombies.close_left_behind("pool") == 1
-        assert zombies.close_left_behind("pool") == 0
+        assert zombies.close_orphans("other") == 0
+        assert zombies.close_orphans("pool") == 1
+        assert zombies.close_orphans("pool") == 0
         assert client.read_flow_run(dead.id).state_name == "Crashed"
         assert client.read_flow_run(waiting.id).state_name == "Scheduled"
         zombies.deploy_automation()

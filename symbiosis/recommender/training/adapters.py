@@ -5,8 +5,10 @@ adapters are those of LoRA (Hu et al. 2022, arXiv 2106.09685), made by the libra
 with B from 0, so that training starts at the base model.
 """
 
+import warnings
 from collections.abc import Callable
 
+from symbiosis.recommender.network.gpt2 import Conv1D
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.params import LoraParams, Tune
 
@@ -37,11 +39,16 @@ def adapt(model: GraphGPT2, tune: Tune, lora: LoraParams) -> Callable[[], None]:
         # Slow to import, and nothing else needs it. `LoraModel` puts the adapters into the network itself, where
         # `PeftModel` would wrap it.
         from peft import LoraConfig, LoraModel
+        from peft.tuners.lora import Linear
 
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=ADAPTED, fan_in_fan_out=True
         )
-        adapters = LoraModel(model.backbone, config, "default")
+        config._register_custom_module({Conv1D: Linear})
+        with warnings.catch_warnings():
+            # The library does not list our layer, but reads its widths from the same attributes as a linear layer's.
+            warnings.filterwarnings("ignore", message="Unsupported layer type", category=UserWarning)
+            adapters = LoraModel(model.backbone, config, "default")
 
         def merge() -> None:
             adapters.merge_and_unload()

@@ -19,7 +19,8 @@ from symbiosis.graph.build import Graph
 from symbiosis.recommender.language.prompts import PHRASES
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.network.attention import AttentionBias
-from symbiosis.recommender.network.model import GraphGPT2, load_pretrained, scratch_config
+from symbiosis.recommender.network.base_models import load_pretrained, scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.loop import Row
 from symbiosis.recommender.training.params import PretrainParams
 
@@ -88,7 +89,6 @@ def untrained(
             f"{backbone.config.n_positions} positions of {params.base_model}"
         )
     tokenizer = Tokenizer.from_str(description)
-    backbone.resize_token_embeddings(tokenizer.get_vocab_size())
     model = GraphGPT2(backbone.config, n_users, n_items, *vectors)
     model.backbone = backbone
     return model, Vocabulary(tokenizer, n_users, n_items)

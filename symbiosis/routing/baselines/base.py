@@ -20,9 +20,8 @@ from symbiosis.core.params import StageParams
 from symbiosis.routing.baselines.projection import Projection
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.metrics.curves import Curve, Reference, sweep
-from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 from symbiosis.routing.model.features import draw_folds
-from symbiosis.routing.model.training import cost_scale_of
 
 PENALTIES = (3.0, 10.0, 30.0, 100.0)
 

@@ -1,7 +1,7 @@
 """What the router learns from and is judged by: the outcome of every query with every LLM, as dense arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,9 @@ import polars as pl
 
 from symbiosis.core.artifacts import read_array, read_frame
 from symbiosis.core.errors import InputError
+
+COUNTED_BASES = ("api_reported", "tokenizer", "synthetic")
+"""Bases of token counts that were counted for the very answer, not estimated."""
 
 OPTIONAL_PRICES = ("price_cached", "price_reasoning")
 
@@ -132,6 +135,8 @@ class Outcomes:
         (N, L).
     cost_usd
         (N, L).
+    counted
+        (N, L) bool, whether the tokens were counted for this very answer and not estimated; None: all were.
     """
 
     queries: np.ndarray
@@ -139,6 +144,7 @@ class Outcomes:
     prompt_tokens: np.ndarray
     response_tokens: np.ndarray
     cost_usd: np.ndarray
+    counted: np.ndarray | None = None
 
     @classmethod
     def load(cls, path: Path | str, llms: Llms) -> "Outcomes":
@@ -150,7 +156,7 @@ class Outcomes:
             The file is unreadable, a query misses an LLM or repeats one, or a value is missing or out of range.
         """
         columns = ["query", "llm", "quality", "prompt_tokens", "response_tokens", "cost_usd"]
-        frame = _read(path, columns).sort("query", "llm")
+        frame = _read(path, columns, keep=("tokens_basis",)).sort("query", "llm")
         if frame.is_empty():
             raise InputError(f"{path} holds no outcomes: make its share in `clean_routing` larger")
         sound = pl.col("quality").is_between(0, 1) & pl.col("llm").is_between(0, len(llms) - 1)
@@ -173,13 +179,21 @@ class Outcomes:
             )
         shape = (-1, len(llms))
         values = (frame[c].to_numpy().astype(np.float64).reshape(shape) for c in columns[2:])
-        return cls(frame["query"].to_numpy().astype(np.int64).reshape(shape)[:, 0], *values)
+        counted = None
+        if "tokens_basis" in frame.columns:
+            counted = frame["tokens_basis"].is_in(COUNTED_BASES).fill_null(False).to_numpy().reshape(shape)
+        queries = frame["query"].to_numpy().astype(np.int64).reshape(shape)[:, 0]
+        return replace(cls(queries, *values), counted=counted)
 
     @classmethod
     def join(cls, parts: "Sequence[Outcomes]") -> "Outcomes":
         """Return all queries of several parts with the same LLMs, by query."""
         order = np.argsort(np.concatenate([part.queries for part in parts]), kind="stable")
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts])[order] for field in fields(cls)))
+        names = [field.name for field in fields(cls) if field.name != "counted"]
+        known = [part.counted for part in parts if part.counted is not None]
+        counted = np.concatenate(known)[order] if len(known) == len(parts) else None
+        joined = cls(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in names))
+        return replace(joined, counted=counted)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -192,6 +206,19 @@ class Outcomes:
             self.prompt_tokens[rows],
             self.response_tokens[rows],
             self.cost_usd[rows],
+            None if self.counted is None else self.counted[rows],
+        )
+
+    def of_llms(self, arms: Sequence[int]) -> "Outcomes":
+        """Return the outcomes of the given LLMs only, in that order."""
+        kept = list(arms)
+        return Outcomes(
+            self.queries,
+            self.quality[:, kept],
+            self.prompt_tokens[:, kept],
+            self.response_tokens[:, kept],
+            self.cost_usd[:, kept],
+            None if self.counted is None else self.counted[:, kept],
         )
 
 
@@ -206,7 +233,7 @@ class Split:
     embeddings
         (N, d).
     domains, subdomains
-        N labels each.
+        N labels each; a sub-domain's label holds its domain's, see `symbiosis.routing.data.splits.labels_of`.
     """
 
     outcomes: Outcomes
@@ -227,8 +254,10 @@ class Split:
         )
 
 
-def _read(path: Path | str, columns: list[str], optional: Sequence[str] = ()) -> pl.DataFrame:
+def _read(path: Path | str, columns: list[str], optional: Sequence[str] = (), keep: Sequence[str] = ()) -> pl.DataFrame:
+    """Read columns that must be there, optional ones as nulls if they are not, and others only if they are there."""
     frame = read_frame(path)
+    columns = [*columns, *(name for name in keep if name in frame.columns)]
     present = [name for name in optional if name in frame.columns]
     lacking = [name for name in optional if name not in present]
     missing = [name for name in columns if name not in frame.columns]

@@ -75,6 +75,29 @@ def assign(queries: pl.DataFrame, test_share: float, online_share: float, seed: 
 FIFTHS = 5
 
 
+def labels_of(queries: pl.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the domain of each query and its sub-domain, ``domain / subdomain`` or the domain where there is none."""
+    pairs = queries.select("domain", pl.col("subdomain").fill_null("")).rows()
+    return [domain for domain, _ in pairs], [f"{domain} / {own}" if own else domain for domain, own in pairs]
+
+
+def read_split(name: str, llms: Llms, routing: Path, embeddings: Path) -> Split:
+    """Read one of the pipeline's own splits.
+
+    Parameters
+    ----------
+    name
+        One of `SPLITS`.
+    llms
+        The LLMs.
+    routing, embeddings
+        ``data/routing`` and ``data/embeddings``.
+    """
+    outcomes = Outcomes.load(routing / f"{name}.parquet", llms)
+    queries = read_frame(routing / "queries.parquet", ["domain", "subdomain"])[outcomes.queries]
+    return Split(outcomes, load_embeddings(embeddings, outcomes.queries), *labels_of(queries))
+
+
 def read_whole(routing: Path, embeddings: Path) -> tuple[Split, Llms, pl.DataFrame]:
     """Put the parts of the pipeline's own split together again.
 
@@ -96,9 +119,8 @@ def read_whole(routing: Path, embeddings: Path) -> tuple[Split, Llms, pl.DataFra
     queries = read_frame(routing / "queries.parquet")
     parts = [name for name in SPLITS if (queries["split"] == name).any()]
     outcomes = Outcomes.join([Outcomes.load(routing / f"{name}.parquet", llms) for name in parts])
-    subdomains = [f"{domain} / {subdomain or ''}" for domain, subdomain in queries["domain", "subdomain"].iter_rows()]
     vectors = load_embeddings(embeddings, outcomes.queries)
-    return Split(outcomes, vectors, queries["domain"].to_list(), subdomains), llms, queries
+    return Split(outcomes, vectors, *labels_of(queries)), llms, queries
 
 
 def development(query_ids: Sequence[str], fifths: int) -> np.ndarray:

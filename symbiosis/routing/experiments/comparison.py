@@ -19,6 +19,7 @@ from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadl
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve
 from symbiosis.routing.metrics.metrics import calibration_error
 from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.features import draw_folds
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -32,9 +33,9 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     Parameters
     ----------
     form
-        ``router``: as params say; ``router_linear``, ``router_forest``: with another predictor, the latter MixLLM's,
-        see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
-        ``router_clusters``: tags from nowhere, or from k-means; and two controls that should not route well:
+        ``router``: as params say, ``auto`` included; ``router_linear``, ``router_forest``: with another predictor,
+        the latter MixLLM's, see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
+        ``router_clusters``: without tags, or tags from k-means; and two controls that should not route well:
         ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
     training
         N queries.
@@ -157,12 +158,15 @@ def compare(
         _check_controls(stream.controls, baselines)
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
+    choice = choose(training, llms, params)
+    params = choice.params
     curves: dict[str, Curve] = {}
     streams: dict[str, Streamed] = {}
     traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
     report: dict[str, Any] = {
         "queries_training": len(training),
         "queries_test": len(test),
+        "router": {"predictor": params.predictor, "tags": params.tags, **choice.report()},
         "settings": {},
         "prediction": {},
     }
@@ -227,16 +231,22 @@ def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[st
 
 def leave_one_domain_out(
     whole: Split, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
-) -> dict[str, Curve]:
-    """Answer every query with methods trained on the other domains alone; nothing is tuned on the domain left out.
+) -> tuple[dict[str, Curve], dict[str, Any]]:
+    """Answer every query with methods trained and tuned on the other domains alone.
+
+    Every method chooses its settings by the same kind of 5-fold cross-validation on the other domains' queries; none
+    of them sees a query of the domain left out.
 
     Returns
     -------
     dict of Curve
-        By method, over all N queries in their order. Baselines keep the first of their settings.
+        By method, over all N queries in their order.
+    dict
+        By domain and baseline: the chosen setting and how many were tried.
     """
     domains = np.array(whole.domains, dtype=object)
     parts: dict[str, list[Curve]] = {name: [] for name in ("router", *baselines)}
+    settings: dict[str, Any] = {}
     order = []
     for domain in tqdm(sorted(set(whole.domains)), desc="leaving out", unit="domain"):
         rest, own = whole.take(np.flatnonzero(domains != domain)), whole.take(np.flatnonzero(domains == domain))
@@ -246,11 +256,11 @@ def leave_one_domain_out(
         parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
         known = Training(Sample.of(rest), rest.outcomes, fitted, seed)
         for name in baselines:
-            baseline = BASELINES[name](known)
-            baseline.fit(**next(BASELINES[name].Params().settings()))
-            parts[name].append(baseline.play(Sample.of(own), own.outcomes))
+            tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
+            parts[name].append(tuned.baseline.play(Sample.of(own), own.outcomes))
+            settings.setdefault(domain, {})[name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
     back = np.argsort(np.concatenate(order))
     return {
         name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))
         for name, curves in parts.items()
-    }
+    }, settings

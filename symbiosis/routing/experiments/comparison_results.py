@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
+from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.timed import SINGLES, Streamed
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
-from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, interval, ratio, rounded
+from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio, rounded
 
 ROUTER = "router"
 STREAMS = "streams.safetensors"
@@ -89,10 +90,10 @@ def query_weights(splits: Sequence[Played], samples: int, seed: int) -> list[np.
     taken for independent evidence.
     """
     tested = np.unique(np.concatenate([split.rows for split in splits]))
-    drawn = np.random.default_rng(seed).multinomial(len(tested), np.full(len(tested), 1 / len(tested)), size=samples)
+    drawn = resample(len(tested), samples, seed)
     weights = []
     for split in splits:
-        own = drawn[:, np.searchsorted(tested, split.rows)].astype(np.float64)
+        own = drawn[:, np.searchsorted(tested, split.rows)]
         weights.append(own / own.sum(axis=1, keepdims=True))
     return weights
 
@@ -231,8 +232,7 @@ def operating_point(splits: Sequence[Played], samples: int, seed: int) -> dict[s
 
 def by_domain(curves: Mapping[str, Curve], singles: Curve, samples: int, seed: int) -> dict[str, Any]:
     """AIQ of each method with whole domains left out, and the router's lead, with intervals over queries."""
-    n = singles.quality.shape[1]
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples) / n
+    weights = resample(singles.quality.shape[1], samples, seed)
     drawn = singles.points(weights)
     sampled = {
         name: np.array([summarise(p, s).aiq for p, s in zip(curve.points(weights), drawn, strict=True)])

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.core.statistics import interval
+from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, summarise
-from symbiosis.routing.metrics.metrics import cumulative_regret, interval
+from symbiosis.routing.metrics.metrics import cumulative_regret
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -196,7 +197,7 @@ def gains(learned: dict[str, Learned], weights: np.ndarray) -> dict[str, dict[st
     learned
         By kind, ``none`` among them, of one round or `pooled`; all on the same test queries.
     weights
-        (B, M), bootstrap weights of the test queries, see `symbiosis.routing.metrics.curves.resample`.
+        (B, M), bootstrap weights of the test queries, see `symbiosis.core.statistics.resample`.
 
     Returns
     -------
@@ -242,15 +243,3 @@ def stratified(labels: Sequence[str], n: int, seed: int) -> np.ndarray:
     order = np.lexsort((rng.random(len(names)), names))
     n = min(n, len(names))
     return np.sort(order[((np.arange(n) + rng.random()) * len(names) / n).astype(np.int64)])
-
-
-def columns(outcomes: Outcomes, arms: Sequence[int]) -> Outcomes:
-    """Return the outcomes of the given LLMs only, in that order."""
-    kept = list(arms)
-    return Outcomes(
-        outcomes.queries,
-        outcomes.quality[:, kept],
-        outcomes.prompt_tokens[:, kept],
-        outcomes.response_tokens[:, kept],
-        outcomes.cost_usd[:, kept],
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_json, write_json
+from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.experiments.continual import Learned, continual, divide, gains, pooled
@@ -16,11 +17,14 @@ from symbiosis.routing.experiments.off_policy import Checked, certain, check_est
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.learning.feedback import Experience
-from symbiosis.routing.metrics.curves import Curve, resample
+from symbiosis.routing.metrics.curves import Curve
 from symbiosis.routing.metrics.metrics import rounded
+from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Outlook, Paper, decide
+
+ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,9 @@ def study(
         Of the divisions, streams and draws.
     """
     llms = priced(llms, training.outcomes)
+    # Once, on queries that are offline at every share: the larger offline parts begin with the smaller ones.
+    least = min(*params.offline_shares, params.adaptability.offline_share, ESTIMATES_OFFLINE_SHARE)
+    train_params = choose(divide(training, least, seed)[0], llms, train_params).params
     learned = {
         share: continual(training, test, llms, share, train_params, replay, seed) for share in params.offline_shares
     }
@@ -159,7 +166,7 @@ def _estimates(
     seed: int,
 ) -> dict[str, Any]:
     """Estimate from a logged stream what single LLMs and the greedy router earn on it."""
-    offline, stream = divide(training, 0.5, seed)
+    offline, stream = divide(training, ESTIMATES_OFFLINE_SHARE, seed)
     router, _ = train(offline.embeddings, offline.outcomes, llms, offline.domains, offline.subdomains, train_params)
     noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)

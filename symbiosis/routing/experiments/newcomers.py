@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.experiments.continual import columns, divide, stratified
+from symbiosis.routing.experiments.continual import divide, stratified
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.learning.onboarding import onboard
-from symbiosis.routing.metrics.metrics import interval
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -136,7 +136,7 @@ class Separated:
         old = [arm for arm in range(len(llms)) if arm not in new]
         without = _trained(offline, llms, old, train_params)
         experience = Experience.fit(
-            without, offline.embeddings, columns(offline.outcomes, old), train_params.serving.satisfied_above
+            without, offline.embeddings, offline.outcomes.of_llms(old), train_params.serving.satisfied_above
         )
         # The cost scale is a matter of the study, not of who is withheld.
         without = replace(without, cost_scale=everything.cost_scale)
@@ -163,8 +163,7 @@ class Separated:
 
 def probes_of(offline: Split, n: int, seed: int) -> np.ndarray:
     """Rows of `n` probe queries, stratified by tag; all, if there are fewer."""
-    labels = [f"{domain} / {subdomain}" for domain, subdomain in zip(offline.domains, offline.subdomains, strict=True)]
-    return stratified(labels, n, seed)
+    return stratified(offline.subdomains, n, seed)
 
 
 def adapt(
@@ -213,9 +212,9 @@ def adapt(
         worth[name] = _followed(
             router,
             pair.experience,
-            columns(stream.outcomes.take(taken), arms),
+            stream.outcomes.take(taken).of_llms(arms),
             stream.embeddings[taken],
-            columns(test.outcomes, arms),
+            test.outcomes.of_llms(arms),
             test.embeddings,
             params,
             feedback,
@@ -230,7 +229,7 @@ def adapt(
 
 def _trained(offline: Split, llms: Llms, arms: Sequence[int], params: RouterTrainParams) -> Router:
     """Train on the given LLMs only."""
-    outcomes = columns(offline.outcomes, arms)
+    outcomes = offline.outcomes.of_llms(arms)
     kept = llms.take(arms)
     return train(offline.embeddings, outcomes, kept, offline.domains, offline.subdomains, params)[0]
 

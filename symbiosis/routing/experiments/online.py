@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.statistics import resample
 from symbiosis.routing.baselines.base import Predictive, Sample, Training
 from symbiosis.routing.baselines.fixed import cheapest_of_best
 from symbiosis.routing.baselines.lookups import DomainMean, GlobalMean, KMeans, NearestNeighbours, SubdomainMean
@@ -13,7 +14,7 @@ from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.experiments import summaries
 from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.feedback import Experience
-from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, Summary, resample, summarise
+from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, Summary, summarise
 from symbiosis.routing.metrics.metrics import cumulative_regret
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router

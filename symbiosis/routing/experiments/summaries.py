@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Outcomes
 from symbiosis.routing.metrics.curves import Curve, Reference, Summary, summarise
-from symbiosis.routing.metrics.metrics import cost_key, interval, ratio, rounded
+from symbiosis.routing.metrics.metrics import cost_key, ratio, rounded
 from symbiosis.routing.simulation.replay import Log
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from symbiosis.core.statistics import interval
 from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.comparison_results import SINGLES, Played, query_weights
 from symbiosis.routing.experiments.timed import WAITS_SEEN, Streamed
 from symbiosis.routing.experiments.waits import LEADER
-from symbiosis.routing.metrics.metrics import aiq, cost_at, cost_key, hull, interval, ratio, rounded
+from symbiosis.routing.metrics.metrics import aiq, cost_at, cost_key, hull, ratio, rounded
 
 LIMITED_SHARES = (0.95, 0.9725)
 

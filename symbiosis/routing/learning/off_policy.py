@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.metrics.curves import resample
+from symbiosis.core.statistics import bounds, resampled_means
 
 Estimator = Literal["dm", "ips", "snips", "dr", "sndr", "switch"]
 ESTIMATORS: tuple[Estimator, ...] = ("dm", "ips", "snips", "dr", "sndr", "switch")
@@ -175,7 +175,7 @@ def evaluate_policy(
         name: Estimate(
             float(values[place]),
             float(influence[name].std() / np.sqrt(n)),
-            *(float(bound) for bound in np.quantile(drawn[:, place], [0.025, 0.975])),
+            *(float(bound) for bound in bounds(drawn[:, place])),
         )
         for place, name in enumerate(ESTIMATORS)
     }
@@ -200,11 +200,9 @@ def _values(means: np.ndarray) -> np.ndarray:
 
 def _bootstrap(parts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """Return the estimates of each bootstrap sample, (samples, 6)."""
-    drawn = []
-    for number, start in enumerate(range(0, samples, CHUNK)):
-        weights = resample(len(parts), min(CHUNK, samples - start), seed + number)
-        drawn.append(_values(weights @ parts))
-    return np.concatenate(drawn)
+    starts = range(0, samples, CHUNK)
+    means = [resampled_means(parts, min(CHUNK, samples - s), seed + i, "counts") for i, s in enumerate(starts)]
+    return _values(np.concatenate(means))
 
 
 def _alarms(drawn: np.ndarray, weight: np.ndarray, effective: float, least: float) -> tuple[str, ...]:
@@ -226,7 +224,7 @@ def _alarms(drawn: np.ndarray, weight: np.ndarray, effective: float, least: floa
         )
     doubly_robust = drawn[:, ESTIMATORS.index("dr")]
     for name in ("dm", "ips", "snips", "switch"):
-        low, high = np.quantile(drawn[:, ESTIMATORS.index(name)] - doubly_robust, [0.005, 0.995])
+        low, high = bounds(drawn[:, ESTIMATORS.index(name)] - doubly_robust, 0.99)
         if low > 0 or high < 0:
             alarms.append(f"{name} and dr differ by {low:+.4f} to {high:+.4f}")
     return tuple(alarms)

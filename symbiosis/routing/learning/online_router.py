@@ -16,8 +16,8 @@ from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Feedback, 
 from symbiosis.routing.learning.onboarding import onboard
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.metrics.utility import utility
+from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.predictors import QUALITY
-from symbiosis.routing.model.ranges import Ranges
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.single_query import SingleQuery
 from symbiosis.routing.policy.explanation import Bounds, Decision
@@ -165,6 +165,8 @@ class OnlineRouter:
             half = self.settings.interval * self._deviation * uncertainty
             lower, upper = np.maximum(quality - half, 0.0), np.minimum(quality + half, 1.0)
         cost, service = llms.cost_usd(prompt_tokens, tokens), llms.service_s(tokens)  # type: ignore[arg-type]
+        if router.costs is not None:
+            cost = router.costs(x, cost)
         outlook = Outlook(quality, lower, upper, uncertainty, cost, waits_s, service, llms.startup_s, router.cost_scale)
         verdict = decide(self.objective, outlook, self.deadline, self.log_deviation)
         score, parts = verdict.total, verdict.parts

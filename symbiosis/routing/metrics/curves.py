@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Outcomes
-from symbiosis.routing.metrics.metrics import aiq, area, cost_at, hull
+from symbiosis.routing.metrics.metrics import aiq, area, cost_at, hull, log_aiq
 
 TRADE_OFFS = np.logspace(-6, 6, 73)
 NOBODY = -1  # in a list of calls: the query was answered before
@@ -109,6 +109,8 @@ class Summary:
     aiq, aiq_to_zero
         Mean quality along the hull between the cost of the cheapest and of the best single LLM; and the same area
         divided by the cost of the best single LLM alone, as RouterBench's code does.
+    aiq_log
+        Mean quality along the same hull over the logarithm of the cost; NaN if the cheapest LLM is free.
     corners
         (m, 2), the hull.
     cost_at
@@ -117,6 +119,7 @@ class Summary:
 
     aiq: float
     aiq_to_zero: float
+    aiq_log: float
     corners: np.ndarray
     cost_at: dict[float, float | None]
 
@@ -140,11 +143,7 @@ def summarise(points: np.ndarray, singles: np.ndarray) -> Summary:
     return Summary(
         aiq(corners, low, high),
         area(corners, low, high) / high if high > low else 0.0,
+        log_aiq(corners, low, high),
         corners,
         {share: None if cost is None or high <= 0 else cost / high for share, cost in reached.items()},
     )
-
-
-def resample(n: int, samples: int, seed: int) -> np.ndarray:
-    """Bootstrap weights over queries, (samples, n), each row with sum 1."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=samples) / n

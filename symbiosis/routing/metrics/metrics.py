@@ -1,6 +1,6 @@
 """Quality against cost, calibration and regret."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,32 @@ def aiq(corners: np.ndarray, low: float, high: float) -> float:
     if high <= low:
         return float(np.interp(low, corners[:, 0], corners[:, 1]))
     return area(corners, low, high) / (high - low)
+
+
+def log_aiq(corners: np.ndarray, low: float, high: float) -> float:
+    """Average quality over a range of log cost: every halving of the cost counts the same.
+
+    The hull stays that of plain cost, since a mix of two operating points lies on the straight line between them;
+    only the axis that quality is averaged over is logarithmic.
+
+    Parameters
+    ----------
+    corners
+        (m, 2), from `hull`.
+    low, high
+        Ends of the range, USD. At one cost, the quality there; NaN if `low` is 0, where the axis has no end.
+    """
+    if high <= low:
+        return float(np.interp(low, corners[:, 0], corners[:, 1]))
+    if low <= 0:
+        return float("nan")
+    inside = corners[(corners[:, 0] > low) & (corners[:, 0] < high), 0]
+    cost = np.concatenate([[low], inside, [high]])
+    quality = np.interp(cost, corners[:, 0], corners[:, 1])
+    slope = np.diff(quality) / np.diff(cost)
+    # On each segment quality is a + b c, and the integral of (a + b c) / c is a ln c + b c.
+    pieces = (quality[:-1] - slope * cost[:-1]) * np.diff(np.log(cost)) + slope * np.diff(cost)
+    return float(pieces.sum() / np.log(high / low))
 
 
 def cost_at(corners: np.ndarray, quality: float) -> float | None:
@@ -94,12 +120,6 @@ def cumulative_regret(gained: np.ndarray, best: np.ndarray) -> np.ndarray:
     return np.cumsum(best - gained)
 
 
-def interval(samples: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Middle 95 % of bootstrap samples."""
-    low, high = np.quantile(np.asarray(samples), [0.025, 0.975])
-    return {"low": round(float(low), 6), "high": round(float(high), 6)}
-
-
 def cost_key(share: float) -> str:
     """Key of the cost at a share of the best single LLM's quality: ``cost_at_97_25`` for 0.9725."""
     return f"cost_at_{100 * share:g}".replace(".", "_")
@@ -111,5 +131,14 @@ def ratio(part: Any, whole: Any) -> Any:
 
 
 def rounded(value: float) -> float:
-    """Six digits: what is reported does not hang on the last bits."""
+    """Round to six digits, so that what is reported does not depend on the last bits of a sum."""
     return float(f"{value:.6g}")
+
+
+def all_rounded(values: Any) -> Any:
+    """Round every number below a mapping or list to six digits; integers, texts and nulls stay as they are."""
+    if isinstance(values, Mapping):
+        return {key: all_rounded(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [all_rounded(value) for value in values]
+    return rounded(float(values)) if isinstance(values, float | np.floating) else values

@@ -4,6 +4,10 @@ from typing import Literal
 
 import numpy as np
 
+from symbiosis.routing.data.outcomes import Outcomes
+
+COST_QUANTILE = 0.999
+
 Weighting = Literal["convex", "linear"]
 
 
@@ -30,3 +34,9 @@ def utility(quality: np.ndarray, cost: np.ndarray, trade_off: float, weighting: 
 def scaled_cost(cost_usd: np.ndarray, cost_scale: float) -> np.ndarray:
     """Cost in units of the frozen scale, at most 1, so that one query's score does not depend on its batch."""
     return np.minimum(cost_usd / cost_scale, 1.0)
+
+
+def cost_scale_of(outcomes: Outcomes) -> float:
+    """Dollars that count as 1: the 99.9th percentile of the most expensive LLM's costs; 1 if all are free."""
+    most_expensive = outcomes.cost_usd.mean(axis=0).argmax()
+    return float(np.quantile(outcomes.cost_usd[:, most_expensive], COST_QUANTILE)) or 1.0

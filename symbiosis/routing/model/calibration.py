@@ -1,10 +1,19 @@
-"""Monotone maps, one per LLM, that turn predicted quality into observed quality."""
+"""How sure a prediction is: calibrated quality, intervals of quality, and distributions of length.
 
+Calibration is one monotone map per LLM from predicted to observed quality. Intervals come from split conformal
+prediction (Lei et al. 2018, normalised residuals; Vovk et al. 2003, one quantile per group of queries). Their coverage
+holds for new queries exchangeable with the calibration queries; after a shift, fit them again on recent queries.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from symbiosis.routing.model.lengths import LengthDistribution
+
+LEAST_SPREAD = 0.05  # a predicted quality of 0 or 1 is not certain
 Kind = Literal["none", "platt", "isotonic"]
 
 
@@ -81,3 +90,141 @@ def _fit_platt(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
     best = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
     return np.asarray(best.x, dtype=np.float64)[:, None]
+
+
+def spread(quality: np.ndarray, variance: np.ndarray | float = 0.0) -> np.ndarray:
+    """Expected deviation of the outcome from its prediction: of a Bernoulli variable, more where little was seen.
+
+    Parameters
+    ----------
+    quality
+        Predicted, 0..1.
+    variance
+        x A^-1 x^T, of the same shape.
+    """
+    bounded = np.clip(quality, 0.0, 1.0)
+    deviation: np.ndarray = np.sqrt((bounded * (1 - bounded) + LEAST_SPREAD**2) * (1 + variance))
+    return deviation
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Of each LLM's quality.
+
+    Attributes
+    ----------
+    factor
+        (L, G), by LLM and group of queries: what the spread is multiplied with; infinite where too few queries were
+        seen for the level, so that the interval is all of 0..1.
+    """
+
+    factor: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        predicted: np.ndarray,
+        observed: np.ndarray,
+        spread: np.ndarray,
+        level: float = 0.9,
+        groups: np.ndarray | None = None,
+        n_groups: int = 1,
+    ) -> "Intervals":
+        """Fit to predictions for queries that the predictor was not trained on.
+
+        Parameters
+        ----------
+        predicted, observed, spread
+            (N, L).
+        level
+            Share of new outcomes that an interval shall cover.
+        groups
+            (N,), 0..n_groups-1, the domain of each query; None: one group.
+        n_groups
+            G.
+        """
+        group = np.zeros(len(predicted), dtype=np.int64) if groups is None else groups
+        scores = np.abs(observed - predicted) / spread
+        factor = np.full((predicted.shape[1], n_groups), np.inf)
+        for number in range(n_groups):
+            own = np.sort(scores[group == number], axis=0)
+            place = int(np.ceil((len(own) + 1) * level - 1e-9))
+            if place <= len(own):
+                factor[:, number] = own[place - 1]
+        return cls(factor)
+
+    def __call__(
+        self, predicted: np.ndarray, spread: np.ndarray, groups: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lower and the upper end, (N, L) each, within 0..1; arguments as for `fit`."""
+        group = np.zeros(len(predicted), dtype=np.int64) if groups is None else groups
+        radius = self.factor[:, group].T * spread
+        return np.clip(predicted - radius, 0.0, 1.0), np.clip(predicted + radius, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Fitted to predictions for queries that the predictor was not trained on.
+
+    Attributes
+    ----------
+    intervals
+        Of quality, in units of `symbiosis.routing.model.calibration.spread`.
+    lengths
+        Of response tokens.
+    """
+
+    intervals: Intervals
+    lengths: LengthDistribution
+
+    @classmethod
+    def fit(
+        cls, quality: np.ndarray, tokens: np.ndarray, observed_quality: np.ndarray, observed_tokens: np.ndarray
+    ) -> "Ranges":
+        """Fit to predicted and observed quality and response tokens, (N, L) each."""
+        return cls(
+            Intervals.fit(quality, observed_quality, spread(quality)), LengthDistribution.fit(tokens, observed_tokens)
+        )
+
+    def quality(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the 90 % interval of quality, (N, L) each, for predictions, (N, L)."""
+        return self.intervals(predicted, spread(predicted))
+
+    def take(self, arms: Sequence[int]) -> "Ranges":
+        """Return the ranges of the given LLMs, in that order."""
+        kept = list(arms)
+        own = self.lengths
+        return Ranges(
+            Intervals(self.intervals.factor[kept]),
+            LengthDistribution(own.centre[kept], own.sigma[kept], own.longest[kept]),
+        )
+
+    def with_widest(self) -> "Ranges":
+        """Return these ranges and, for one LLM more of which nothing is known, the widest."""
+        factor, own = self.intervals.factor, self.lengths
+        return Ranges(
+            Intervals(np.vstack([factor, np.full((1, factor.shape[1]), np.inf)])),
+            LengthDistribution(
+                np.append(own.centre, own.centre.mean()),
+                np.append(own.sigma, own.sigma.max()),
+                np.append(own.longest, own.longest.max()),
+            ),
+        )
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return all arrays by name."""
+        own = self.lengths
+        return {
+            "factor": self.intervals.factor,
+            "centre": own.centre,
+            "sigma": own.sigma,
+            "longest": own.longest,
+        }
+
+    @classmethod
+    def of(cls, tensors: dict[str, np.ndarray]) -> "Ranges":
+        """Return what `tensors` gave."""
+        return cls(
+            Intervals(tensors["factor"]),
+            LengthDistribution(tensors["centre"], tensors["sigma"], tensors["longest"]),
+        )

@@ -126,7 +126,7 @@ def family_of(model: Regressor) -> Family:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class LengthChoice:
     """One LLM's regressor, and how it was chosen.
 
     Attributes
@@ -167,7 +167,7 @@ def choose(
     minimum_leaf: int,
     neighbours: int,
     seed: int,
-) -> Chosen:
+) -> LengthChoice:
     """Choose one LLM's family by its squared error on the validation queries, and fit it to all queries.
 
     Parameters
@@ -198,12 +198,12 @@ def choose(
     best = min(MODELS, key=lambda family: errors[family])
     if best == "forest":
         forest, out_of_bag = Forest.fit(features, target, trees, minimum_leaf, seed)
-        return Chosen(best, forest, errors, out_of_bag)
+        return LengthChoice(best, forest, errors, out_of_bag)
     held_out = np.empty_like(target)
     for fold in np.unique(folds):
         held_out[folds == fold] = validated[best] if fold == 0 else without(best, fold)
     model = fit_family(best, features, target, trees, minimum_leaf, neighbours, seed)
-    return Chosen(best, model, errors, held_out)
+    return LengthChoice(best, model, errors, held_out)
 
 
 @dataclass(frozen=True)

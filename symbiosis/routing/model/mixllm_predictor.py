@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from symbiosis.routing.model.forests import Forest
-from symbiosis.routing.model.lengths import MODELS, Chosen, Family, Regressor, choose, family_of
+from symbiosis.routing.model.lengths import MODELS, Family, LengthChoice, Regressor, choose, family_of
 
 _QUALITY, _LENGTH = 0, 1  # as in `symbiosis.routing.model.predictors`
 NEIGHBOURS = 40  # averaged; not published of MixLLM, a usual number in kNN routers
@@ -35,7 +35,7 @@ class ForestPrior:
     @classmethod
     def fit(
         cls, features: np.ndarray, targets: np.ndarray, folds: np.ndarray, trees: int, minimum_leaf: int, seed: int
-    ) -> tuple["ForestPrior", np.ndarray, tuple[Chosen, ...]]:
+    ) -> tuple["ForestPrior", np.ndarray, tuple[LengthChoice, ...]]:
         """Fit every LLM's two predictors, each without a look at the other LLMs.
 
         Parameters
@@ -56,7 +56,7 @@ class ForestPrior:
         ForestPrior
         numpy.ndarray
             (N, L, 2), predictions of models that have not seen the query: out of bag those of the forests.
-        tuple of Chosen
+        tuple of LengthChoice
             How each LLM's regressor of the length was chosen.
         """
         from tqdm import tqdm

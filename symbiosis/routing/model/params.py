@@ -7,6 +7,12 @@ from pydantic import Field
 from symbiosis.core.params import StageParams
 
 Predictor = Literal["linear", "forest", "stacked"]
+PREDICTORS: tuple[Predictor, ...] = ("linear", "stacked", "forest")
+"""Those that ``auto`` chooses from, simplest first."""
+
+Tags = Literal["none", "domain", "subdomain", "clusters"]
+TAGS: tuple[Tags, ...] = ("none", "subdomain", "clusters")
+"""Those that ``auto`` chooses from, simplest first."""
 
 
 class ForestParams(StageParams):
@@ -14,6 +20,13 @@ class ForestParams(StageParams):
 
     trees: int = Field(ge=30)
     minimum_leaf: int = Field(ge=1)
+
+
+class ChoiceParams(StageParams):
+    """Budget of choosing predictor and tags; see `symbiosis.routing.model.choice`."""
+
+    queries: int = Field(ge=50)
+    trees: int = Field(ge=30)
 
 
 class ServingParams(StageParams):
@@ -35,13 +48,16 @@ class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
     seed: int = Field(ge=0)
-    predictor: Predictor
-    tags: Literal["none", "domain", "subdomain", "clusters"]
+    predictor: Predictor | Literal["auto"]
+    tags: Tags | Literal["auto"]
+    choice: ChoiceParams
     minimum_tag: int = Field(ge=1)
     clusters: int = Field(ge=2)
     dimension: int = Field(ge=1)
     tag_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     component_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    component_penalties_without_labels: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     forest: ForestParams
     calibration: Literal["none", "platt", "isotonic"]
+    costs: Literal["auto", "tokens", "features"]
     serving: ServingParams

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms
-from symbiosis.routing.model.calibration import Calibration, Kind
+from symbiosis.routing.model.calibration import Calibration, Kind, Ranges
+from symbiosis.routing.model.cost_model import CostModel
 from symbiosis.routing.model.features import FeatureMap
 from symbiosis.routing.model.forests import SharedForest
 from symbiosis.routing.model.lengths import Family
@@ -19,7 +20,6 @@ from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.params import Predictor
 from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, Lengths, Prior, TagPrior
-from symbiosis.routing.model.ranges import Ranges
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Router:
         Dollars that count as 1 in the score, frozen at training.
     ranges
         How far outcomes lie from predictions, if known.
+    costs
+        Cost straight from the features; None: predicted tokens times prices.
     """
 
     llms: Llms
@@ -78,6 +80,7 @@ class Router:
     lengths: Lengths
     cost_scale: float
     ranges: Ranges | None = None
+    costs: CostModel | None = None
 
     def predict(self, features: np.ndarray, prompt_tokens: np.ndarray, prior: np.ndarray | None = None) -> Predictions:
         """Predict quality, length, cost and uncertainty of every LLM.
@@ -94,9 +97,10 @@ class Router:
         mean, variance = self.heads.predict(features)
         mean = mean + (self.prior(features) if prior is None else prior)
         tokens = self.lengths(mean[:, :, LENGTH])
-        return Predictions(
-            self.calibration(mean[:, :, QUALITY]), tokens, self.llms.cost_usd(prompt_tokens, tokens), variance
-        )
+        cost = self.llms.cost_usd(prompt_tokens, tokens)
+        if self.costs is not None:
+            cost = self.costs(features, cost)
+        return Predictions(self.calibration(mean[:, :, QUALITY]), tokens, cost, variance)
 
     def learn(
         self,
@@ -161,6 +165,7 @@ class Router:
             calibration=replace(self.calibration, tables=tuple(tables[arm] for arm in arms) if tables else ()),
             lengths=Lengths(self.lengths.smear[list(arms)], self.lengths.longest[list(arms)]),
             ranges=None if self.ranges is None else self.ranges.take(arms),
+            costs=None if self.costs is None else self.costs.take(arms),
         )
 
     def with_llm(
@@ -207,6 +212,7 @@ class Router:
             calibration=replace(self.calibration, tables=(*tables, np.empty((2, 0))) if tables else ()),
             lengths=Lengths(np.append(smear, smear.mean()), np.append(longest, longest.max())),
             ranges=None if self.ranges is None else self.ranges.with_widest(),
+            costs=None if self.costs is None else self.costs.with_unknown(),
         )
 
     def save(self, folder: Path) -> None:
@@ -222,6 +228,8 @@ class Router:
         }
         if self.ranges is not None:
             tensors |= {f"ranges.{name}": tensor for name, tensor in self.ranges.tensors().items()}
+        if self.costs is not None:
+            tensors |= {f"costs.{name}": tensor for name, tensor in self.costs.tensors().items()}
         if not isinstance(self.prior, ForestPrior):
             tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(self.prior)}
         else:
@@ -282,6 +290,7 @@ class Router:
                 Lengths(*(tensors.pop(f"lengths.{f.name}") for f in fields(Lengths))),
                 manifest.cost_scale,
                 _load_ranges(tensors),
+                _load_costs(tensors),
             )
         except KeyError as error:
             raise InputError(f"{folder / TENSORS}: the tensor {error} is missing; {remedy}") from None
@@ -304,6 +313,12 @@ def _load_heads(tensors: dict[str, np.ndarray]) -> LinearHeads:
 def _load_ranges(tensors: dict[str, np.ndarray]) -> Ranges | None:
     names = [name for name in tensors if name.startswith("ranges.")]
     return Ranges.of({name.removeprefix("ranges."): tensors.pop(name) for name in names}) if names else None
+
+
+def _load_costs(tensors: dict[str, np.ndarray]) -> CostModel | None:
+    if not any(name.startswith("costs.") for name in tensors):
+        return None
+    return CostModel(*(tensors.pop(f"costs.{field.name}") for field in fields(CostModel)))
 
 
 def _load_prior(manifest: "Manifest", tensors: dict[str, np.ndarray]) -> Prior:

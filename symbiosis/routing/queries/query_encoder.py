@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from symbiosis.routing.queries.text_shape import VERSION, query_vectors
 from symbiosis.routing.queries.vector_form import VectorForm
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from symbiosis.text.encoder import Encoder, Precision
 
 REMEMBERED = 4096  # texts whose vectors stay in memory
 
@@ -64,7 +64,7 @@ class QueryEncoder:
 
 
 def encoder_of(
-    model: "SentenceTransformer", shape_weight: float, precision: Literal["float32", "bfloat16"] = "float32"
+    model: "Encoder", shape_weight: float, precision: "Precision" = "float32"
 ) -> Callable[[str], np.ndarray]:
     """Return a function from a text to its vector (d,), which remembers the last `REMEMBERED` texts.
 

@@ -207,8 +207,10 @@ def number_tags(domains: Sequence[str], subdomains: Sequence[str | None], minimu
 
     Parameters
     ----------
-    domains, subdomains
+    domains
         Of each query.
+    subdomains
+        Labels that hold the domain's, see `symbiosis.routing.data.splits.labels_of`; None: as the domain.
     minimum
         A tag needs so many queries.
 
@@ -219,7 +221,7 @@ def number_tags(domains: Sequence[str], subdomains: Sequence[str | None], minimu
     list of str
         T names, sorted: ``domain / subdomain``, ``domain`` or ``other``.
     """
-    names = np.array([f"{d} / {s}" if s else d for d, s in zip(domains, subdomains, strict=True)], dtype=object)
+    names = np.array([fine or domain for domain, fine in zip(domains, subdomains, strict=True)], dtype=object)
     for fallback in (np.array(domains, dtype=object), np.full(len(names), "other", dtype=object)):
         values, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
         rare = counts[inverse] < minimum

@@ -13,10 +13,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from stages import evaluate as stage
-from symbiosis.core import statistics
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
-from symbiosis.core.statistics import bootstrap
 from symbiosis.graph.build import build_graph
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.recommender.baselines.ease import EASE
@@ -130,39 +128,6 @@ def test_users_without_test_items_do_not_count() -> None:
     result = evaluate({MODEL: ranked, "other": ranked}, train, some, 100, 0)
     assert result["data"]["evaluated users"] == 50
     assert result[MODEL]["recall@20"]["mean"] == pytest.approx(recall(ranked, test, 20)[:50].mean(), abs=1e-5)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(5)
-    truth, repeats = 0.3, 400
-    covered = 0
-    for seed in range(repeats):
-        low, high = bootstrap((rng.random((150, 1)) < truth).astype(float), 200, seed)
-        covered += int(low[0] <= truth <= high[0])
-    assert 0.92 < covered / repeats < 0.98
-
-
-def test_intervals_agree_with_the_normal_approximation() -> None:
-    values = np.random.default_rng(2).gamma(2, size=(5000, 1))
-    low, high = bootstrap(values, 4000, seed=0)
-    half = 1.96 * values.std() / np.sqrt(len(values))
-    assert [low[0], high[0]] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.1 * half)
-
-
-def test_a_difference_is_paired() -> None:
-    rng = np.random.default_rng(3)
-    common = rng.random(1000)
-    first, second = common + 0.01 * rng.random(1000), common
-    low, high = bootstrap(np.stack([first - second, first, second], axis=1), 500, seed=1)
-    assert low[0] > 0
-    assert high[0] - low[0] < 0.05 * (high[1] - low[1])
-
-
-def test_samples_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).random((33, 2))
-    whole = bootstrap(values, 100, seed=7)
-    monkeypatch.setattr(statistics, "_RESAMPLED_AT_ONCE", 33 * 7)
-    np.testing.assert_allclose(bootstrap(values, 100, seed=7), whole, rtol=1e-12)
 
 
 def test_coverage_counts_items_once_and_no_padding() -> None:

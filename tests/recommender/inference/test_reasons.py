@@ -14,7 +14,8 @@ from symbiosis.recommender.inference.reasons import Sampling, Writer, chosen
 from symbiosis.recommender.language.corpus import reason_prompt
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.network.attention import AttentionBias
-from symbiosis.recommender.network.model import GraphGPT2, scratch_config
+from symbiosis.recommender.network.base_models import scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 
 USERS, ITEMS, POSITIONS = 3, 4, 48
 

@@ -20,7 +20,8 @@ from symbiosis.recommender.inference.requests import Requests, best_items
 from symbiosis.recommender.language.item_texts import MANIFEST, embed_items, item_texts, text_encoder
 from symbiosis.recommender.language.params import EmbedItemsParams
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
-from symbiosis.recommender.network.model import GraphGPT2, scratch_config
+from symbiosis.recommender.network.base_models import scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 
 USERS = 3
 TITLES = ["red garden glove", "blue garden glove", "copper teapot", "steel teapot", None, "tin whistle"]

@@ -14,9 +14,10 @@ from scipy.sparse import csr_array
 from symbiosis.core.errors import InputError
 from symbiosis.graph.build import build_graph
 from symbiosis.graph.params import BuildGraphParams
+from symbiosis.recommender.network.base_models import scratch_config
 from symbiosis.recommender.network.cross_fitting import fit_propagation
 from symbiosis.recommender.network.graph_terms import TERMS, Propagation
-from symbiosis.recommender.network.model import GraphGPT2, scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stock_gpt2 import stock_config
 from transformers import GPT2LMHeadModel
 
 from symbiosis.core.errors import InputError
@@ -16,7 +17,8 @@ from symbiosis.graph.distances import HopDistances
 from symbiosis.graph.pairs import BUCKETS, PairFeatures, bucket_names
 from symbiosis.recommender.language.tokens import END, Vocabulary, train_tokenizer
 from symbiosis.recommender.network.attention import AttentionBias
-from symbiosis.recommender.network.model import GraphGPT2, load_pretrained, scratch_config
+from symbiosis.recommender.network.base_models import load_pretrained, scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 
 WORDS, USERS, ITEMS = 300, 3, 4
 # Users u0..u2, items i0..i3, edges u0-i0, u0-i1, u1-i1, u1-i2, u2-i3 (specification, section 2.3)
@@ -138,7 +140,7 @@ def test_learned_bias_starts_as_plain_gpt2_and_learns(model: GraphGPT2) -> None:
 
 
 def test_zero_bias_equals_stock_gpt2_to_the_bit(model: GraphGPT2) -> None:
-    stock = GPT2LMHeadModel(model.config).eval()
+    stock = GPT2LMHeadModel(stock_config(model.config)).eval()
     stock.transformer.load_state_dict(model.backbone.state_dict())
     stock.tie_weights()
     ids = torch.randint(0, WORDS, (3, 17), generator=torch.Generator().manual_seed(1))
@@ -205,7 +207,7 @@ def test_graph_bias_changes_the_answer(model: GraphGPT2) -> None:
 def test_each_token_reads_its_own_table(model: GraphGPT2) -> None:
     ids = torch.tensor([[3, user(1), item(2)]])
     seen = []
-    model.backbone.register_forward_pre_hook(lambda _, __, given: seen.append(given["inputs_embeds"]), with_kwargs=True)
+    model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad():
         model(ids, no_bias(ids.numpy()), model.collaborative)
     expected = [model.backbone.wte.weight[3], model.collaborative.weight[1], model.collaborative.weight[USERS + 2]]
@@ -322,7 +324,7 @@ def published(tmp_path: Path, vocabulary: Vocabulary) -> Path:
     """A folder such as the hub gives: GPT-2 weights as safetensors, configuration and tokenizer."""
     torch.manual_seed(4)
     folder = tmp_path / "gpt2"
-    lm = GPT2LMHeadModel(scratch_config(vocabulary.n_words, 16, 1, 2, 32, 0.1))
+    lm = GPT2LMHeadModel(stock_config(scratch_config(vocabulary.n_words, 16, 1, 2, 32, 0.1)))
     lm.save_pretrained(folder)
     vocabulary.tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(

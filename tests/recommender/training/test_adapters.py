@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from stock_gpt2 import stock_config
 from transformers import GPT2LMHeadModel
 
 from symbiosis.core.errors import InputError
@@ -14,7 +15,8 @@ from symbiosis.core.params import read_document, validate_block
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.language.tokens import END, Vocabulary, train_tokenizer
 from symbiosis.recommender.network.attention import AttentionBias
-from symbiosis.recommender.network.model import GraphGPT2, scratch_config
+from symbiosis.recommender.network.base_models import scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.adapters import adapt
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.loop import Row, Schedule, fit
@@ -49,7 +51,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpt2")
     tokenizer = train_tokenizer([*DOCUMENTS["prompt"], *DOCUMENTS["text"]], 300)
     torch.manual_seed(4)
-    GPT2LMHeadModel(scratch_config(tokenizer.get_vocab_size(), 16, 2, 2, 32, 0.1)).save_pretrained(folder)
+    GPT2LMHeadModel(stock_config(scratch_config(tokenizer.get_vocab_size(), 16, 2, 2, 32, 0.1))).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         f'{{"tokenizer_class": "GPT2Tokenizer", "eos_token": "{END}", "bos_token": "{END}", "unk_token": "{END}"}}'

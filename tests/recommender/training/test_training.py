@@ -20,9 +20,10 @@ from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.metrics.metrics import DEPTH, means
 from symbiosis.recommender.metrics.ranking import rank_all
 from symbiosis.recommender.network.attention import AttentionBias
+from symbiosis.recommender.network.base_models import scratch_config
 from symbiosis.recommender.network.cross_fitting import fit_propagation
 from symbiosis.recommender.network.graph_terms import Propagation
-from symbiosis.recommender.network.model import GraphGPT2, scratch_config
+from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
 from symbiosis.recommender.training.checkpoints import Checkpoints

@@ -14,6 +14,9 @@ from stages import compare_routers, report_routers, study_feedback
 from symbiosis.core.artifacts import read_json, sha256_of
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
+from symbiosis.routing.baselines.base import Sample, Training
+from symbiosis.routing.baselines.lookups import NearestNeighbours
+from symbiosis.routing.baselines.tuning import tune
 from symbiosis.routing.data import prices
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.data.splits import development
@@ -141,12 +144,25 @@ def test_unknown_baselines_are_refused_before_any_work() -> None:
 
 def test_a_domain_left_out_is_answered_by_others() -> None:
     whole = world(240, 0)
-    curves = comparison.leave_one_domain_out(whole, LLMS, train_params(), ["global_mean"], 0)
+    curves, _ = comparison.leave_one_domain_out(whole, LLMS, train_params(), ["global_mean"], 0)
     assert curves["router"].quality.shape == (len(TRADE_OFFS), 240)
     # At the largest trade-off the mean of the other domains decides, one LLM for each domain left out.
     own = np.array(whole.domains) == "algebra"
     known = whole.outcomes.quality[~own].mean(axis=0).argmax()
     np.testing.assert_array_equal(curves["global_mean"].quality[-1, own], whole.outcomes.quality[own, known])
+
+
+def test_baselines_are_tuned_on_the_other_domains() -> None:
+    whole = world(240, 0)
+    curves, settings = comparison.leave_one_domain_out(whole, LLMS, train_params(), ["nearest_neighbours"], 0)
+    own = np.array(whole.domains) == "algebra"
+    rest = whole.take(np.flatnonzero(~own))
+    known = Training(Sample.of(rest), rest.outcomes, prices.priced(LLMS, rest.outcomes), 0)
+    tuned = tune(NearestNeighbours, NearestNeighbours.Params(), known)
+    assert settings["algebra"]["nearest_neighbours"] == {"chosen": tuned.setting, "tried": 6}
+    tested = whole.take(np.flatnonzero(own))
+    played = tuned.baseline.play(Sample.of(tested), tested.outcomes)
+    np.testing.assert_array_equal(curves["nearest_neighbours"].quality[:, own], played.quality)
 
 
 # ---------------------------------------------------------------- results

@@ -7,12 +7,12 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, replay_params, train_params
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.experiments import newcomers
 from symbiosis.routing.experiments.continual import (
     KINDS,
     Learned,
-    columns,
     continual,
     divide,
     gains,
@@ -21,7 +21,6 @@ from symbiosis.routing.experiments.continual import (
 )
 from symbiosis.routing.learning.feedback import Noise
 from symbiosis.routing.learning.onboarding import onboard
-from symbiosis.routing.metrics.curves import resample
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
@@ -40,7 +39,7 @@ def world(n: int, seed: int) -> Split:
 def router() -> Router:
     split = world(300, seed=0)
     return train(
-        split.embeddings, columns(split.outcomes, range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
+        split.embeddings, split.outcomes.of_llms(range(3)), LLMS.take(range(3)), split.domains, [None] * 300, SMALL
     )[0]
 
 

@@ -173,7 +173,7 @@ def test_components_equal_scikit_learn() -> None:
 
 def test_rare_subdomains_count_as_their_domain_and_rare_domains_as_the_rest() -> None:
     domains = ["a"] * 8 + ["b"] * 2 + ["c"]
-    subdomains = ["x"] * 4 + ["y", "y", "z", "z"] + [None, "s", "t"]
+    subdomains = ["a / x"] * 4 + ["a / y", "a / y", "a / z", "a / z"] + [None, "b / s", "c / t"]
     tags, names = number_tags(domains, subdomains, minimum=3)
     assert names == ["a", "a / x", "other"]
     assert [names[t] for t in tags] == ["a / x"] * 4 + ["a"] * 4 + ["other"] * 3

@@ -25,6 +25,7 @@ from symbiosis.routing.queries.finetuning import (
 )
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
 from symbiosis.text import encoder
+from symbiosis.text.library import LibraryEncoder
 
 ROOT = Path(__file__).resolve().parents[3]
 WORDS = {"algebra": ["prove", "solve", "sum"], "biology": ["cell", "gene", "frog"], "cooking": ["bake", "stew", "salt"]}
@@ -160,14 +161,14 @@ def test_tags_part_the_domains_of_new_texts(tiny: str, precision: str) -> None:
     own = params(tiny, precision=precision)
 
     def right(model: Any) -> float:
-        known, asked = encoder.embed(model, texts), encoder.embed(model, new)
+        known, asked = (encoder.embed(LibraryEncoder(model), part) for part in (texts, new))
         centroids = np.stack([known[domain == d].mean(axis=0) for d in range(3)])
         margins = asked @ (centroids / np.linalg.norm(centroids, axis=1, keepdims=True)).T
         ordered = np.sort(margins, axis=1)
         assert (margins.argmax(axis=1) == truth).mean() > 0.3
         return float((ordered[:, -1] - ordered[:, -2]).mean())
 
-    model = with_mean_pooling(encoder.load(tiny, 12))
+    model = with_mean_pooling(encoder.load_trainable(tiny, 12))
     before = right(model)
     logged = []
     curve = fine_tune(model, texts, TagObjective(domain, 0.07, 1.0, 0.99), own, lambda row, step: logged.append(step))
@@ -180,11 +181,11 @@ def test_quality_is_learnt_and_noise_is_not(tiny: str) -> None:
     """A head on the trained encoder predicts new texts better than one on the encoder before."""
     texts, domain = draw(96, seed=1)
     quality = np.eye(3)[domain]
-    model = with_mean_pooling(encoder.load(tiny, 12))
+    model = with_mean_pooling(encoder.load_trainable(tiny, 12))
     curve = fine_tune(model, texts, QualityObjective(quality), params(tiny))
     assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
     noise = np.random.default_rng(0).permutation(quality)
-    other = with_mean_pooling(encoder.load(tiny, 12))
+    other = with_mean_pooling(encoder.load_trainable(tiny, 12))
     curve = fine_tune(other, texts, QualityObjective(noise), params(tiny))
     assert curve[-1]["loss"] > 0.7 * curve[0]["loss"]
 
@@ -193,9 +194,9 @@ def test_the_same_seed_gives_the_same_weights(tiny: str) -> None:
     texts, domain = draw(40, seed=1)
 
     def weights(**changes: Any) -> str:
-        model = with_mean_pooling(encoder.load(tiny, 12))
+        model = with_mean_pooling(encoder.load_trainable(tiny, 12))
         fine_tune(model, texts, TagObjective(domain, 0.07, 1.0, 0.99), params(tiny, epochs=1, **changes))
-        return encoder.weights_sha256(model)
+        return encoder.weights_sha256(LibraryEncoder(model))
 
     assert weights() == weights()
     assert len({weights(), weights(seed=1), weights(learning_rate=0.001)}) == 3

@@ -1,0 +1,1 @@
+"""The command `symbiosis`: what a user asks for, parsed and printed."""

@@ -1,0 +1,134 @@
+"""The command `symbiosis`, its sub-commands and how it ends."""
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from symbiosis.cli import recommender, router
+from symbiosis.cli.output import JSON, say
+from symbiosis.core.errors import InputError
+from symbiosis.core.telemetry import switch_telemetry_off
+
+BAD_INPUT, USAGE, INTERRUPTED = 1, 2, 130
+TRACEBACK = "SYMBIOSIS_TRACEBACK"
+
+HELP = """Recommend items with a language model, and choose language models with a recommender.
+
+\b
+symbiosis recommend --user 1 --request "garden gloves"
+symbiosis explain --user 1 --item 3
+symbiosis route "Reverse a list in Python"
+symbiosis feedback 1a2b3c4d-0 --quality 1 --tokens 120
+
+Commands read data/ and models/ in the present folder, as `make repro` leaves them. Prices are in USD per million
+tokens, costs in USD per query, times in seconds, qualities from 0 to 1. Exit codes: 0 done, 1 bad input, 2 wrong
+usage, 130 interrupted; every error is one line on standard error.
+"""
+
+app = typer.Typer(
+    name="symbiosis",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+params = typer.Typer(no_args_is_help=True, help="Work with params.yaml.")
+app.command()(recommender.recommend)
+app.command()(recommender.explain)
+app.command()(router.route)
+app.command()(router.feedback)
+app.add_typer(router.llms, name="llms")
+app.command()(router.versions)
+app.command()(router.rollback)
+app.command()(router.adopt)
+
+
+@app.command()
+def results(
+    readme: Annotated[bool, typer.Option("--readme", help="Write the tables into README.md instead.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Print the results that `make repro` has reported.
+
+    \b
+    symbiosis results
+    symbiosis results --json
+    """
+    from symbiosis.reporting import results as reported
+
+    if readme:
+        reported.write_readme()
+        say("README.md is written", {"written": "README.md"}, as_json)
+        return
+    found = [] if not as_json else reported.tables()
+    rows = [
+        {"title": table.title, "note": table.note, "page": table.page.as_posix(), "header": list(table.header)}
+        | {"rows": [list(row) for row in table.rows]}
+        for table in found
+    ]
+    say("" if as_json else reported.text(), rows, as_json)
+
+
+app.add_typer(params, name="params")
+
+
+@params.command()
+def check(as_json: JSON = False) -> None:
+    """Check every key of params.yaml, before any stage runs."""
+    from symbiosis.core.params import PARAMS_FILE, read_document
+    from symbiosis.params import BLOCKS, validate
+
+    validate(read_document())
+    say(f"{PARAMS_FILE} is right: {len(BLOCKS)} blocks", {"file": str(PARAMS_FILE), "blocks": list(BLOCKS)}, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; an error is one line on standard error.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name; None: those of the process.
+    """
+    switch_telemetry_off()
+    # Importing makes many objects that all stay: looking for garbage among them takes a tenth of a command's time.
+    gc.disable()
+    try:
+        status = app(args=None if arguments is None else list(arguments), prog_name="symbiosis", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone, as `head` does; what Python still holds must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD_INPUT
+    except InputError as error:
+        return _failed(str(error), BAD_INPUT)
+    except typer.Abort:
+        return INTERRUPTED
+    except typer.TyperException as error:
+        message: str = error.format_message() if hasattr(error, "format_message") else str(error)
+        if message.startswith("Usage:"):  # no sub-command was given: the message is the help
+            print(message, file=sys.stderr)
+            return USAGE
+        return _failed(message, USAGE)
+    except OSError as error:
+        return _failed(str(error), BAD_INPUT)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        where = f"(a fault of this program: {TRACEBACK}=1 shows where)"
+        return _failed(f"{type(error).__name__}: {error} {where}", BAD_INPUT)
+    finally:
+        gc.enable()
+    return int(status or 0)
+
+
+def _failed(message: str, status: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status

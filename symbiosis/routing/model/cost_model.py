@@ -1,0 +1,144 @@
+"""Cost of an answer straight from the query's features, for tables whose token counts do not explain the costs.
+
+Usually cost is predicted as tokens times prices (Eq. 5 of MixLLM, arXiv 2502.18482). Where the table has no token
+counts, or only estimates, or where prices do not explain what was paid, the logarithm of the cost is predicted by ridge
+regression on the router's own features instead; see `docs/methods.md`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.metrics.metrics import ratio, rounded
+
+PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+LARGEST_PRICE_ERROR = 0.05  # of the mean cost: up to here prices explain the costs
+BETTER = 0.9  # the model's error must be below this share of that of tokens times prices, which is the simpler
+LARGEST_ESTIMATED_SHARE = 0.05  # of the outcomes: up to here token counts are taken for counted
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Ridge regression of log cost, one column per LLM.
+
+    Attributes
+    ----------
+    weights, level
+        (D, L) and (L,).
+    smear
+        (L,), mean of exp(error of the log cost), Duan's (1983) correction; 0 for an LLM that is always free, NaN for
+        one whose costs were never seen, which keeps tokens times prices.
+    most
+        (L,), USD, the largest cost seen; no prediction goes beyond.
+    """
+
+    weights: np.ndarray
+    level: np.ndarray
+    smear: np.ndarray
+    most: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, cost_usd: np.ndarray) -> "CostModel":
+        """Fit to queries (N, D) and (N, L), each LLM's penalty chosen by leave-one-out error."""
+        from sklearn.linear_model import RidgeCV
+
+        logs = _logs(cost_usd)
+        model = RidgeCV(PENALTIES, alpha_per_target=True).fit(features, logs)
+        most = cost_usd.max(axis=0)
+        smear = np.exp(logs - model.predict(features)).mean(axis=0)
+        return cls(model.coef_.T, model.intercept_, np.where(most > 0, smear, 0.0), most)
+
+    def __call__(self, features: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+        """Return expected dollars, (..., L), for features (..., D); `otherwise` (..., L) for LLMs it does not know."""
+        logs = np.minimum(features @ self.weights + self.level, np.log(np.maximum(self.most, 1e-300)))
+        cost = np.minimum(np.exp(logs) * self.smear, self.most)
+        return np.where(np.isnan(self.smear), otherwise, cost)
+
+    def take(self, arms: Sequence[int]) -> "CostModel":
+        """Return the model of the given LLMs, in that order."""
+        kept = list(arms)
+        return CostModel(self.weights[:, kept], self.level[kept], self.smear[kept], self.most[kept])
+
+    def with_unknown(self) -> "CostModel":
+        """Return this model and, for one LLM more, nothing but tokens times prices."""
+        blank = np.zeros((len(self.weights), 1))
+        return CostModel(
+            np.hstack([self.weights, blank]),
+            np.append(self.level, 0.0),
+            np.append(self.smear, np.nan),
+            np.append(self.most, 0.0),
+        )
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return all arrays by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _logs(cost_usd: np.ndarray) -> np.ndarray:
+    """Natural logarithm of costs, (N, L); free answers of an LLM count as its cheapest paid one."""
+    paid = np.where(cost_usd > 0, cost_usd, np.inf).min(axis=0)
+    return np.log(np.maximum(cost_usd, np.where(np.isfinite(paid), paid, 1.0)))
+
+
+def price_error(outcomes: Outcomes, llms: Llms) -> float:
+    """Mean absolute difference of costs and true tokens times prices, as a share of the mean cost; 0 if all is free."""
+    explained = llms.cost_usd(outcomes.prompt_tokens, outcomes.response_tokens)
+    return float(ratio(np.abs(explained - outcomes.cost_usd).mean(), outcomes.cost_usd.mean()))
+
+
+def choose_costs(
+    kind: str,
+    features: np.ndarray,
+    folds: np.ndarray,
+    outcomes: Outcomes,
+    llms: Llms,
+    by_tokens: np.ndarray,
+) -> tuple[CostModel | None, dict[str, Any]]:
+    """Choose how costs are predicted, by their error on held-out training queries.
+
+    Parameters
+    ----------
+    kind
+        ``tokens``: predicted tokens times prices; ``features``: a `CostModel`; ``auto``: tokens, unless token counts
+        are estimates or prices do not explain the costs, and the model's error is clearly smaller (`BETTER`).
+    features, folds
+        (N, D), cross-fitted features of the training queries, and (N,), their folds.
+    outcomes, llms
+        Of the same N queries.
+    by_tokens
+        (N, L), dollars expected of held-out queries by tokens times prices.
+
+    Returns
+    -------
+    CostModel or None
+        None: tokens times prices.
+    dict
+        For ``reports/router_train.json``: the grounds, and the mean absolute error of both ways as a share of the
+        mean cost where both were tried.
+    """
+    unexplained = price_error(outcomes, llms)
+    estimated = 0.0 if outcomes.counted is None else float(1 - outcomes.counted.mean())
+    report: dict[str, Any] = {
+        "kind": "tokens",
+        "price_error": rounded(unexplained),
+        "estimated_tokens_share": rounded(estimated),
+    }
+    doubtful = unexplained > LARGEST_PRICE_ERROR or estimated > LARGEST_ESTIMATED_SHARE
+    if kind == "tokens" or (kind == "auto" and not doubtful):
+        return None, report
+    held_out = np.empty_like(outcomes.cost_usd)
+    for fold in np.unique(folds):
+        own = folds == fold
+        held_out[own] = CostModel.fit(features[~own], outcomes.cost_usd[~own])(features[own], by_tokens[own])
+    whole = max(float(outcomes.cost_usd.mean()), 1e-300)
+    errors = {
+        name: float(np.abs(values - outcomes.cost_usd).mean()) / whole
+        for name, values in (("tokens", by_tokens), ("features", held_out))
+    }
+    report |= {f"error_by_{name}": rounded(error) for name, error in errors.items()}
+    if kind == "auto" and errors["features"] >= BETTER * errors["tokens"]:
+        return None, report
+    return CostModel.fit(features, outcomes.cost_usd), report | {"kind": "features"}

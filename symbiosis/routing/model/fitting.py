@@ -1,0 +1,246 @@
+"""Fit each family of predictors, its penalties chosen by cross-validation on the training queries."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
+from symbiosis.routing.metrics.utility import scaled_cost, utility
+from symbiosis.routing.model.features import FeatureMap
+from symbiosis.routing.model.forests import SharedForest
+from symbiosis.routing.model.lengths import LengthChoice
+from symbiosis.routing.model.linear_heads import LinearHeads
+from symbiosis.routing.model.mixllm_predictor import ForestPrior
+from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, Prior, TagPrior, fit_lengths, targets_of
+
+COMMON = (3.0, 10.0, 30.0, 100.0, 300.0)  # ridge penalties tried for the common part
+FOREST_PENALTY = 1.0  # rho of A_l where the forest leaves nothing for the penalty to be tuned on (MixLLM: not printed)
+
+
+@dataclass(frozen=True)
+class PredictorFit:
+    """Predictors, what they predict for queries held out of their own training, and what was chosen how.
+
+    Attributes
+    ----------
+    prior, heads
+        Trained on all offline queries.
+    held_out
+        (N, L, 2), cross-fitted predictions (out-of-bag ones of the forest).
+    chosen
+        The chosen ridge penalties of the heads.
+    tried
+        For each value of each of them: Brier score of quality, and area under the quality-cost curve (AIQ).
+    lengths
+        How each LLM's regressor of the length was chosen, where there was a choice.
+    """
+
+    prior: Prior
+    heads: LinearHeads
+    held_out: np.ndarray
+    chosen: dict[str, float]
+    tried: dict[str, dict[float, dict[str, float]]]
+    lengths: tuple[LengthChoice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Offline:
+    """Offline queries as the predictors see them.
+
+    Attributes
+    ----------
+    feature_map
+        Fitted to them.
+    crossed, told
+        (N, D), their features: cross-fitted, as they would be if the queries were new; and with the true tags.
+    tags, folds
+        (N,).
+    outcomes
+        Of the same N queries.
+    """
+
+    feature_map: FeatureMap
+    crossed: np.ndarray
+    told: np.ndarray
+    tags: np.ndarray
+    folds: np.ndarray
+    outcomes: Outcomes
+
+
+def fit_linear(
+    offline: Offline,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
+) -> PredictorFit:
+    """Fit the common level and linear heads on what it leaves, their penalties chosen by cross-validation.
+
+    The heads are trained with the true tags and asked with the probabilities of tags, so they hold what is known of an
+    LLM on a tag, not on queries that look like it.
+
+    What predicts best is not what routes best: choosing the LLM with the highest of several noisy predictions favours
+    whichever is overestimated, and that costs more than a little bias. So the choice is what gives held-out queries
+    the largest area under the quality-cost curve: first the penalty of tags and groups, then that of components.
+
+    Parameters
+    ----------
+    offline
+        The queries.
+    llms
+        Their prices turn predicted lengths into cost.
+    cost_scale
+        Dollars that count as 1.
+    tag_penalties, component_penalties
+        To try, in queries' worth of evidence; see `FeatureMap.penalties`.
+    """
+    targets, told = targets_of(offline.outcomes), offline.told
+    feature_map, tags = offline.feature_map, offline.tags
+    splits = [(offline.folds != fold, offline.folds == fold) for fold in np.unique(offline.folds)]
+
+    def priors(common: Sequence[float]) -> list[TagPrior]:
+        return [TagPrior.fit(told[rest], tags[rest], feature_map.n_tags, targets[rest], common) for rest, _ in splits]
+
+    common = _common_penalties(offline.crossed, targets, splits, {p: priors([p] * N_TARGETS) for p in COMMON})
+    fitted = priors(common)
+
+    def held_out(of_tags: float, of_components: float) -> np.ndarray:
+        result = np.empty_like(targets)
+        penalties = feature_map.penalties(of_tags, of_components)
+        for (rest, own), prior in zip(splits, fitted, strict=True):
+            heads = LinearHeads.fit(told[rest], targets[rest] - prior(told[rest]), penalties)
+            result[own] = prior(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
+        return result
+
+    chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
+    whole = TagPrior.fit(told, tags, feature_map.n_tags, targets, common)
+    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(*chosen.values()))
+    return PredictorFit(whole, heads, predicted, chosen, tried)
+
+
+def fit_stacked(
+    offline: Offline,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
+    trees: int,
+    minimum_leaf: int,
+    seed: int,
+) -> PredictorFit:
+    """Fit a forest that all LLMs share, and linear heads stacked upon it.
+
+    The heads are trained on what the forest leaves of queries that its trees have not seen (out of bag), so they never
+    take for settled what it merely remembers; their penalties are chosen as in `fit_linear`.
+
+    Parameters
+    ----------
+    offline, llms, cost_scale, tag_penalties, component_penalties
+        See `fit_linear`.
+    trees, minimum_leaf, seed
+        See `symbiosis.routing.model.forests.SharedForest.fit`.
+    """
+    targets, features = targets_of(offline.outcomes), offline.crossed
+    forest, fresh = SharedForest.fit(features, targets, trees, minimum_leaf, seed)
+    left = targets - fresh
+
+    def held_out(of_tags: float, of_components: float) -> np.ndarray:
+        result = fresh.copy()
+        penalties = offline.feature_map.penalties(of_tags, of_components)
+        for fold in np.unique(offline.folds):
+            rest, own = offline.folds != fold, offline.folds == fold
+            result[own] += LinearHeads.fit(features[rest], left[rest], penalties).predict(features[own])[0]
+        return result
+
+    chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
+    heads = LinearHeads.fit(features, left, offline.feature_map.penalties(*chosen.values()))
+    return PredictorFit(forest, heads, predicted, chosen, tried)
+
+
+def _chosen(
+    held_out: Callable[[float, float], np.ndarray],
+    outcomes: Outcomes,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
+) -> tuple[dict[str, float], dict[str, dict[float, dict[str, float]]], np.ndarray]:
+    """Choose the penalties of tags and components, in this order, by the AIQ of what they predict for held-out queries.
+
+    Returns
+    -------
+    dict
+        The chosen ones: first that of tags.
+    dict
+        All that were tried, see `PredictorFit`.
+    numpy.ndarray
+        (N, L, 2), what the chosen ones predict.
+    """
+
+    def judged(predicted: np.ndarray) -> dict[str, float]:
+        return judge(predicted, outcomes, llms, cost_scale)
+
+    tried_tags = {penalty: judged(held_out(penalty, max(component_penalties))) for penalty in tag_penalties}
+    of_tags = _best(tried_tags)
+    predicted = {penalty: held_out(of_tags, penalty) for penalty in component_penalties}
+    tried_components = {penalty: judged(values) for penalty, values in predicted.items()}
+    of_components = _best(tried_components)
+    return (
+        {"tag_penalty": of_tags, "component_penalty": of_components},
+        {"tag_penalty": tried_tags, "component_penalty": tried_components},
+        predicted[of_components],
+    )
+
+
+def _best(tried: dict[float, dict[str, float]]) -> float:
+    """Return the setting with the largest AIQ, of equals the larger."""
+    return max(tried, key=lambda setting: (tried[setting]["aiq"], setting))
+
+
+def _common_penalties(
+    features: np.ndarray,
+    targets: np.ndarray,
+    splits: list[tuple[np.ndarray, np.ndarray]],
+    priors: dict[float, list[TagPrior]],
+) -> list[float]:
+    """Choose the common part's penalty per target: least squared error of the mean over LLMs of held-out queries."""
+    errors = {
+        penalty: sum(
+            ((targets[own] - prior(features[own])).mean(axis=1) ** 2).sum(axis=0)
+            for (_, own), prior in zip(splits, fitted, strict=True)
+        )
+        for penalty, fitted in priors.items()
+    }
+    return [min(errors, key=lambda penalty: errors[penalty][target]) for target in range(N_TARGETS)]
+
+
+def fit_forest(
+    features: np.ndarray, outcomes: Outcomes, folds: np.ndarray, trees: int, minimum_leaf: int, seed: int
+) -> PredictorFit:
+    """Fit MixLLM's predictors; the heads know what has been seen (A_l) but correct nothing yet.
+
+    Parameters
+    ----------
+    features
+        (N, D), cross-fitted.
+    outcomes
+        The same N queries.
+    folds, trees, minimum_leaf, seed
+        See `symbiosis.routing.model.mixllm_predictor.ForestPrior.fit`.
+    """
+    targets = targets_of(outcomes)
+    prior, held_out, lengths = ForestPrior.fit(features, targets, folds, trees, minimum_leaf, seed)
+    heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY)
+    return PredictorFit(prior, heads, held_out, {"penalty": FOREST_PENALTY}, {}, lengths)
+
+
+def judge(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: float) -> dict[str, float]:
+    """Brier score and AIQ of held-out predictions."""
+    quality = np.clip(held_out[:, :, QUALITY], 0, 1)
+    length = fit_lengths(held_out[:, :, LENGTH], outcomes)(held_out[:, :, LENGTH])
+    cost = scaled_cost(llms.cost_usd(outcomes.prompt_tokens, length), cost_scale)
+    curve = Curve.of(sweep(lambda trade_off: utility(quality, cost, trade_off)), outcomes)
+    summary = summarise(curve.points(), Reference.choose(outcomes).curve(outcomes).points())
+    return {"brier": float(((quality - outcomes.quality) ** 2).mean()), "aiq": summary.aiq}
