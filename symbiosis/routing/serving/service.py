@@ -93,6 +93,8 @@ class RoutingService:
         self._session = session or uuid.uuid4().hex[:8]
         self.decisions = 0
         self.lessons = 0
+        self.signature = "", 0
+        """Digest of the trained router and version of the state, which decisions tell."""
         self.lock = threading.RLock()
 
     @property
@@ -163,6 +165,7 @@ class RoutingService:
         online = self.online
         decision = online.decide(f"{self._session}-{self.decisions}", online.features(vector), prompts, waits)
         decision.interval = partial(self._locked, decision.interval)
+        decision.router, decision.version = self.signature
         arm = decision.arm
         record = DecisionRecord(
             decision.id,

@@ -115,6 +115,8 @@ class Workspace:
             yield service
             if service.lessons != before:
                 save(service, self._versions, opened.origin)
+            else:
+                self._keep_short(opened)
 
     def route(
         self,
@@ -136,17 +138,16 @@ class Workspace:
                 opened = self._open(objective, deadline)
                 if self._encode is not None or opened.origin.vectors in (form, None):
                     decision = opened.service.route(text, prompt_tokens, vector=vector)
-                    return self._signed(decision, opened)
+                    self._keep_short(opened)
+                    return decision
                 form = opened.origin.vectors
         raise InputError(f"the router in {self._versions.folder} changes faster than a text is encoded: try again")
 
-    def _signed(self, decision: Decision, opened: Snapshot) -> Decision:
-        numbers = self._versions.numbers()
-        decision.router, decision.version = opened.origin.router, numbers[-1] if numbers else 0
+    def _keep_short(self, opened: Snapshot) -> None:
+        """Write the newest version anew where much has been asked since."""
         journal = opened.service.journal
         if journal is not None and journal.position - (opened.logged or 0) > TAIL_BYTES:
-            save(opened.service, self._versions, opened.origin, decision.version or None)
-        return decision
+            save(opened.service, self._versions, opened.origin, opened.service.signature[1] or None)
 
     def feedback(
         self,
@@ -308,6 +309,12 @@ class Workspace:
 
     def _open(self, objective: Objective | None, deadline: Deadline | None) -> Snapshot:
         """Open the newest version, or start; take over a newer trained router, or tell why not."""
+        opened = self._newest(objective, deadline)
+        numbers = self._versions.numbers()
+        opened.service.signature = opened.origin.router, numbers[-1] if numbers else 0
+        return opened
+
+    def _newest(self, objective: Objective | None, deadline: Deadline | None) -> Snapshot:
         self.notices = []
         if not self._versions.numbers():
             fresh = self._trained(objective, deadline)

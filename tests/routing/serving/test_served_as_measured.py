@@ -33,11 +33,14 @@ def synthetic() -> World:
 
 def real(name: str) -> World:
     """Some queries of a real table, described by their words."""
+    folder = os.environ.get("SYMBIOSIS_DATA_DIR")
+    if not folder:
+        pytest.skip("SYMBIOSIS_DATA_DIR is not set")
     import polars as pl
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    table = pl.read_parquet(Path(os.environ["SYMBIOSIS_DATA_DIR"], f"routing/{name}.parquet"))
+    table = pl.read_parquet(Path(folder, f"routing/{name}.parquet"))
     ids = table["query_id"].unique().sort()
     table = table.filter(pl.col("query_id").is_in(ids.sample(min(len(ids), 500), seed=0).implode()))
     table = table.sort("query_id", "llm")
