@@ -158,10 +158,10 @@ class Attention(nn.Module):
         result: Tensor = self.resid_dropout(self.c_proj(mixed.flatten(1)))
         return result
 
-    def _parts(self, hidden: Tensor) -> tuple[Tensor, ...]:
+    def _parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (rows, heads, length, width of a head)."""
-        parts = self.c_attn(hidden).split(hidden.shape[-1], dim=-1)
-        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        queries, keys, values = self.c_attn(hidden).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
 
     def _mixed(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         dropout = self.attn_dropout.p if self.training else 0.0
