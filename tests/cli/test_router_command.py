@@ -146,9 +146,9 @@ def test_prompts_from_standard_input(say: Any, monkeypatch: pytest.MonkeyPatch) 
         assert status == 0
         assert [row["llm"] for row in together] == [row["llm"] for row in alone]
         for row, other in zip(together, alone, strict=True):
-            assert row["arms"] == other["arms"], (row["arms"][0], other["arms"][0])
+            assert row["arms"] == other["arms"]
         assert len({row["id"] for row in together}) == len(texts)
-        assert say("feedback", together[2]["id"], "--quality", "1")[0] == 0
+    assert say("feedback", together[2]["id"], "--quality", "1")[0] == 0
     assert piped("a\n \nb", "--lines") == (1, "error: standard input, line 2: the prompt is empty\n")
     assert piped("", "--lines") == (1, "error: standard input is empty: give one prompt a line\n")
     assert piped("", "-") == (1, "error: the prompt is empty: give a text, or - to read it from standard input\n")
