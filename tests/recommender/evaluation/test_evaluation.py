@@ -23,7 +23,6 @@ from symbiosis.recommender.baselines.ease import EASE
 from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.popularity import Popularity
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.evaluation import evaluation
 from symbiosis.recommender.evaluation.evaluation import MODEL, coverage, evaluate, slices, thirds
 from symbiosis.recommender.evaluation.params import BaselineNames, EvaluateParams
 from symbiosis.recommender.evaluation.report import render, verdict
