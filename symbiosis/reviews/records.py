@@ -31,7 +31,7 @@ ITEM_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "description": pl.String,
 }
 MAXIMUM_ID_CHARACTERS = 64
-RELEASE_2023 = "a record of the Amazon release 2023, which is not read yet"
+RELEASE_2023 = "data of the Amazon release 2023, which is not read yet"
 USE_ANOTHER_RELEASE = "use the files of 2014 or 2018 (reviews_NAME_5.json.gz or NAME_5.json.gz)"
 _ROWS_PER_CHUNK = 50_000  # rows held as Python objects before they become a compact frame
 _QUARANTINED_CHARACTERS = 500
@@ -78,14 +78,14 @@ class Rejects:
             The share is above `maximum_share`; the message names reasons, counts and first lines.
         """
         rejected = self.counts.total()
+        if rejected == self.lines and RELEASE_2023 in self.counts:
+            raise InputError(f"{path}, line {self.first_line[RELEASE_2023]:,}: {RELEASE_2023}: {USE_ANOTHER_RELEASE}")
         if rejected <= maximum_share * self.lines:
             return
         reasons = ", ".join(
             f"{reason} ({count:,}, first in line {self.first_line[reason]:,})"
             for reason, count in self.counts.most_common()
         )
-        if rejected == self.lines and RELEASE_2023 in self.counts:
-            raise InputError(f"{path}, line {self.first_line[RELEASE_2023]:,}: {RELEASE_2023}: {USE_ANOTHER_RELEASE}")
         mend = text_files.ENCODE if text_files.NOT_UTF8 in self.counts else "mend the file"
         raise InputError(
             f"{path}: {rejected:,} of {self.lines:,} lines are no valid records, above "
@@ -99,7 +99,8 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     Parameters
     ----------
     path
-        Text file (`symbiosis.core.text_files`), one JSON object a line: ``reviewerID``, ``asin``, ``unixReviewTime`` and, where known, ``overall``
+        Text file (see `symbiosis.core.text_files`), one JSON object a line:
+        ``reviewerID``, ``asin``, ``unixReviewTime`` and, where known, ``overall``
         and ``reviewText``.
     quarantine
         See `Rejects`.
@@ -148,7 +149,8 @@ def read_metadata(
     Parameters
     ----------
     path
-        Text file (`symbiosis.core.text_files`), one object a line: ``asin`` and, where known, ``title``, ``brand``, ``category`` (2018) or
+        Text file (see `symbiosis.core.text_files`), one object a line:
+        ``asin`` and, where known, ``title``, ``brand``, ``category`` (2018) or
         ``categories`` (2014), ``description``. Strict JSON or, as in the official files of 2014, Python literals.
     quarantine, maximum_rejected_share
         As for `read_reviews`.

@@ -500,10 +500,10 @@ def test_a_held_out_outcome_changes_nothing_that_training_reads(folder: Path, ra
     [
         ("quality", 1.5, "quality lies in 0..1"),
         ("quality", -0.1, "quality lies in 0..1"),
-        ("quality", float("inf"), "quality lies in 0..1"),
-        ("quality", float("nan"), "quality is a number"),
+        ("quality", float("inf"), "`quality` is inf, not Float64, in row 24, query 'q000007'"),
+        ("quality", float("nan"), "query 'q000007' has no quality for LLM"),
         ("cost_usd", -1e-6, "cost lies in 0..1,000 USD"),
-        ("cost_usd", float("nan"), "cost is a number"),
+        ("cost_usd", float("nan"), "1 outcomes of 1 LLMs have none"),
         ("prompt_tokens", -1, "prompt tokens lie in"),
         ("latency_s", -2.0, "latency lies in"),
         ("tokens_basis", "guessed", "tokens_basis is one of"),
