@@ -40,7 +40,9 @@ def read_frame(path: Path, columns: Collection[str] | None = None) -> pl.DataFra
     text = text_files.read_text(path) if path.suffix == ".csv" else ""
     try:
         if path.suffix == ".csv":  # all of it: else polars passes over surplus fields, the mark of an unquoted comma
-            frame = pl.read_csv(text.encode("utf-8"), infer_schema=False)
+            frame = pl.read_csv(text.lstrip("\r\n").encode("utf-8"), infer_schema=False)
+            blank = pl.all_horizontal(pl.all().fill_null("").str.strip_chars() == "")
+            frame = frame.filter(~blank)  # blank lines are no records
             return frame.select(c for c in frame.columns if columns is None or c in columns)
         lazy = pl.scan_parquet(path, glob=False)
         present = [c for c in lazy.collect_schema().names() if columns is None or c in columns]
@@ -60,7 +62,7 @@ def column_names(path: Path) -> list[str]:
     text = text_files.read_text(path) if path.suffix == ".csv" else ""
     try:
         if path.suffix == ".csv":
-            return pl.read_csv(text.encode("utf-8"), infer_schema=False, n_rows=0).columns
+            return pl.read_csv(text.lstrip("\r\n").encode("utf-8"), infer_schema=False, n_rows=0).columns
         return pl.read_parquet_schema(path).names()
     except _UNREADABLE as error:
         raise _refusal(path, error, text) from None
