@@ -105,12 +105,11 @@ class Store:
         served = uri.startswith(("http:", "https:"))
         folder = None if served else (workspace(root) / "mlartifacts").as_uri()
         try:
-            self.client.create_experiment(name, artifact_location=folder)
+            return self.client.get_experiment(self.client.create_experiment(name, artifact_location=folder))
         except MlflowException:
             if (made := self.client.get_experiment_by_name(name)) is None:  # else another process was faster
                 raise
             return made
-        return self.client.get_experiment_by_name(name)
 
     def find(self, tags: dict[str, str]) -> "list[Run]":
         """Return the runs that carry all these tags, the oldest first."""

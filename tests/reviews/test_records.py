@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,7 @@ from symbiosis.reviews import text
 from symbiosis.reviews.raw import verify_gzip
 from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, read_metadata, read_reviews
 
+MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 GOOD = {
     "reviewerID": "u",
     "asin": "i",
@@ -190,6 +192,32 @@ def test_any_bytes_give_rows_or_one_line(tmp_path_factory: pytest.TempPathFactor
     ):
         with contextlib.suppress(InputError):
             assert read()
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MALFORMED.is_dir(), reason="the folder of malformed inputs is not there")
+@pytest.mark.parametrize("name", ["02-bom-crlf-blank", "02b-blank-between", "07-meta-mess", "08-int-user-ids"])
+def test_malformed_reviews_are_read_whole(name: str) -> None:
+    folder = MALFORMED / name / "reviews"
+    frame, rejects = read_reviews(folder / "Demo_5.json.gz", io.StringIO(), 0.0)
+    assert (frame.height, rejects.lines) == (240, 240)
+    items, rejects, _ = read_metadata(folder / "meta_Demo.json.gz", io.StringIO(), 0.0, set(frame["item_id"]))
+    assert rejects.counts.total() == 0
+    if name == "08-int-user-ids":
+        assert set(frame["user_id"]) == {str(number) for number in range(1, 31)}
+    if name == "07-meta-mess":
+        titles = dict(items.select("item_id", "title").iter_rows())
+        assert titles["B000008X"] == "Bolt <M6 stainless, 10 pieces"
+        assert titles["B000009X"] == "Cable 5<10 m > long"
+        assert titles["B000000X"] == "Thing 0 & more"
+        assert titles["B000001X"] == "A real title"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MALFORMED.is_dir(), reason="the folder of malformed inputs is not there")
+def test_malformed_release_of_2023_is_named() -> None:
+    with pytest.raises(InputError, match="release 2023, which is not read yet"):
+        read_reviews(MALFORMED / "04b-amazon2023-jsonl" / "reviews" / "Demo.jsonl.gz", io.StringIO(), 0.0)
 
 
 def test_metadata_of_both_releases(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def column_names(path: Path) -> list[str]:
     try:
         if path.suffix == ".csv":
             return pl.read_csv(text.lstrip("\r\n").encode("utf-8"), infer_schema=False, n_rows=0).columns
-        return pl.read_parquet_schema(path).names()
+        return list(pl.read_parquet_schema(path))
     except _UNREADABLE as error:
         raise _refusal(path, error, text) from None
 

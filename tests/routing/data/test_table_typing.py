@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import os
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.routing.data import routerbench, table, table_files
 from symbiosis.routing.data.query_text import text_of
 
-MALFORMED = Path("/work/shared/data/malformed")
+MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 CELL = {
     "query_id": "q",
     "query_text": "Who?",
@@ -257,3 +258,12 @@ def test_malformed_tables_have_the_right_values(name: str, column: str, expected
         assert values[0] == expected
     else:
         assert values.null_count() == expected
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MALFORMED.is_dir(), reason="the folder of malformed inputs is not there")
+def test_a_malformed_wide_table_of_lists_is_read() -> None:
+    path = MALFORMED / "65b-rb-list-parquet" / "rb.parquet"
+    frame = table.typed(routerbench.to_long(path), path)
+    assert frame.height == 180
+    assert set(frame["query_text"]) == {"question\nsecond"}
