@@ -11,9 +11,9 @@ from typing import Any, TextIO, TypeGuard
 import polars as pl
 from tqdm import tqdm
 
+from symbiosis.core import text_files
 from symbiosis.core.errors import InputError
 from symbiosis.reviews import text
-from symbiosis.reviews.raw import read_lines
 
 REVIEW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "line": pl.UInt32,
@@ -31,6 +31,8 @@ ITEM_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "description": pl.String,
 }
 MAXIMUM_ID_CHARACTERS = 64
+RELEASE_2023 = "data of the Amazon release 2023, which is not read yet"
+USE_ANOTHER_RELEASE = "use the files of 2014 or 2018 (reviews_NAME_5.json.gz or NAME_5.json.gz)"
 _ROWS_PER_CHUNK = 50_000  # rows held as Python objects before they become a compact frame
 _QUARANTINED_CHARACTERS = 500
 
@@ -51,7 +53,7 @@ class Rejects:
 
     def __init__(self, quarantine: TextIO) -> None:
         self._quarantine = quarantine
-        self.lines = 0  # read, good and bad
+        self.lines = 0  # read, good and bad, blank ones aside
         self.counts: Counter[str] = Counter()
         self.first_line: dict[str, int] = {}
 
@@ -76,15 +78,18 @@ class Rejects:
             The share is above `maximum_share`; the message names reasons, counts and first lines.
         """
         rejected = self.counts.total()
+        if rejected == self.lines and RELEASE_2023 in self.counts:
+            raise InputError(f"{path}, line {self.first_line[RELEASE_2023]:,}: {RELEASE_2023}: {USE_ANOTHER_RELEASE}")
         if rejected <= maximum_share * self.lines:
             return
         reasons = ", ".join(
             f"{reason} ({count:,}, first in line {self.first_line[reason]:,})"
             for reason, count in self.counts.most_common()
         )
+        mend = text_files.ENCODE if text_files.NOT_UTF8 in self.counts else "mend the file"
         raise InputError(
             f"{path}: {rejected:,} of {self.lines:,} lines are no valid records, above "
-            f"`clean.maximum_rejected_share` = {maximum_share:g}: {reasons}; mend the file or raise the share"
+            f"`clean.maximum_rejected_share` = {maximum_share:g}: {reasons}; {mend} or raise the share"
         )
 
 
@@ -94,7 +99,8 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     Parameters
     ----------
     path
-        Gzip file, one JSON object a line: ``reviewerID``, ``asin``, ``unixReviewTime`` and, where known, ``overall``
+        Text file (see `symbiosis.core.text_files`), one JSON object a line:
+        ``reviewerID``, ``asin``, ``unixReviewTime`` and, where known, ``overall``
         and ``reviewText``.
     quarantine
         See `Rejects`.
@@ -117,7 +123,7 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     chunks: list[pl.DataFrame] = []
     rows: list[tuple[object, ...]] = []
     for number, line in _progress(path, "reviews"):
-        rejects.lines = number
+        rejects.lines += 1
         try:
             rows.append((number, *_review(_decode(line))))
         except _RejectedError as reason:
@@ -143,7 +149,8 @@ def read_metadata(
     Parameters
     ----------
     path
-        Gzip file, one object a line: ``asin`` and, where known, ``title``, ``brand``, ``category`` (2018) or
+        Text file (see `symbiosis.core.text_files`), one object a line:
+        ``asin`` and, where known, ``title``, ``brand``, ``category`` (2018) or
         ``categories`` (2014), ``description``. Strict JSON or, as in the official files of 2014, Python literals.
     quarantine, maximum_rejected_share
         As for `read_reviews`.
@@ -168,7 +175,7 @@ def read_metadata(
     items: dict[str, list[Any]] = {}
     repeated = titles = 0
     for number, line in _progress(path, "metadata"):
-        rejects.lines = number
+        rejects.lines += 1
         try:
             record = _decode(line)
             item_id = _identifier(record, "asin")
@@ -193,7 +200,9 @@ def read_metadata(
 
 
 def _progress(path: Path, what: str) -> Iterator[tuple[int, bytes | None]]:
-    return iter(tqdm(read_lines(path), desc=f"reading {what}", unit=" lines", unit_scale=True, mininterval=1))
+    return iter(
+        tqdm(text_files.read_lines(path), desc=f"reading {what}", unit=" lines", unit_scale=True, mininterval=1)
+    )
 
 
 def _no_constant(name: str) -> None:
@@ -214,11 +223,11 @@ def _decode(line: bytes | None) -> dict[str, Any]:
     if line is None:
         raise _RejectedError("line too long")
     try:
-        content = line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise _RejectedError("not UTF-8") from None
+        content = text_files.decode(line)
+    except ValueError as error:
+        raise _RejectedError(str(error)) from None
     try:
-        record = _JSON.decode(content)
+        record = _JSON.decode(content.strip())
     except (ValueError, RecursionError):
         record = _decode_literal(content)
     if not isinstance(record, dict):
@@ -239,6 +248,8 @@ def _decode_literal(content: str) -> object:
 
 
 def _review(record: dict[str, Any]) -> tuple[str, str, float | None, int, str | None]:
+    if "reviewerID" not in record and {"user_id", "parent_asin"} & record.keys():
+        raise _RejectedError(RELEASE_2023)
     rating = record.get("overall")
     if rating is not None and not (_is_number(rating) and 1 <= rating <= 5):
         raise _RejectedError("rating is no number from 1 to 5")
@@ -260,6 +271,8 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _identifier(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 4 * MAXIMUM_ID_CHARACTERS:
+        value = str(value)  # as its digits
     if not isinstance(value, str) or not value.strip():
         raise _RejectedError(f"{key} is missing")
     value = value.strip()

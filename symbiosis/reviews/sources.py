@@ -8,6 +8,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.reviews.fetch import NotOnServerError, fetch
 from symbiosis.reviews.params import DownloadParams
 from symbiosis.reviews.raw import MANIFEST, METADATA, REVIEWS, verify_gzip
+from symbiosis.reviews.records import RELEASE_2023, USE_ANOTHER_RELEASE
 from symbiosis.reviews.synthetic import generate
 from symbiosis.reviews.synthetic_files import write_files
 
@@ -87,6 +88,9 @@ def _copy(source: Path, folder: Path) -> tuple[dict[str, str], str]:
         raise InputError(f"`download.folder`: {source} is no folder")
     files = sorted(path for path in source.iterdir() if path.is_file())
     reviews = [path for path in files if path.name.endswith("_5.json.gz") and not path.name.startswith("meta_")]
+    later = [path.name for path in files if path.name.endswith((".jsonl", ".jsonl.gz"))]
+    if not reviews and later:
+        raise InputError(f"{source} holds {later[0]}, {RELEASE_2023}: {USE_ANOTHER_RELEASE}")
     if len(reviews) != 1:
         found = ", ".join(path.name for path in reviews) or "none"
         raise InputError(

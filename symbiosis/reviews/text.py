@@ -5,8 +5,21 @@ import re
 
 MAXIMUM_CATEGORY_CHARACTERS = 60
 
-_TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
-_CUT_TAG = re.compile(r"<[A-Za-z/!?][^<>]*$")  # a tag that the record's end cuts off
+# The elements of HTML, with those of old pages: what begins otherwise, as `<M6` or `<user_3>`, is text.
+_NAMES = (
+    "a|abbr|acronym|address|applet|area|article|aside|audio|b|base|basefont|bdi|bdo|big|blink|blockquote|body|br|"
+    "button|canvas|caption|center|cite|code|col|colgroup|data|datalist|dd|del|details|dfn|dialog|dir|div|dl|dt|em|"
+    "embed|fieldset|figcaption|figure|font|footer|form|frame|frameset|h1|h2|h3|h4|h5|h6|head|header|hgroup|hr|"
+    "html|i|iframe|img|input|ins|kbd|label|legend|li|link|main|map|mark|marquee|menu|meta|meter|nav|nobr|noframes|"
+    "noscript|object|ol|optgroup|option|output|p|param|picture|pre|progress|q|rp|rt|ruby|s|samp|script|search|"
+    "section|select|slot|small|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody|td|template|"
+    "textarea|tfoot|th|thead|time|title|tr|track|tt|u|ul|var|video|wbr"
+)
+_NAME = rf"</?(?:{_NAMES})"
+_MARKUP = r"<!(?:--|\[|doctype\b)[^<>]*|<\?xml\b[^<>]*"
+_TAG = re.compile(rf"(?:{_NAME}(?:[\s/][^<>]*)?|{_MARKUP})>", re.IGNORECASE)
+# A tag that the record's end cuts off: with an attribute, or nothing, behind the name.
+_CUT_TAG = re.compile(rf"(?:{_NAME}(?:[\s/]+[\w:-]+\s*=[^<>]*|\s*/?)|{_MARKUP})$", re.IGNORECASE)
 _NOT_A_TITLE = re.compile(r"/>|\bgetTime\(|\bfunction\s*\(|\bvar [A-Za-z_]+ ?=")  # the tail of a tag, or a script
 _BY = re.compile(r"^by\s+(?=\S)")
 _VISIT = re.compile(r"^Visit Amazon's (.+) Page$")

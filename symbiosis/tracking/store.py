@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbiosis.core.telemetry import switch_telemetry_off
+from symbiosis.tracking import database
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 
 def workspace(root: Path | str | None = None) -> Path:
@@ -76,6 +77,8 @@ class Store:
 
     Raises
     ------
+    InputError
+        A sqlite database cannot be used; the message says what to do.
     Exception
         Whatever MLflow raises if the store cannot be reached.
     """
@@ -86,20 +89,27 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(retries))
         for chatty in ("mlflow.store.db.utils", "alembic"):  # migrations; failures, which are raised as well
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        database.prepare(uri)
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "symbiosis"
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is not None and experiment.lifecycle_stage == "deleted":
+        experiment = self.client.get_experiment_by_name(name) or self._new_experiment(name, uri, root)
+        if experiment.lifecycle_stage == "deleted":
             raise RuntimeError(f"the experiment `{name}` was deleted; set MLFLOW_EXPERIMENT_NAME to use another")
-        if experiment is not None:
-            self.experiment_id: str = experiment.experiment_id
-        elif uri.startswith(("http:", "https:")):
-            self.experiment_id = self.client.create_experiment(name)
-        else:
-            folder = workspace(root) / "mlartifacts"
-            self.experiment_id = self.client.create_experiment(name, artifact_location=folder.as_uri())
+        self.experiment_id: str = experiment.experiment_id
+
+    def _new_experiment(self, name: str, uri: str, root: Path | str | None) -> "Experiment":
+        from mlflow.exceptions import MlflowException
+
+        served = uri.startswith(("http:", "https:"))
+        folder = None if served else (workspace(root) / "mlartifacts").as_uri()
+        try:
+            return self.client.get_experiment(self.client.create_experiment(name, artifact_location=folder))
+        except MlflowException:
+            if (made := self.client.get_experiment_by_name(name)) is None:  # else another process was faster
+                raise
+            return made
 
     def find(self, tags: dict[str, str]) -> "list[Run]":
         """Return the runs that carry all these tags, the oldest first."""

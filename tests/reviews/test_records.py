@@ -1,8 +1,10 @@
 """Dirty lines and dirty texts: what becomes a record, what is set aside, and what is mended."""
 
+import contextlib
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.text_files import LONGEST_LINE, read_lines
 from symbiosis.reviews import text
-from symbiosis.reviews.raw import MAXIMUM_LINE_BYTES, read_lines, verify_gzip
+from symbiosis.reviews.raw import verify_gzip
 from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, read_metadata, read_reviews
 
+MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 GOOD = {
     "reviewerID": "u",
     "asin": "i",
@@ -59,12 +63,13 @@ def test_a_review_may_lack_rating_and_text(tmp_path: Path) -> None:
 
 
 BAD_LINES: dict[str, list[object]] = {
-    "not JSON": [b"", b"{", b'{"reviewerID": "u"', b"reviewer u", b'{"overall": NaN}', b'{"overall": -Infinity}'],
+    "not JSON": [b"{", b'{"reviewerID": "u"', b"reviewer u", b'{"overall": NaN}', b'{"overall": -Infinity}'],
     "not UTF-8": [b'{"reviewerID": "\xff\xfe"}'],
+    "a NUL character": [b"{\0}", b"\0\0\0\0"],
     "not an object": [b"[]", b"5", b'"text"', b"null"],
-    "line too long": [b'"' + b"x" * MAXIMUM_LINE_BYTES + b'"'],
+    "line too long": [b'"' + b"x" * LONGEST_LINE + b'"'],
     "reviewerID is missing": [{k: v for k, v in GOOD.items() if k != "reviewerID"}, GOOD | {"reviewerID": "  "},
-                              GOOD | {"reviewerID": 5}, GOOD | {"reviewerID": None}],
+                              GOOD | {"reviewerID": True}, GOOD | {"reviewerID": None}],
     "reviewerID is no identifier": [GOOD | {"reviewerID": "u" * 65}, GOOD | {"reviewerID": "u\nv"},
                                     GOOD | {"reviewerID": "\ud800"}],
     "asin is missing": [GOOD | {"asin": ["i"]}],
@@ -126,17 +131,93 @@ def test_a_gzip_file_cut_anywhere_is_named(tmp_path: Path, kept: int) -> None:
             read()
 
 
-def test_what_is_no_gzip_file_at_all_is_named(tmp_path: Path) -> None:
+def test_what_is_no_raw_file_at_all_is_named(tmp_path: Path) -> None:
     path = tmp_path / "reviews.json.gz"
     path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(InputError, match=r"reviews\.json\.gz is no whole gzip file"):
-        list(read_lines(path))
+    with pytest.raises(InputError, match=r"reviews\.json\.gz is no whole gzip file and no lines of JSON"):
+        verify_gzip(path, str(path))
+    path.write_bytes(json.dumps(GOOD).encode())
+    verify_gzip(path, str(path))
 
 
-def test_a_last_line_without_an_end_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.gz"
-    path.write_bytes(gzip.compress(b"a\nlong line\nb"))
-    assert list(read_lines(path, maximum=4)) == [(1, b"a\n"), (2, None), (3, b"b")]
+FORMS = {
+    "a byte-order mark, CRLF and blank lines": lambda one, two: gzip.compress(
+        b"\xef\xbb\xbf" + one + b"\r\n\r\n \t\r\n" + two + b"\r\n\r\n"
+    ),
+    "no gzip": lambda one, two: one + b"\n" + two,
+    "several gzip members, each with a mark": lambda one, two: (
+        gzip.compress(b"\xef\xbb\xbf" + one + b"\n") + gzip.compress(b"\xef\xbb\xbf" + two + b"\n")
+    ),
+    "UTF-16": lambda one, two: gzip.compress((one + b"\n\n" + two).decode().encode("utf-16")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_is_read_in_whatever_legal_form_it_comes(tmp_path: Path, form: str) -> None:
+    path, records = tmp_path / "reviews.json.gz", [GOOD, GOOD | {"reviewerID": "zoë"}]
+    path.write_bytes(FORMS[form](*(json.dumps(record, ensure_ascii=False).encode() for record in records)))
+    verify_gzip(path, str(path))
+    frame, rejects = read_reviews(path, io.StringIO(), 0.0)
+    assert frame["user_id"].to_list() == ["u", "zoë"]
+    assert (rejects.lines, rejects.counts.total()) == (2, 0)
+
+
+def test_a_user_id_that_is_a_number_is_read_as_its_digits(tmp_path: Path) -> None:
+    frame, rejected, _ = reviews(tmp_path, [GOOD | {"reviewerID": 7, "asin": 42}, GOOD | {"reviewerID": 10**70}])
+    assert frame.select("user_id", "item_id").rows() == [("7", "42")]
+    assert rejected == {"reviewerID is no identifier": 1}
+
+
+def test_latin_1_is_named_with_its_line_and_the_fix(tmp_path: Path) -> None:
+    lines = [GOOD, json.dumps(GOOD | {"reviewText": "café"}, ensure_ascii=False).encode("latin-1")]
+    with pytest.raises(InputError, match=r"not UTF-8 \(1, first in line 2\); save the file as UTF-8"):
+        reviews(tmp_path, lines, 0.0)
+
+
+def test_the_release_of_2023_is_named(tmp_path: Path) -> None:
+    record = {"rating": 5.0, "text": "t", "asin": "i", "parent_asin": "i", "user_id": "u", "timestamp": 1420156800000}
+    with pytest.raises(InputError, match="line 1: data of the Amazon release 2023, which is not read yet: use"):
+        reviews(tmp_path, [record] * 3, 1.0)
+    assert reviews(tmp_path, [record, GOOD])[0].height == 1
+
+
+@given(st.binary(max_size=300), st.sampled_from(["as it is", "gzip"]))
+def test_any_bytes_give_rows_or_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes, form: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json.gz"
+    path.write_bytes(gzip.compress(content) if form == "gzip" else content)
+    for read in (
+        lambda: read_reviews(path, io.StringIO(), 1.0)[0].height > 0,
+        lambda: read_metadata(path, io.StringIO(), 1.0, {"a"})[0].width == len(ITEM_SCHEMA),
+        lambda: verify_gzip(path, "any") is None,
+    ):
+        with contextlib.suppress(InputError):
+            assert read()
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MALFORMED.is_dir(), reason="the folder of malformed inputs is not there")
+@pytest.mark.parametrize("name", ["02-bom-crlf-blank", "02b-blank-between", "07-meta-mess", "08-int-user-ids"])
+def test_malformed_reviews_are_read_whole(name: str) -> None:
+    folder = MALFORMED / name / "reviews"
+    frame, rejects = read_reviews(folder / "Demo_5.json.gz", io.StringIO(), 0.0)
+    assert (frame.height, rejects.lines) == (240, 240)
+    items, rejects, _ = read_metadata(folder / "meta_Demo.json.gz", io.StringIO(), 0.0, set(frame["item_id"]))
+    assert rejects.counts.total() == 0
+    if name == "08-int-user-ids":
+        assert set(frame["user_id"]) == {str(number) for number in range(1, 31)}
+    if name == "07-meta-mess":
+        titles = dict(items.select("item_id", "title").iter_rows())
+        assert titles["B000008X"] == "Bolt <M6 stainless, 10 pieces"
+        assert titles["B000009X"] == "Cable 5<10 m > long"
+        assert titles["B000000X"] == "Thing 0 & more"
+        assert titles["B000001X"] == "A real title"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MALFORMED.is_dir(), reason="the folder of malformed inputs is not there")
+def test_malformed_release_of_2023_is_named() -> None:
+    with pytest.raises(InputError, match="release 2023, which is not read yet"):
+        read_reviews(MALFORMED / "04b-amazon2023-jsonl" / "reviews" / "Demo.jsonl.gz", io.StringIO(), 0.0)
 
 
 def test_metadata_of_both_releases(tmp_path: Path) -> None:
@@ -190,6 +271,12 @@ def test_metadata_lines_without_item_are_rejected_and_wrong_types_are_missing(tm
         ("<b>Bold</b> and <br/>plain", "Bold and plain"),
         ("cut <a href='x", "cut"),
         ("3 < 5 and 7 > 6", "3 < 5 and 7 > 6"),
+        ("Bolt <M6 stainless, 10 pieces", "Bolt <M6 stainless, 10 pieces"),
+        ("Bolt <a few pieces", "Bolt <a few pieces"),
+        ("Cable 5<10 m > long", "Cable 5<10 m > long"),
+        ("<|endoftext|> <user_3> <|im_start|>", "<|endoftext|> <user_3> <|im_start|>"),
+        ("<BR>loud<SPAN CLASS=x>er</SPAN ><!-- no --><!DOCTYPE html>", "loud er"),
+        ("cut <span", "cut"),
         ("a\0b", "a b"),
         ("half \ud83d pair", "half ? pair"),
         ("", None),

@@ -212,7 +212,7 @@ def test_dirt_is_set_aside_and_changes_nothing_else(workspace: Path) -> None:
     before = {name: Path("data/clean", name).read_bytes() for name in CLEAN_FILES}
     for name in ("reviews.json.gz", "metadata.json.gz"):
         lines = [json.dumps(line).encode() for line in read_lines(name)]
-        write_lines(name, [*lines, b"{", b"\xff", b'{"asin": 1, "overall": 5}'])
+        write_lines(name, [*lines, b"{", b"\xff", b'{"asin": [1], "overall": 5}'])
     stages.clean.work(clean_params(maximum_rejected_share=0.2))
     changed = [name for name in CLEAN_FILES if before[name] != Path("data/clean", name).read_bytes()]
     assert changed == ["rejected.jsonl"]

@@ -23,13 +23,14 @@ def read(folder: Path) -> tuple[pl.DataFrame, Path]:
     Raises
     ------
     InputError
-        The file is damaged, lacks a column or has a value of another type.
+        The file is damaged, lacks a column, has a value of another type, or seems to be in other units.
     """
     manifest = read_json(folder / "manifest.json")
     path = folder / f"table.{manifest['format']}"
-    if manifest["source"] == "routerbench":
-        return table.typed(routerbench.to_long(path), path), path
-    return table.read_table(path), path
+    wide = manifest["source"] == "routerbench"
+    frame = table.typed(routerbench.to_long(path), path) if wide else table.read_table(path)
+    table.require_plausible(frame, path)
+    return frame, path
 
 
 def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[str, pl.DataFrame]:

@@ -14,7 +14,8 @@ import polars as pl
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
-from symbiosis.routing.data.table import read_frame
+from symbiosis.routing.data.query_text import texts
+from symbiosis.routing.data.table_files import read_frame
 
 SAMPLE, PROMPT, TASK = "sample_id", "prompt", "eval_name"
 RESPONSE, COST = "|model_response", "|total_cost"
@@ -54,6 +55,17 @@ def to_long(path: Path) -> pl.DataFrame:
     """
     wide = read_frame(path)
     names = models(wide.columns, path)
+    try:
+        return _long(wide, names)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: a column is neither texts nor numbers ({str(error).splitlines()[0]})") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _long(wide: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    told = [name for name in (PROMPT, *(model + RESPONSE for model in names)) if name in wide.columns]
+    wide = wide.with_columns(texts(wide[name]) for name in told)
     sample = pl.col(SAMPLE).cast(pl.String)
     nth = sample.cum_count().over(SAMPLE)
     about = wide.select(

@@ -4,12 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import polars as pl
 from tqdm import tqdm
 
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data import pickles, routerbench, synthetic, table
+from symbiosis.routing.data import pickles, routerbench, synthetic, table, table_files
 from symbiosis.routing.data.params import DownloadRoutingParams
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -43,10 +42,11 @@ def fetch(params: DownloadRoutingParams, folder: Path) -> None:
         else:
             name = f"table{found.suffix}"
             manifest |= {"format": found.suffix[1:], **_copy(found, folder / name)}
+        readable = folder / name if found.suffix in PICKLE_SUFFIXES else found
         if params.source == "routerbench":
-            routerbench.models(_header(folder / name, found), found)
+            routerbench.models(table_files.column_names(readable), found)
         elif found.suffix != ".jsonl":
-            table.require_columns(_header(folder / name, found), found)
+            table.require_columns(table_files.column_names(readable), found)
     write_json(folder / "manifest.json", manifest)
 
 
@@ -73,17 +73,6 @@ def locate(path: Path, suffixes: tuple[str, ...]) -> Path:
             "name the file itself"
         )
     return found[0]
-
-
-def _header(path: Path, named: Path) -> list[str]:
-    """Column names of a parquet or csv file, without reading its rows."""
-    try:
-        lazy = pl.scan_parquet(path) if path.suffix == ".parquet" else pl.scan_csv(path, infer_schema=False)
-        return lazy.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            f"{named} is not a readable {path.suffix[1:]} file: {str(error).splitlines()[0]}; export it again"
-        ) from None
 
 
 def _copy(source: Path, target: Path) -> dict[str, Any]:

@@ -1,16 +1,18 @@
-"""The long routing table: reading it and giving its columns their types.
+"""The long routing table: giving its columns their types, by one rule for all formats.
 
 One row holds the outcome of one query with one LLM. `COLUMNS` lists what is read; other columns are ignored.
 """
 
-import csv
-import json
 from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+from pydantic import TypeAdapter
 
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data.query_text import texts
+from symbiosis.routing.data.table_files import read_frame
 
 COLUMNS: dict[str, pl.DataType] = {
     "query_id": pl.String(),
@@ -32,68 +34,9 @@ REQUIRED = ("query_id", "query_text", "domain", "llm", "quality", "cost_usd", "c
 TOKENS_BASES = ("api_reported", "tokenizer", "imputed_model_mean", "characters", "synthetic")
 # Where costs come from: the data themselves, or tokens times a price list.
 COST_BASES = ("source", "list_price")
-
-
-def read_frame(path: Path, columns: Collection[str] | None = None) -> pl.DataFrame:
-    """Read a parquet, csv or jsonl file; csv and jsonl give text columns only.
-
-    Parameters
-    ----------
-    path
-        The suffix tells the format.
-    columns
-        Columns to read where the file has them; None reads all. A jsonl file needs them named: it has no header, and
-        a column that no line has comes out as null.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read in its format.
-    """
-    try:
-        if path.suffix == ".parquet":
-            lazy = pl.scan_parquet(path)
-        elif path.suffix == ".csv":
-            lazy = pl.scan_csv(path, infer_schema=False)
-        elif path.suffix == ".jsonl" and columns is not None:
-            lazy = pl.scan_ndjson(path, schema=dict.fromkeys(columns, pl.String()))
-        else:
-            raise InputError(f"{path}: this table must be a parquet or csv file")
-        present = [c for c in lazy.collect_schema().names() if columns is None or c in columns]
-        if path.suffix == ".csv":  # all of it: else polars passes over surplus fields, the mark of an unquoted comma
-            return lazy.collect(engine="streaming").select(present)
-        return lazy.select(present).collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        find = {".jsonl": _broken_jsonl, ".csv": _broken_csv}.get(path.suffix, lambda path: None)
-        where = find(path) or str(error).splitlines()[0]
-        raise InputError(f"{path} is not a readable {path.suffix[1:]} file: {where}; export it again") from None
-
-
-def _broken_jsonl(path: Path) -> str | None:
-    """Name the first line that is not a JSON object."""
-    with path.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            try:
-                if not line.strip() or isinstance(json.loads(line), dict):
-                    continue
-            except ValueError:
-                pass
-            return f"line {number} is not a JSON object"
-    return None
-
-
-def _broken_csv(path: Path) -> str | None:
-    """Name the first line with more fields than the header."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as handle:
-        rows = csv.reader(handle)
-        try:
-            width = len(next(rows, []))
-            for row in rows:
-                if len(row) > width:
-                    return f"line {rows.line_num} has {len(row)} fields, the header {width}"
-        except csv.Error as error:
-            return f"line {rows.line_num}: {error}"
-    return None
+# No table of real LLMs is slower than this on the median; one in milliseconds is.
+SLOW_S, SLOW_TOKENS_PER_S = 100.0, 0.5
+_DURATION = TypeAdapter(timedelta)
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -132,6 +75,9 @@ def require_columns(names: Collection[str], path: Path) -> None:
 def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Cast a frame to `COLUMNS`, its own order and rows kept.
 
+    NaN and, among numbers, an empty text are null. Infinities are refused. A quality may be true or false, a latency a
+    duration, a query a list of chat messages (see `symbiosis.routing.data.query_text`).
+
     Raises
     ------
     InputError
@@ -140,17 +86,22 @@ def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise InputError(f"{path}: the table has no rows")
     for name in [c for c in COLUMNS if c in frame.columns]:
+        given = frame[name].fill_nan(None) if frame[name].dtype.is_float() else frame[name]
+        if COLUMNS[name] != pl.String():
+            given = _without_blanks(given)
         try:
-            cast = _cast(frame[name], COLUMNS[name])
+            cast = _cast(given, COLUMNS[name])
         except pl.exceptions.PolarsError:
             raise InputError(
-                f"{path}: the column `{name}` holds {frame[name].dtype}, not {COLUMNS[name]}: convert it"
+                f"{path}: the column `{name}` holds {given.dtype}, not {COLUMNS[name]}: convert it"
             ) from None
-        lost = cast.is_null() & frame[name].is_not_null()
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        lost = cast.is_null() & given.is_not_null()
         if lost.any():
             row = lost.arg_max() or 0
             raise InputError(
-                f"{path}: `{name}` is {frame[name][row]!r}, not {COLUMNS[name]}, in row {row + 1}, {place(frame, row)} "
+                f"{path}: `{name}` is {given[row]!r}, not {COLUMNS[name]}, in row {row + 1}, {place(frame, row)} "
                 f"({lost.sum()} such rows): correct it"
             )
         frame = frame.with_columns(cast)
@@ -159,12 +110,93 @@ def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     )
 
 
+def _without_blanks(column: pl.Series) -> pl.Series:
+    """Turn blank texts and written NaN among numbers into null."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype != pl.String:
+        return column
+    column = column.str.strip_chars()
+    return column.set(column.str.to_lowercase().is_in(["", "nan"]).fill_null(value=False), None)
+
+
 def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Cast; what does not fit becomes null. A whole number may be written as 98.0, as pandas does beside gaps."""
-    if dtype == pl.Int64 and not column.dtype.is_integer():
-        number = column.cast(pl.Float64, strict=False)
-        column = pl.select(pl.when(number == number.floor()).then(number)).to_series().alias(column.name)
-    return column.cast(dtype, strict=False)
+    """Cast; what does not fit becomes null. A whole number may be written as 98.0, as pandas does beside gaps.
+
+    Raises
+    ------
+    polars.exceptions.PolarsError
+        Nothing of the column's type fits.
+    InputError
+        A query is neither a text nor a list of messages.
+    """
+    name = column.name
+    if name == "query_text":
+        return texts(column)
+    if dtype == pl.String():
+        return column.cast(dtype, strict=False)
+    if name == "latency_s" and column.dtype == pl.Duration:
+        return (column.dt.total_nanoseconds() / 1e9).rename(name)
+    is_right_or_wrong = name == "quality" and column.dtype == pl.Boolean
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null) or is_right_or_wrong):
+        raise pl.exceptions.InvalidOperationError(f"{column.dtype} are no numbers")
+    if dtype == pl.Int64() and column.dtype.is_integer():
+        return column.cast(dtype, strict=False)
+    number = column.cast(pl.Float64, strict=False)
+    if column.dtype == pl.String and name == "quality":
+        words = column.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None)
+        number = number.fill_null(words.cast(pl.Float64))
+    if column.dtype == pl.String and name == "latency_s":
+        written = column.filter(number.is_null() & column.is_not_null()).unique()
+        seconds = {text: _seconds(text) for text in written}
+        number = number.fill_null(column.replace_strict(seconds, default=None, return_dtype=pl.Float64))
+    number = number.set(~number.is_finite().fill_null(value=True), None)
+    if dtype == pl.Int64():
+        number = number.set((number != number.floor()).fill_null(value=False), None)
+    return number.cast(dtype, strict=False)
+
+
+def _seconds(text: str) -> float | None:
+    """Read a duration as ISO 8601, pandas and Python write it."""
+    try:
+        return _DURATION.validate_python(text).total_seconds()
+    except ValueError:
+        return None
+
+
+def require_plausible(frame: pl.DataFrame, path: Path) -> None:
+    """Find what contradicts the units of a table.
+
+    Parameters
+    ----------
+    frame
+        As `typed` returns it.
+    path
+        Named in messages.
+
+    Raises
+    ------
+    InputError
+        Most qualities above 0 lie between 1 and 100, or answers took so long that they must be in milliseconds.
+    """
+    marks = frame["quality"].drop_nulls().to_numpy()
+    marks = marks[marks != 0]
+    if len(marks) and marks.min() > 0 and marks.max() <= 100 and (marks > 1).mean() > 0.5:
+        raise InputError(
+            f"{path}: `quality` goes up to {marks.max():g}, but is a share from 0 to 1: this looks like percent; "
+            "divide by the highest mark there is"
+        )
+    timed = frame.filter(pl.col("latency_s") > 0, pl.col("response_tokens") > 0)
+    if timed.height:
+        seconds, rate = timed.select(
+            pl.col("latency_s").median().alias("seconds"),
+            (pl.col("response_tokens") / pl.col("latency_s")).median().alias("rate"),
+        ).row(0)
+        if seconds > SLOW_S and rate < SLOW_TOKENS_PER_S:
+            raise InputError(
+                f"{path}: the median `latency_s` is {seconds:,.0f}, at {rate:.2g} tokens a second: this looks like "
+                "milliseconds; divide by 1,000"
+            )
 
 
 def place(frame: pl.DataFrame, row: int | None) -> str:

@@ -502,10 +502,7 @@ def test_a_held_out_outcome_changes_nothing_that_training_reads(folder: Path, ra
     [
         ("quality", 1.5, "quality lies in 0..1"),
         ("quality", -0.1, "quality lies in 0..1"),
-        ("quality", float("inf"), "quality lies in 0..1"),
-        ("quality", float("nan"), "quality is a number"),
         ("cost_usd", -1e-6, "cost lies in 0..1,000 USD"),
-        ("cost_usd", float("nan"), "cost is a number"),
         ("prompt_tokens", -1, "prompt tokens lie in"),
         ("latency_s", -2.0, "latency lies in"),
         ("tokens_basis", "guessed", "tokens_basis is one of"),
@@ -526,6 +523,38 @@ def test_a_bad_value_stops_the_stage_and_leaves_nothing_half_written(
     assert f"query q000007, LLM {llm}" in str(error.value)
     assert not Path("data/routing").exists()
     assert [path.name for path in Path("reports").rglob("*.*")] == ["routing.failed.html"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("quality", float("inf"), "`quality` is inf, not Float64, .* query 'q000007', LLM '{llm}'"),
+        ("quality", float("nan"), "query 'q000007' has no quality for LLM '{llm}'"),
+        ("cost_usd", float("nan"), r"1 outcomes of 1 LLMs have none: .* to \[{llm}\]"),
+    ],
+)
+def test_nan_is_missing_and_infinite_is_refused(
+    folder: Path, raw: pl.DataFrame, column: str, value: float, message: str
+) -> None:
+    llm = synthetic.LLMS[2].name
+    bad = (pl.col("query_id") == "q000007") & (pl.col("llm") == llm)
+    put_raw(raw.with_columns(pl.when(bad).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)))
+    with pytest.raises(InputError, match=message.format(llm=llm)):
+        clean_routing.work(clean_params())
+    assert not Path("data/routing").exists()
+
+
+def test_quality_in_percent_is_told(folder: Path, raw: pl.DataFrame) -> None:
+    put_raw(raw.with_columns(pl.col("quality") * 100))
+    with pytest.raises(InputError, match="looks like percent"):
+        clean_routing.work(clean_params())
+
+
+def test_a_table_whose_llms_are_all_free_is_cleaned(folder: Path, raw: pl.DataFrame) -> None:
+    put_raw(raw.with_columns(pl.lit(0.0).alias("cost_usd")))
+    clean_routing.work(clean_params())
+    described = pl.read_parquet("data/routing/llms.parquet")
+    assert set(described["price_prompt"]) == set(described["price_response"]) == {0.0}
 
 
 def test_too_few_queries_for_a_split_are_refused(folder: Path) -> None:
