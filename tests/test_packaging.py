@@ -49,6 +49,7 @@ def test_the_wheel_holds_the_tree(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """Minutes: all pinned packages are installed anew."""
     python = tmp_path / "venv/bin/python"
