@@ -9,16 +9,41 @@ served; attention takes one additive tensor that holds causal mask and graph con
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from symbiosis.core.errors import InputError
 from symbiosis.graph.pairs import BUCKETS
 from symbiosis.recommender.network.gpt2 import GPT2, GPT2Config
 from symbiosis.recommender.network.graph_terms import TERMS
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Make a network without memory and without initial weights, to be filled by those that were trained.
+
+    On the meta device alone, `torch.nn.init` would import torch's compiler: a second for weights that nobody reads.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+    def __enter__(self) -> "_NothingDrawn":
+        self._device = torch.device("meta")
+        self._device.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._device.__exit__(*error)
 
 
 class GraphGPT2(nn.Module):
@@ -249,7 +274,7 @@ class GraphGPT2(nn.Module):
             rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout or 0.0)
             config = GPT2Config.from_dict(described["backbone"] | rates)
             scales = described["user_scale"], described["item_scale"]
-            with torch.device("meta") if dropout is None else nullcontext():
+            with _NothingDrawn() if dropout is None else nullcontext():
                 texts = torch.zeros(described["n_items"], described["text_dimensions"])
                 model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
             model.load_state_dict(load_file(weights), strict=True, assign=dropout is None)
