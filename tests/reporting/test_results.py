@@ -7,7 +7,6 @@ import pytest
 
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
-from symbiosis.reporting import results
 from symbiosis.reporting.results import data, headline_markdown, markdown, show, text, write_readme
 
 MARKS = ("<!-- results: symbiosis results --readme -->", "<!-- end of results -->")
@@ -117,10 +116,3 @@ def test_a_narrow_terminal_is_kept_to(
     shown = [line for line in printed.splitlines() if not line.startswith("whole report")]
     assert max(map(len, shown)) <= 50
     assert "0.5000" in printed
-
-
-def test_the_command_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["results"])
-    with pytest.raises(SystemExit, match="error: no results in reports yet"):
-        results.main()

@@ -2,7 +2,7 @@
 
 Encoders read what a text says; length and layout, which tell a grade-school sum from a function call with its schema,
 are mostly lost in them. A handful of counts beside the embedding makes the tags easier to read off. All of them come
-from the text alone, which is what a router that serves has; see docs/methods.md, section 7.
+from the text alone, which is what a router that serves has; see docs/methods.md, section 2.2.
 """
 
 import re

@@ -380,11 +380,11 @@ def test_on_real_queries_the_router_lies_between_random_and_oracle() -> None:
         part = outcomes.take(np.arange(3000)[rows])
         return Split(part, vectors[rows], domains[rows], subdomains[rows])
 
-    offline, online, held_out = split(slice(0, 1800)), split(slice(1800, 2200)), split(slice(2200, 3000))
+    offline, stream, held_out = split(slice(0, 1800)), split(slice(1800, 2200)), split(slice(2200, 3000))
     params = train_params(dimension=32, minimum_tag=20)
     router, _ = train(offline, llms, params)
     known = Experience.fit(router, offline.embeddings, offline.outcomes, params.serving.satisfied_above)
-    report = online.evaluate(router, known, offline, online, held_out, replay_params()).numbers
+    report = online.evaluate(router, known, offline, stream, held_out, replay_params()).numbers
     for name in ("router_none", "router_refined", "router_binary"):
         assert report["test"]["random"]["quality"] + 0.05 < report["test"][name]["quality"]
         assert report["test"][name]["quality"] < report["test"]["oracle"]["quality"]
