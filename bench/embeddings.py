@@ -175,7 +175,7 @@ def route(
     domains, subdomains = [queries.domains[row] for row in rows], [queries.subdomains[row] for row in rows]
     router, _ = train(Split(outcomes, vectors[rows], domains, subdomains), arms, params)
     outcomes = queries.outcomes.take(held)
-    predicted = router.predict(router.feature_map(vectors[held]), outcomes.prompt_tokens)
+    predicted = router.predict(router.feature_map(vectors[held]))
     cost = scaled_cost(predicted.cost_usd, router.cost_scale)
     return Curve.of(sweep(lambda trade_off: utility(predicted.quality, cost, trade_off)), outcomes)
 

@@ -33,7 +33,7 @@ from symbiosis.routing.model.training import train
 
 def mean_utility(router: Router, outcomes: Outcomes, embeddings: np.ndarray, params: OnlineReplayParams) -> float:
     """Return the mean utility of queries at the configured trade-off, with idle LLMs."""
-    predicted = router.predict(router.feature_map(embeddings), outcomes.prompt_tokens)
+    predicted = router.predict(router.feature_map(embeddings))
 
     def of(quality: np.ndarray, cost: np.ndarray) -> np.ndarray:
         return utility(quality, scaled_cost(cost, router.cost_scale), params.score.trade_off, params.score.weighting)

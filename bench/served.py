@@ -4,8 +4,8 @@ WHAT is ``synthetic``, or a configuration of configs/ with a routing table (data
 up to router-train run in a folder of their own. Then the test queries are decided twice: in one batch from
 data/embeddings, as the reports do, and one after the other from their text through
 `symbiosis.routing.serving.workspace.Workspace`, as a user does. Told are the share of vectors with the same bytes, the
-share of equal choices at the trained trade-off and over all trade-offs, and AIQ both ways. A text alone does not tell
-how long its prompt is: the second row expects it from the characters, as `RoutingService.prompt_tokens` does.
+share of equal choices at the trained trade-off and over all trade-offs, and AIQ both ways. Evaluations let the router
+see the text alone, so the first row must be 100 %; the second shows what knowing the length of the prompt would change.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def compare(what: str) -> None:
     singles = Reference.choose(Outcomes.load("data/routing/offline.parquet", llms)).curve(outcomes).points()
     texts = read_frame("data/routing/queries.parquet", ["query_text"])[outcomes.queries]["query_text"].to_list()
     vectors = load_embeddings("data/embeddings", outcomes.queries)
-    outlook = Outlook.of(router, router.predict(router.feature_map(vectors), outcomes.prompt_tokens))
+    outlook = Outlook.of(router, router.predict(router.feature_map(vectors)))
     evaluated = np.stack([decide(TradeOff(float(weight)), outlook).choice() for weight in TRADE_OFFS])
 
     with tempfile.TemporaryDirectory() as state:
@@ -100,8 +100,8 @@ def compare(what: str) -> None:
             fresh = np.stack([service.encode(text) for text in texts])
         same_bytes = np.mean([(one == other).all() for one, other in zip(fresh, vectors, strict=True)])
         served = {
-            "text and its prompt's tokens": np.empty_like(evaluated),
             "text alone": np.empty_like(evaluated),
+            "text and its prompt's tokens": np.empty_like(evaluated),
         }
         at_trained = dict.fromkeys(served, 0.0)
         headline = decide(TradeOff(trade_off), outlook).choice()

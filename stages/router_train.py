@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.artifacts import staged, write_json
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
 from symbiosis.routing.learning.serving_state import ServingState
@@ -17,7 +17,6 @@ def work(params: RouterTrainParams) -> None:
     llms = Llms.load("data/routing/llms.parquet")
     offline = read_split("offline", llms, Path("data/routing"), Path("data/embeddings"))
     router, report = train(offline, llms, params)
-    texts = read_frame("data/routing/queries.parquet", ["query_text"])["query_text"][offline.outcomes.queries].to_list()
     with staged("models/router", "reports/router_train.json") as (folder, metrics):
         router.save(folder)
         ServingState.fit(
@@ -26,7 +25,6 @@ def work(params: RouterTrainParams) -> None:
             VectorForm.read("data/embeddings"),
             offline.embeddings,
             offline.outcomes,
-            texts,
             params.serving,
         ).save(folder)
         write_json(metrics, report)

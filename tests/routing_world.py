@@ -151,6 +151,5 @@ def write_router(folder: Path, seed: int = 0, **params: Any) -> Path:
         Split(outcomes, vectors, [DOMAINS[d] for d in domain], [DOMAINS[d] for d in domain]), LLMS, chosen
     )
     router.save(folder)
-    texts = ["?" * n for n in outcomes.prompt_tokens[:, 0].astype(int)]
-    ServingState.fit(folder, router, FORM, vectors, outcomes, texts, chosen.serving).save(folder)
+    ServingState.fit(folder, router, FORM, vectors, outcomes, chosen.serving).save(folder)
     return folder

@@ -6,7 +6,7 @@ For query n of sub-domain s in domain d, and LLM l:
     visible part   v_n = u_n + 0.5 N(0, 1), rounded to a level 0..4 that sets the wording and length of the text
     skill          theta_{l,s} = base_l + affinity_{l,d} + 0.3 N(0, 1)
     quality        y_{n,l} ~ Bernoulli(sigmoid(1.6 (theta_{l,s} - b_n)))
-    prompt tokens  characters of the text / 4, rounded up
+    prompt tokens  characters of the text / 4, rounded up, and context_d
     response       log N(log(length_d verbosity_l) + 0.2 u_n, 0.5), whole tokens, at least 1
     cost           tokens times the LLM's list price
     latency        (start-up_l + response tokens / rate_l) times log N(0, 0.15)
@@ -29,12 +29,16 @@ TOKENS_BASIS = "synthetic"
 
 @dataclass(frozen=True)
 class Domain:
-    """A field of queries: how hard it is, how long its answers are, and the topics of its sub-domains."""
+    """A field of queries: how hard it is, how long its answers are, and the topics of its sub-domains.
+
+    `context` tokens of worked examples or tools come with each query and are not in its text, as in real tables.
+    """
 
     name: str
     offset: float
     length: float
     topics: dict[str, tuple[str, ...]]
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ DOMAINS = (
                 "conic sections", "the volume of a cone", "angle bisectors", "vector projections",
             ),
         },
+        context=480,
     ),
     Domain(
         "programming",
@@ -89,6 +94,7 @@ DOMAINS = (
                 "process scheduling", "a cache eviction policy", "a shell pipeline", "garbage collection",
             ),
         },
+        context=320,
     ),
     Domain(
         "law",
@@ -240,7 +246,8 @@ def generate(queries: int, seed: int) -> pl.DataFrame:
     length = np.array([domain.length for domain, _ in places])[place]
     middle = np.log(length)[:, None] + np.log([llm.verbosity for llm in LLMS]) + 0.2 * common[:, None]
     response = np.maximum(1, np.rint(np.exp(middle + 0.5 * rng.standard_normal(middle.shape)))).astype(np.int64)
-    prompt = np.array([-(-len(text) // 4) for text in texts], dtype=np.int64)
+    context = np.array([domain.context for domain, _ in places])[place]
+    prompt = np.array([-(-len(text) // 4) for text in texts], dtype=np.int64) + context
     cost = prompt[:, None] * [llm.price_prompt / 1e6 for llm in LLMS] + response * [
         llm.price_response / 1e6 for llm in LLMS
     ]

@@ -68,7 +68,7 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
 
 def predictions(router: Router, part: Split) -> tuple[np.ndarray, np.ndarray]:
     """Quality and dollars that the router expects, (N, L) each."""
-    predicted = router.predict(router.feature_map(part.embeddings), part.outcomes.prompt_tokens)
+    predicted = router.predict(router.feature_map(part.embeddings))
     return predicted.quality, predicted.cost_usd
 
 
@@ -174,7 +174,7 @@ def compare(
 
     for form in tqdm(params.forms, desc="routers", unit="form"):
         router = train_form(form, training, llms, router_params, seed)
-        predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
+        predicted = router.predict(router.feature_map(test.embeddings))
         quality, cost = predicted.quality, predicted.cost_usd
         curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
         report["prediction"][form] = _judge(quality, cost, test.outcomes)

@@ -147,7 +147,7 @@ def _learn(
         rule.trade_off,
         rule.weighting,
     )
-    policy = learner.policy(test.embeddings, test.outcomes.prompt_tokens)
+    policy = learner.policy(test.embeddings)
     still = replace(rule, exploration=0.0)
     arms = policy.scores(still).argmax(axis=1)
     rows = np.arange(len(arms))

@@ -170,7 +170,7 @@ def _estimates(
     router, _ = train(offline, llms, train_params)
     noise = Experience.fit(router, offline.embeddings, offline.outcomes, train_params.serving.satisfied_above).noise
     rule, n = rule_of(replay), len(stream.outcomes)
-    predictions = router.predict(router.feature_map(stream.embeddings), stream.outcomes.prompt_tokens)
+    predictions = router.predict(router.feature_map(stream.embeddings))
 
     greedy = decide(Paper(rule), Outlook.of(router, predictions)).choice()
     best, cheapest = offline.outcomes.quality.mean(axis=0).argmax(), offline.outcomes.cost_usd.mean(axis=0).argmin()

@@ -88,7 +88,7 @@ def _share(recovered: np.ndarray, whole: np.ndarray, weights: np.ndarray) -> dic
 def most_used(router: Router, offline: Split, params: OnlineReplayParams, n: int) -> list[int]:
     """Arms of the `n` LLMs that the router sends most offline queries to: those whose absence would be felt."""
     features = router.feature_map(offline.embeddings)
-    predictions = router.predict(features, offline.outcomes.prompt_tokens)
+    predictions = router.predict(features)
     cost = scaled_cost(predictions.cost_usd, router.cost_scale)
     worth = utility(predictions.quality, cost, params.score.trade_off, params.score.weighting)
     counts = np.bincount(worth.argmax(axis=1), minlength=len(router.llms))
@@ -156,7 +156,6 @@ class RouterPair:
                 asked.response_tokens[:, arm],
                 self.experience.noise,
                 asked.quality[:, before],
-                asked.prompt_tokens[:, before],
             )
         return router
 
@@ -266,7 +265,7 @@ def _followed(
     answers = 0
 
     def look() -> None:
-        scores = learner.policy(test_embeddings, test.prompt_tokens).scores(replace(rule, exploration=0.0))
+        scores = learner.policy(test_embeddings).scores(replace(rule, exploration=0.0))
         rows, arms = np.arange(len(test)), scores.argmax(axis=1)
         cost = scaled_cost(test.cost_usd[rows, arms], router.cost_scale)
         seen.append(utility(test.quality[rows, arms], cost, rule.trade_off, rule.weighting))

@@ -73,7 +73,7 @@ def check_estimates(
     """
     outcomes = stream.outcomes
     n, n_llms = outcomes.quality.shape
-    predictions = router.predict(router.feature_map(stream.embeddings), outcomes.prompt_tokens)
+    predictions = router.predict(router.feature_map(stream.embeddings))
     scores = decide(Paper(rule), Outlook.of(router, predictions)).total
 
     def worth(quality: np.ndarray, cost_usd: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def _learn(
         name = f"router_{feedback}"
         log = run(stream.outcomes, router.llms, params.stream, learner.choose, learner.answered, seed=params.seed)
         logs[name] = replace(log, cost_usd=log.cost_usd + learner.extra_usd)
-        policies[name] = learner.policy(test.embeddings, test.outcomes.prompt_tokens)
+        policies[name] = learner.policy(test.embeddings)
     return logs, policies
 
 

@@ -134,7 +134,7 @@ class Experience:
     @classmethod
     def fit(cls, router: Router, embeddings: np.ndarray, outcomes: Outcomes, satisfied_above: float) -> "Experience":
         """Estimate from the offline queries, embeddings (N, d), and the quality above which a user is satisfied."""
-        predicted = router.predict(router.feature_map(embeddings), outcomes.prompt_tokens).quality
+        predicted = router.predict(router.feature_map(embeddings)).quality
         return cls(Noise.fit(outcomes.quality - predicted), Satisfaction.fit(outcomes.quality, satisfied_above))
 
 

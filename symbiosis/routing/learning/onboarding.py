@@ -20,7 +20,6 @@ def onboard(
     response_tokens: np.ndarray,
     noise: Noise,
     known_quality: np.ndarray | None = None,
-    prompt_tokens: np.ndarray | None = None,
 ) -> Router:
     """Return a router with one LLM more, fitted to its answers to probe queries; the others stay as they are.
 
@@ -43,8 +42,6 @@ def onboard(
     known_quality
         (m, L), the others' answers to the probe queries, where they are known: what they have in common with the new
         LLM's errors is the queries' difficulty, and cancels.
-    prompt_tokens
-        (m, L), of the others; only looked at with `known_quality`.
 
     Raises
     ------
@@ -76,8 +73,7 @@ def onboard(
         targets = np.column_stack([quality, np.log(np.maximum(response_tokens, 1.0))]) - prior
         weight = noise.own / (noise.own + noise.common)
         if known_quality is not None:
-            tokens = np.zeros_like(known_quality) if prompt_tokens is None else prompt_tokens
-            errors = known_quality - router.predict(features, tokens).quality
+            errors = known_quality - router.predict(features, np.zeros_like(known_quality)).quality
             variance = 1 / (1 / max(noise.common, 1e-12) + errors.shape[1] / noise.own)
             targets[:, QUALITY] -= variance * errors.sum(axis=1) / noise.own
             weight = noise.own / (noise.own + variance)

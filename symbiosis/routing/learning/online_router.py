@@ -133,7 +133,7 @@ class OnlineRouter:
         self,
         key: str,
         x: np.ndarray,
-        prompt_tokens: float | np.ndarray,
+        prompt_tokens: float | np.ndarray | None,
         waits_s: np.ndarray,
         prior: np.ndarray | None = None,
     ) -> Decision:
@@ -146,7 +146,7 @@ class OnlineRouter:
         x
             (D,), from `features`.
         prompt_tokens
-            One number, or (L,) by each LLM's tokenizer.
+            One number, or (L,) by each LLM's tokenizer; None: as long as the router expects from the text.
         waits_s
             (L,), until a worker of each LLM is free.
         prior
@@ -164,7 +164,8 @@ class OnlineRouter:
             uncertainty = np.sqrt(self._single.variance(x))
             half = self.settings.interval * self._deviation * uncertainty
             lower, upper = np.maximum(quality - half, 0.0), np.minimum(quality + half, 1.0)
-        cost, service = llms.cost_usd(prompt_tokens, tokens), llms.service_s(tokens)  # type: ignore[arg-type]
+        prompts = router.prompt_tokens(x) if prompt_tokens is None else prompt_tokens
+        cost, service = llms.cost_usd(prompts, tokens), llms.service_s(tokens)  # type: ignore[arg-type]
         if router.costs is not None:
             cost = router.costs(x, cost)
         outlook = Outlook(quality, lower, upper, uncertainty, cost, waits_s, service, llms.startup_s, router.cost_scale)

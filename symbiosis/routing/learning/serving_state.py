@@ -1,7 +1,6 @@
 """What a trained router needs to serve as it was measured, kept beside it in ``models/router/serving.json``."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -39,25 +38,6 @@ class SatisfactionState(_Strict):
     variance: float = Field(ge=0)
 
 
-class PromptState(_Strict):
-    """Prompt tokens of a text of which no more is known: a line in its characters, by LLM.
-
-    Prompts may be longer than the text: examples and tools come with it. Their usual length is in the constant.
-    """
-
-    constant: list[float]
-    per_character: list[float]
-
-    @classmethod
-    def fit(cls, texts: Sequence[str], prompt_tokens: np.ndarray) -> "PromptState":
-        """Fit by least squares, neither part below 0, to N texts and their tokens (N, L)."""
-        from scipy.optimize import nnls
-
-        lines = np.column_stack([np.ones(len(texts)), [float(len(text)) for text in texts]])
-        parts = np.array([nnls(lines, tokens)[0] for tokens in prompt_tokens.T])
-        return cls(constant=parts[:, 0].tolist(), per_character=parts[:, 1].tolist())
-
-
 class ServingState(_Strict):
     """What serving needs beside the router.
 
@@ -71,8 +51,6 @@ class ServingState(_Strict):
         What offline data say of feedback.
     trade_off
         The operating point where no objective is given.
-    prompts
-        Length of prompts.
     """
 
     format: Literal[1] = 1
@@ -81,7 +59,6 @@ class ServingState(_Strict):
     noise: NoiseState
     satisfaction: SatisfactionState
     trade_off: float = Field(ge=0)
-    prompts: PromptState
 
     @property
     def experience(self) -> Experience:
@@ -99,7 +76,6 @@ class ServingState(_Strict):
         vectors: VectorForm,
         embeddings: np.ndarray,
         outcomes: Outcomes,
-        texts: Sequence[str],
         params: ServingParams,
     ) -> "ServingState":
         """Fit to the offline queries that the router was trained on.
@@ -112,7 +88,7 @@ class ServingState(_Strict):
             The router.
         vectors
             Form of the vectors.
-        embeddings, outcomes, texts
+        embeddings, outcomes
             (N, d), and of the same N queries.
         params
             What serving goes by.
@@ -129,7 +105,6 @@ class ServingState(_Strict):
                 variance=known.satisfaction.variance,
             ),
             trade_off=params.trade_off,
-            prompts=PromptState.fit(texts, outcomes.prompt_tokens),
         )
 
     def save(self, folder: Path) -> None:

@@ -22,18 +22,18 @@ LARGEST_ESTIMATED_SHARE = 0.05  # of the outcomes: up to here token counts are t
 
 
 @dataclass(frozen=True)
-class CostModel:
-    """Ridge regression of log cost, one column per LLM.
+class LogRidge:
+    """Ridge regression of the log of what is not negative, one column per LLM: dollars, or tokens of a prompt.
 
     Attributes
     ----------
     weights, level
         (D, L) and (L,).
     smear
-        (L,), mean of exp(error of the log cost), Duan's (1983) correction; 0 for an LLM that is always free, NaN for
-        one whose costs were never seen, which keeps tokens times prices.
+        (L,), mean of exp(error of the log), Duan's (1983) correction; 0 for an LLM where all is 0 (it is free), NaN
+        for one of which nothing was seen.
     most
-        (L,), USD, the largest cost seen; no prediction goes beyond.
+        (L,), the largest value seen; no prediction goes beyond.
     """
 
     weights: np.ndarray
@@ -42,31 +42,31 @@ class CostModel:
     most: np.ndarray
 
     @classmethod
-    def fit(cls, features: np.ndarray, cost_usd: np.ndarray) -> "CostModel":
+    def fit(cls, features: np.ndarray, values: np.ndarray) -> "LogRidge":
         """Fit to queries (N, D) and (N, L), each LLM's penalty chosen by leave-one-out error."""
         from sklearn.linear_model import RidgeCV
 
-        logs = _logs(cost_usd)
+        logs = _logs(values)
         model = RidgeCV(PENALTIES, alpha_per_target=True).fit(features, logs)
-        most = cost_usd.max(axis=0)
+        most = values.max(axis=0)
         smear = np.exp(logs - model.predict(features)).mean(axis=0)
         return cls(model.coef_.T, model.intercept_, np.where(most > 0, smear, 0.0), most)
 
     def __call__(self, features: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-        """Return expected dollars, (..., L), for features (..., D); `otherwise` (..., L) for LLMs it does not know."""
+        """Return expected values, (..., L), for features (..., D); `otherwise` (..., L) for LLMs it does not know."""
         logs = np.minimum(features @ self.weights + self.level, np.log(np.maximum(self.most, 1e-300)))
         cost = np.minimum(np.exp(logs) * self.smear, self.most)
         return np.where(np.isnan(self.smear), otherwise, cost)
 
-    def take(self, arms: Sequence[int]) -> "CostModel":
+    def take(self, arms: Sequence[int]) -> "LogRidge":
         """Return the model of the given LLMs, in that order."""
         kept = list(arms)
-        return CostModel(self.weights[:, kept], self.level[kept], self.smear[kept], self.most[kept])
+        return LogRidge(self.weights[:, kept], self.level[kept], self.smear[kept], self.most[kept])
 
-    def with_unknown(self) -> "CostModel":
-        """Return this model and, for one LLM more, nothing but tokens times prices."""
+    def with_unknown(self) -> "LogRidge":
+        """Return this model with one LLM more, of which nothing was seen."""
         blank = np.zeros((len(self.weights), 1))
-        return CostModel(
+        return LogRidge(
             np.hstack([self.weights, blank]),
             np.append(self.level, 0.0),
             np.append(self.smear, np.nan),
@@ -84,6 +84,15 @@ def _logs(cost_usd: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(cost_usd, np.where(np.isfinite(paid), paid, 1.0)))
 
 
+def cross_fitted(features: np.ndarray, folds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Predict each query's values (N, L) by a model of the other folds' queries; features (N, D), folds (N,)."""
+    predicted = np.empty(values.shape)
+    for fold in np.unique(folds):
+        own = folds == fold
+        predicted[own] = LogRidge.fit(features[~own], values[~own])(features[own], np.zeros(values[own].shape))
+    return predicted
+
+
 def price_error(outcomes: Outcomes, llms: Llms) -> float:
     """Mean absolute difference of costs and true tokens times prices, as a share of the mean cost; 0 if all is free."""
     explained = llms.cost_usd(outcomes.prompt_tokens, outcomes.response_tokens)
@@ -97,13 +106,13 @@ def choose_costs(
     outcomes: Outcomes,
     llms: Llms,
     by_tokens: np.ndarray,
-) -> tuple[CostModel | None, dict[str, Any]]:
+) -> tuple[LogRidge | None, dict[str, Any]]:
     """Choose how costs are predicted, by their error on held-out training queries.
 
     Parameters
     ----------
     kind
-        ``tokens``: predicted tokens times prices; ``features``: a `CostModel`; ``auto``: tokens, unless token counts
+        ``tokens``: predicted tokens times prices; ``features``: a `LogRidge`; ``auto``: tokens, unless token counts
         are estimates or prices do not explain the costs, and the model's error is clearly smaller (`BETTER`).
     features, folds
         (N, D), cross-fitted features of the training queries, and (N,), their folds.
@@ -114,7 +123,7 @@ def choose_costs(
 
     Returns
     -------
-    CostModel or None
+    LogRidge or None
         None: tokens times prices.
     dict
         For ``reports/router_train.json``: the grounds, and the mean absolute error of both ways as a share of the
@@ -130,10 +139,7 @@ def choose_costs(
     doubtful = unexplained > LARGEST_PRICE_ERROR or estimated > LARGEST_ESTIMATED_SHARE
     if kind == "tokens" or (kind == "auto" and not doubtful):
         return None, report
-    held_out = np.empty_like(outcomes.cost_usd)
-    for fold in np.unique(folds):
-        own = folds == fold
-        held_out[own] = CostModel.fit(features[~own], outcomes.cost_usd[~own])(features[own], by_tokens[own])
+    held_out = cross_fitted(features, folds, outcomes.cost_usd)
     whole = max(float(outcomes.cost_usd.mean()), 1e-300)
     errors = {
         name: float(np.abs(values - outcomes.cost_usd).mean()) / whole
@@ -142,4 +148,4 @@ def choose_costs(
     report |= {f"error_by_{name}": rounded(error) for name, error in errors.items()}
     if kind == "auto" and errors["features"] >= BETTER * errors["tokens"]:
         return None, report
-    return CostModel.fit(features, outcomes.cost_usd), report | {"kind": "features"}
+    return LogRidge.fit(features, outcomes.cost_usd), report | {"kind": "features"}

@@ -12,7 +12,7 @@ from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.model.calibration import Calibration, Kind, Ranges
-from symbiosis.routing.model.cost_model import CostModel
+from symbiosis.routing.model.cost_model import LogRidge
 from symbiosis.routing.model.features import FeatureMap
 from symbiosis.routing.model.forests import SharedForest
 from symbiosis.routing.model.lengths import Family
@@ -70,6 +70,8 @@ class Router:
         How far outcomes lie from predictions, if known.
     costs
         Cost straight from the features; None: predicted tokens times prices.
+    prompts
+        Tokens of prompts from the features.
     """
 
     llms: Llms
@@ -80,9 +82,30 @@ class Router:
     lengths: Lengths
     cost_scale: float
     ranges: Ranges | None = None
-    costs: CostModel | None = None
+    costs: LogRidge | None = None
+    prompts: LogRidge | None = None
 
-    def predict(self, features: np.ndarray, prompt_tokens: np.ndarray, prior: np.ndarray | None = None) -> Predictions:
+    def prompt_tokens(self, features: np.ndarray) -> np.ndarray:
+        """Return the tokens that prompts are expected to have, (..., L), for features (..., D).
+
+        A prompt may be longer than its text: instructions, examples and tools come with it. An LLM whose prompts were
+        never seen is expected to count like the mean of the others.
+
+        Raises
+        ------
+        InputError
+            The router was trained without the lengths of prompts.
+        """
+        if self.prompts is None:
+            raise InputError("this router does not know how long prompts are: give prompt_tokens")
+        tokens = self.prompts(features, np.full(len(self.llms), np.nan))
+        if np.isnan(self.prompts.smear).any():
+            tokens = np.where(np.isnan(tokens), np.nanmean(tokens, axis=-1, keepdims=True), tokens)
+        return tokens
+
+    def predict(
+        self, features: np.ndarray, prompt_tokens: np.ndarray | None = None, prior: np.ndarray | None = None
+    ) -> Predictions:
         """Predict quality, length, cost and uncertainty of every LLM.
 
         Parameters
@@ -90,14 +113,15 @@ class Router:
         features
             (N, D), from `feature_map`.
         prompt_tokens
-            (N, L), counted by each LLM's tokenizer before it is asked.
+            (N, L), counted by each LLM's tokenizer; if not given, what `Router.prompt_tokens` expects of the text, which
+            is all that a served query brings, and all that evaluations let the router see.
         prior
             (N, L, 2), ``prior(features)`` where it is at hand: it never changes.
         """
         mean, variance = self.heads.predict(features)
         mean = mean + (self.prior(features) if prior is None else prior)
         tokens = self.lengths(mean[:, :, LENGTH])
-        cost = self.llms.cost_usd(prompt_tokens, tokens)
+        cost = self.llms.cost_usd(self.prompt_tokens(features) if prompt_tokens is None else prompt_tokens, tokens)
         if self.costs is not None:
             cost = self.costs(features, cost)
         return Predictions(self.calibration(mean[:, :, QUALITY]), tokens, cost, variance)
@@ -166,6 +190,7 @@ class Router:
             lengths=Lengths(self.lengths.smear[list(arms)], self.lengths.longest[list(arms)]),
             ranges=None if self.ranges is None else self.ranges.take(arms),
             costs=None if self.costs is None else self.costs.take(arms),
+            prompts=None if self.prompts is None else self.prompts.take(arms),
         )
 
     def with_llm(
@@ -213,6 +238,7 @@ class Router:
             lengths=Lengths(np.append(smear, smear.mean()), np.append(longest, longest.max())),
             ranges=None if self.ranges is None else self.ranges.with_widest(),
             costs=None if self.costs is None else self.costs.with_unknown(),
+            prompts=None if self.prompts is None else self.prompts.with_unknown(),
         )
 
     def save(self, folder: Path) -> None:
@@ -228,8 +254,9 @@ class Router:
         }
         if self.ranges is not None:
             tensors |= {f"ranges.{name}": tensor for name, tensor in self.ranges.tensors().items()}
-        if self.costs is not None:
-            tensors |= {f"costs.{name}": tensor for name, tensor in self.costs.tensors().items()}
+        for part, model in (("costs", self.costs), ("prompts", self.prompts)):
+            if model is not None:
+                tensors |= {f"{part}.{name}": tensor for name, tensor in model.tensors().items()}
         if not isinstance(self.prior, ForestPrior):
             tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(self.prior)}
         else:
@@ -290,7 +317,8 @@ class Router:
                 Lengths(*(tensors.pop(f"lengths.{f.name}") for f in fields(Lengths))),
                 manifest.cost_scale,
                 _load_ranges(tensors),
-                _load_costs(tensors),
+                _load_ridge(tensors, "costs"),
+                _load_ridge(tensors, "prompts"),
             )
         except KeyError as error:
             raise InputError(f"{folder / TENSORS}: the tensor {error} is missing; {remedy}") from None
@@ -315,10 +343,10 @@ def _load_ranges(tensors: dict[str, np.ndarray]) -> Ranges | None:
     return Ranges.of({name.removeprefix("ranges."): tensors.pop(name) for name in names}) if names else None
 
 
-def _load_costs(tensors: dict[str, np.ndarray]) -> CostModel | None:
-    if not any(name.startswith("costs.") for name in tensors):
+def _load_ridge(tensors: dict[str, np.ndarray], part: str) -> LogRidge | None:
+    if not any(name.startswith(f"{part}.") for name in tensors):
         return None
-    return CostModel(*(tensors.pop(f"costs.{field.name}") for field in fields(CostModel)))
+    return LogRidge(*(tensors.pop(f"{part}.{field.name}") for field in fields(LogRidge)))
 
 
 def _load_prior(manifest: "Manifest", tensors: dict[str, np.ndarray]) -> Prior:

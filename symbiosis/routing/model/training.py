@@ -11,7 +11,7 @@ from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model import calibration
 from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.choice import choose, fit_predictor, prepare
-from symbiosis.routing.model.cost_model import choose_costs
+from symbiosis.routing.model.cost_model import LogRidge, choose_costs, cross_fitted
 from symbiosis.routing.model.fitting import PredictorFit
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
@@ -54,10 +54,14 @@ def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router
     ranges = Ranges.fit(
         calibrated(fitted.held_out[:, :, QUALITY]), held_out_tokens, outcomes.quality, outcomes.response_tokens
     )
-    by_tokens = llms.cost_usd(outcomes.prompt_tokens, held_out_tokens)
+    expected_prompts = cross_fitted(features.crossed, folds, outcomes.prompt_tokens)
+    by_tokens = llms.cost_usd(expected_prompts, held_out_tokens)
     costs, cost_report = choose_costs(params.costs, features.crossed, folds, outcomes, llms, by_tokens)
     cost_scale = cost_scale_of(outcomes)
-    router = Router(llms, feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges, costs)
+    prompts = LogRidge.fit(features.crossed, outcomes.prompt_tokens)
+    router = Router(
+        llms, feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges, costs, prompts
+    )
     report = {
         "queries": len(outcomes),
         "llms": len(llms),

@@ -16,7 +16,6 @@ from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN, Llms
 from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Feedback
 from symbiosis.routing.learning.online_router import OnlineRouter
 from symbiosis.routing.learning.satisfaction import BinaryHead
-from symbiosis.routing.learning.serving_state import PromptState
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.explanation import Bounds, Decision
 from symbiosis.routing.policy.objectives import Budget, Deadline, Objective
@@ -40,8 +39,6 @@ class RoutingService:
         From a text to its vector (d,); None: only vectors are routed.
     experience, binary, log_deviation
         See `symbiosis.routing.learning.online_router.OnlineRouter`.
-    prompts
-        How long prompts are; if not given, `CHARACTERS_PER_TOKEN` characters a token.
     workers
         (L,), queries that each LLM serves at once.
     settings
@@ -64,7 +61,6 @@ class RoutingService:
         experience: Experience = CAUTIOUS,
         binary: BinaryHead | None = None,
         log_deviation: np.ndarray | None = None,
-        prompts: PromptState | None = None,
         workers: np.ndarray | None = None,
         settings: ServiceSettings = DEFAULTS,
         clock: Callable[[], float] = time.time,
@@ -82,9 +78,6 @@ class RoutingService:
             settings=settings,
         )
         self.encode, self._clock, self.journal = encode, clock, journal
-        self.prompt_constant, self.prompt_slope = np.zeros(n_llms), np.full(n_llms, 1 / CHARACTERS_PER_TOKEN)
-        if prompts is not None:
-            self.prompt_constant, self.prompt_slope = np.array(prompts.constant), np.array(prompts.per_character)
         self.workers = np.ones(n_llms) if workers is None else np.array(workers, dtype=np.float64)
         self._backlog, self._seen_at = np.zeros(n_llms), clock()
         self.memory = Memory(settings.contexts, settings.lifetime_s)
@@ -107,9 +100,17 @@ class RoutingService:
         """What it decides for."""
         return self.online.objective
 
-    def prompt_tokens(self, text: str) -> np.ndarray:
-        """Tokens that a text's prompt is expected to have with each LLM, (L,), at least 1."""
-        return np.maximum(self.prompt_constant + self.prompt_slope * len(text), 1.0)
+    def _expected_prompt(self, text: str | None, x: np.ndarray) -> np.ndarray:
+        """Tokens that a query's prompt is expected to have with each LLM, (L,), from its features (D,).
+
+        The router has seen no prompt longer than its longest in training; beyond, characters count.
+        """
+        by_characters = len(text or "") / CHARACTERS_PER_TOKEN
+        prompts = self.router.prompts
+        if prompts is None:
+            return np.full(len(self.router.llms), max(by_characters, 1.0))
+        expected = self.router.prompt_tokens(x)
+        return np.where(by_characters > prompts.most.max(), by_characters, expected)
 
     def route(
         self,
@@ -125,7 +126,8 @@ class RoutingService:
         query
             Its text, or its vector (d,).
         prompt_tokens
-            One number, or (L,) by each LLM's tokenizer. For a text they are expected from its characters if not given.
+            One number, or (L,) by each LLM's tokenizer. If not given, the router expects them from
+            the text or its vector.
         waits_s
             (L,), seconds until a worker of each LLM is free, as of now. If not given, the last ones, less the time
             passed since, plus this service's own dispatches at their expected duration.
@@ -143,27 +145,31 @@ class RoutingService:
                     raise InputError("a text was given to a service without an encoder: give `encode`, or a vector")
                 vector = self.encode(query)
             text: str | None = query
-        elif prompt_tokens is None:
-            raise InputError("a vector does not tell the prompt's length: give prompt_tokens")
         else:
             vector, text = query, None
         checked_vector = embedding(vector, len(self.router.feature_map.mean))
         with self.lock:
-            if prompt_tokens is None and text is not None:
-                prompt_tokens = self.prompt_tokens(text)
-            return self._route(checked_vector, prompt_tokens, waits_s)
+            return self._route(checked_vector, prompt_tokens, waits_s, text)
 
     def _route(
-        self, vector: np.ndarray, prompt_tokens: float | np.ndarray | None, waits_s: np.ndarray | None
+        self,
+        vector: np.ndarray,
+        prompt_tokens: float | np.ndarray | None,
+        waits_s: np.ndarray | None,
+        text: str | None = None,
     ) -> Decision:
         now, n_llms = self._clock(), len(self.router.llms)
-        prompts = per_llm(prompt_tokens, "prompt_tokens", n_llms)
+        x = self.online.features(vector)
+        if prompt_tokens is None:
+            prompts: float | np.ndarray = self._expected_prompt(text, x)
+        else:
+            prompts = per_llm(prompt_tokens, "prompt_tokens", n_llms)
         if waits_s is None:
             waits = np.maximum(self._backlog - max(now - self._seen_at, 0.0), 0.0)
         else:
             waits = np.broadcast_to(per_llm(waits_s, "waits_s", n_llms), n_llms)
         online = self.online
-        decision = online.decide(f"{self._session}-{self.decisions}", online.features(vector), prompts, waits)
+        decision = online.decide(f"{self._session}-{self.decisions}", x, prompts, waits)
         decision.interval = partial(self._locked, decision.interval)
         decision.router, decision.version = self.signature
         arm = decision.arm
@@ -330,8 +336,6 @@ class RoutingService:
             self.online.add_llm(Llms((name,), *(np.array([value]) for value in known)), *answers)
             self.workers = np.append(self.workers, workers)
             self._backlog = np.append(self._backlog, 0.0)
-            self.prompt_constant = np.append(self.prompt_constant, self.prompt_constant.mean())
-            self.prompt_slope = np.append(self.prompt_slope, self.prompt_slope.mean())
             self.lessons += 1
 
     def remove_llm(self, name: str) -> None:
@@ -344,6 +348,6 @@ class RoutingService:
         """
         with self.lock:
             kept = self.online.remove_llm(name)
-            for part in ("workers", "_backlog", "prompt_constant", "prompt_slope"):
+            for part in ("workers", "_backlog"):
                 setattr(self, part, getattr(self, part)[kept])
             self.lessons += 1

@@ -13,7 +13,6 @@ from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.feedback import Experience, Feedback, Noise, Satisfaction
 from symbiosis.routing.learning.satisfaction import BinaryHead
-from symbiosis.routing.learning.serving_state import PromptState
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.objectives import Deadline, Objective, TradeOff
 from symbiosis.routing.queries.vector_form import VectorForm
@@ -68,7 +67,6 @@ class State(BaseModel):
     log_deviation: list[float]
     workers: list[float]
     burn_in: list[int]
-    prompts: PromptState
     price: float
     spent: float
     rng: dict[str, Any]
@@ -139,7 +137,6 @@ def save(service: RoutingService, versions: Versions, origin: Origin | None = No
             log_deviation=online.log_deviation.tolist(),
             workers=service.workers.tolist(),
             burn_in=online.burn_in.tolist(),
-            prompts=PromptState(constant=service.prompt_constant.tolist(), per_character=service.prompt_slope.tolist()),
             price=service.budget.price,
             spent=service.budget.spent,
             rng=dict(online.rng.bit_generator.state),
@@ -234,7 +231,6 @@ def open_version(
         experience=Experience(Noise(*state.noise), Satisfaction(*state.satisfaction)),
         binary=binary,
         log_deviation=np.array(state.log_deviation),
-        prompts=state.prompts,
         workers=np.array(state.workers),
         settings=settings,
         clock=clock,

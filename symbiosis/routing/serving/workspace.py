@@ -298,7 +298,6 @@ class Workspace:
             deadline,
             encode=self._encode,
             experience=known.experience,
-            prompts=known.prompts,
             settings=self._settings,
             journal=journal,
         )

@@ -247,9 +247,7 @@ class ReplayedRouter:
 
     def choose(self, query: int, waits: np.ndarray) -> Dispatch:
         """Decide one query."""
-        decision = self.online.decide(
-            str(query), self._features[query], self._outcomes.prompt_tokens[query], waits, self._prior_of(query)
-        )
+        decision = self.online.decide(str(query), self._features[query], None, waits, self._prior_of(query))
         arm = decision.arm
         self.propensity[query] = decision.propensity
         new = [other for other in self._newcomers if other != arm] if query < self.learning.burn_in else []
@@ -291,19 +289,17 @@ class ReplayedRouter:
             self._prior_of(query),
         )
 
-    def policy(self, embeddings: np.ndarray, prompt_tokens: np.ndarray) -> Policy:
+    def policy(self, embeddings: np.ndarray) -> Policy:
         """Freeze what has been learned, for other queries.
 
         Parameters
         ----------
         embeddings
             (M, d).
-        prompt_tokens
-            (M, L).
         """
         router, head = self.router, self.online.binary
         features = router.feature_map(embeddings)
-        predictions = router.predict(features, prompt_tokens)
+        predictions = router.predict(features)
         if head is None:
             return Policy(router, predictions)
         shares = [[0.0 if share is None else share for share in head.shares(x)] for x in features]

@@ -81,9 +81,11 @@ def test_the_synthetic_table_is_complete_and_consistent(raw: pl.DataFrame) -> No
     assert whole.height == raw.height
     assert set(raw["quality"]) == {0.0, 1.0}
     price = {llm.name: (llm.price_prompt, llm.price_response) for llm in synthetic.LLMS}
+    context = {domain.name: domain.context for domain in synthetic.DOMAINS}
+    assert len(set(context.values())) > 2  # prompts are not all as long as their texts
     for row in raw.head(50).iter_rows(named=True):
         prompt, response = price[row["llm"]]
-        assert row["prompt_tokens"] == -(-len(row["query_text"]) // 4)
+        assert row["prompt_tokens"] == -(-len(row["query_text"]) // 4) + context[row["domain"]]
         assert row["cost_usd"] == pytest.approx(
             (row["prompt_tokens"] * prompt + row["response_tokens"] * response) / 1e6
         )

@@ -129,7 +129,6 @@ def joined(router: Router, n: int, known: bool = True) -> Router:
         asked.response_tokens[:, 3],
         NOISE,
         asked.quality[:, :3] if known else None,
-        asked.prompt_tokens[:, :3],
     )
 
 

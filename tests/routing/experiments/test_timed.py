@@ -198,7 +198,7 @@ def test_random_choices_are_drawn_for_the_stream_alone() -> None:
 def test_waits_are_seen_only_where_there_are_any() -> None:
     training, test = split_of(300, 0), split_of(100, 1)
     router = comparison.train_form("router", training, LLMS, train_params(), 0)
-    predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
+    predicted = router.predict(router.feature_map(test.embeddings))
     choices = comparison.choices(predicted.quality, predicted.cost_usd, router.cost_scale)
     curve = Curve.of(choices, test.outcomes)
     places = spread_points(curve, 6)
@@ -220,7 +220,7 @@ def test_a_router_that_sees_the_waits_beats_one_that_does_not() -> None:
     """All take the dear LLM at a high trade-off; with a worker of each it can serve a fraction of them."""
     training, test = split_of(300, 0), split_of(300, 1)
     router = comparison.train_form("router", training, LLMS, train_params(), 0)
-    predicted = router.predict(router.feature_map(test.embeddings), test.outcomes.prompt_tokens)
+    predicted = router.predict(router.feature_map(test.embeddings))
     choices = comparison.choices(predicted.quality, predicted.cost_usd, router.cost_scale)
     curve = Curve.of(choices[-1:], test.outcomes)
     traffic = Traffic(test.outcomes, LLMS, params(queries_per_s=2, workers=3, limit_s=10, refresh_s=2), 0)

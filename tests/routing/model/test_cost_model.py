@@ -9,7 +9,7 @@ from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.data.prices import priced
-from symbiosis.routing.model.cost_model import CostModel, choose_costs, price_error
+from symbiosis.routing.model.cost_model import LogRidge, choose_costs, price_error
 from symbiosis.routing.model.features import draw_folds
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
@@ -36,7 +36,7 @@ def test_log_costs_are_a_ridge_regression() -> None:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((500, 3))
     logs = np.column_stack([x @ [1.0, 0, -1], x @ [0, 0.5, 0] - 3])
-    model = CostModel.fit(x, np.exp(logs))
+    model = LogRidge.fit(x, np.exp(logs))
     # Nothing is left unexplained, so nothing is corrected; no prediction exceeds what was seen.
     np.testing.assert_allclose(model.smear, 1, rtol=1e-2)
     np.testing.assert_allclose(model(x, np.zeros((500, 2))), np.exp(logs), rtol=0.05)
@@ -47,7 +47,7 @@ def test_log_costs_are_a_ridge_regression() -> None:
 
 def test_free_llms_stay_free_and_unknown_ones_keep_their_prices() -> None:
     x = np.random.default_rng(1).standard_normal((50, 3))
-    model = CostModel.fit(x, np.column_stack([np.zeros(50), np.exp(x[:, 0])])).with_unknown()
+    model = LogRidge.fit(x, np.column_stack([np.zeros(50), np.exp(x[:, 0])])).with_unknown()
     otherwise = np.full((50, 3), 7.0)
     cost = model(x, otherwise)
     np.testing.assert_array_equal(cost[:, 0], 0)

@@ -617,3 +617,21 @@ def test_an_llm_without_price_is_refused(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "llms.parquet")
     with pytest.raises(InputError, match="LLM 'b' has price_prompt None"):
         Llms.load(tmp_path / "llms.parquet")
+
+
+def test_prompts_are_as_long_as_the_text_lets_expect() -> None:
+    """Examples and tools come with some domains: their prompts are longer than their texts."""
+    context = np.array([700.0 if label == "cooking" else 40.0 for label in LABELS])
+    outcomes = replace(OFFLINE, prompt_tokens=np.repeat(context[:, None], len(LLMS), axis=1))
+    router, _ = train(Split(outcomes, VECTORS, LABELS, [None] * len(LABELS)), LLMS, train_params())
+    features = router.feature_map(VECTORS)
+    expected = router.prompt_tokens(features)
+    long, short = (expected[np.array([(label == "cooking") == wanted for label in LABELS])] for wanted in (True, False))
+    assert np.median(long) > 5 * np.median(short)
+    counted = router.predict(features, np.broadcast_to(expected, outcomes.prompt_tokens.shape))
+    np.testing.assert_array_equal(router.predict(features).cost_usd, counted.cost_usd)
+    more = router.with_llm("new", 1e-6, 2e-6, 0.5, 60.0, 1.0)
+    np.testing.assert_allclose(more.prompt_tokens(features)[:, -1], expected.mean(axis=1))
+    np.testing.assert_array_equal(more.prompt_tokens(features)[:, :-1], expected)
+    with pytest.raises(InputError, match="give prompt_tokens"):
+        replace(router, prompts=None).predict(features)

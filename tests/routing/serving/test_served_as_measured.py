@@ -91,7 +91,7 @@ def compare(world: World, kind: str, sampling: dict[str, Any]) -> None:
     waits = np.random.default_rng(5).exponential(3.0, (80, len(llms)))
     for query in range(80):
         dispatched = replayed.choose(query, waits[query])
-        decision = service.route(vectors[stream[query]], online.prompt_tokens[query], waits[query])
+        decision = service.route(vectors[stream[query]], None, waits[query])
         assert decision.arm == dispatched.arm
         assert decision.propensity == replayed.propensity[query]
         arm, wait = decision.arm, float(waits[query, decision.arm])

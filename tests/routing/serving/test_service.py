@@ -284,7 +284,6 @@ def test_texts_of_any_length_and_bad_queries(router: Router) -> None:
         ("text", 1, None, "without an encoder"),
         (np.full(16, np.nan), 1, None, "16 finite numbers"),
         (VECTORS[0][:3], 1, None, "16 finite numbers"),
-        (VECTORS[0], None, None, "give prompt_tokens"),
         (VECTORS[0], -1, None, "prompt_tokens: -1"),
         (VECTORS[0], 1, np.array([0, 0, np.nan, 0]), "waits_s"),
         (VECTORS[0], 1, np.zeros(3), "waits_s"),
