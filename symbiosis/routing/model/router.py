@@ -113,8 +113,8 @@ class Router:
         features
             (N, D), from `feature_map`.
         prompt_tokens
-            (N, L), counted by each LLM's tokenizer; if not given, what `Router.prompt_tokens` expects of the text, which
-            is all that a served query brings, and all that evaluations let the router see.
+            (N, L), counted by each LLM's tokenizer; if not given, what `Router.prompt_tokens` expects of the text, all
+            that a served query brings and all that evaluations let the router see.
         prior
             (N, L, 2), ``prior(features)`` where it is at hand: it never changes.
         """
