@@ -22,7 +22,7 @@ FOLDERS = (
     "symbiosis/routing/metrics",
 )
 """Ground rooms."""
-SHARE = 0.33
+SHARE = 0.4
 """A room is also listed as a folder if a stage imports this share of its modules, and at least two."""
 EXACT = ("neural-baseline", "sequential-baseline")
 """Stages that list every file."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.layout import CLEAN, RANKINGS, VALIDATION
+from symbiosis.core.stage import run
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams, tune
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.training_data import read_training_data
 from symbiosis.recommender.metrics.metrics import ranking_depth
-from symbiosis.stage import run
 
 # Loaded by name: the registry imports every baseline, this stage depends only on the one that it runs.
 BASELINES: dict[str, type[Baseline]] = importlib.import_module("symbiosis.recommender.baselines.registry").BASELINES

@@ -2,9 +2,9 @@
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.core.layout import GRAPH, GRAPH_EDGES, ITEMS, USERS
+from symbiosis.core.stage import run
 from symbiosis.graph.build import build_graph, summarise
 from symbiosis.graph.params import BuildGraphParams
-from symbiosis.stage import run
 
 
 def work(params: BuildGraphParams) -> None:

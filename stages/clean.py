@@ -17,11 +17,11 @@ from symbiosis.core.layout import (
     USERS,
     VALIDATION,
 )
+from symbiosis.core.stage import run
 from symbiosis.reporting import quality
 from symbiosis.reviews import interactions, raw, splits, suites
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.records import ITEM_SCHEMA, read_metadata, read_reviews
-from symbiosis.stage import run
 
 REVIEWS_FILE, METADATA_FILE = RAW_REVIEWS / raw.REVIEWS, RAW_REVIEWS / raw.METADATA
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.stage import run
 from symbiosis.reporting.quality import require
 from symbiosis.routing.data.cleaning import clean, read
 from symbiosis.routing.data.params import CleanRoutingParams
 from symbiosis.routing.data.selection import choose, complete, first_of_each_text, with_label_tokens
 from symbiosis.routing.data.suites import check
-from symbiosis.stage import run
 
 ROUTING = Path("data/routing")
 QUALITY = Path("reports/data_quality")

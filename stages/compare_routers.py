@@ -7,13 +7,13 @@ import numpy as np
 
 from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
+from symbiosis.core.stage import run
 from symbiosis.routing.data.splits import draw, read_whole
 from symbiosis.routing.experiments.comparison import compare, leave_one_domain_out
 from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
 from symbiosis.routing.experiments.params import CompareRoutersParams
 from symbiosis.routing.metrics.curves import Reference
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.stage import run
 
 
 def work(seed: int, params: CompareRoutersParams) -> None:

@@ -2,11 +2,11 @@
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.core.layout import CORPUS, DOCUMENTS, GRAPH, ITEMS, TRAIN
+from symbiosis.core.stage import run
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.item_texts import read_items
 from symbiosis.recommender.language.corpus import build_corpus
 from symbiosis.recommender.language.params import CorpusParams
-from symbiosis.stage import run
 
 
 def work(params: CorpusParams) -> None:

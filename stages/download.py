@@ -2,9 +2,9 @@
 
 from symbiosis.core.artifacts import staged
 from symbiosis.core.layout import CHECKPOINTS, RAW_REVIEWS
+from symbiosis.core.stage import run
 from symbiosis.reviews.params import DownloadParams
 from symbiosis.reviews.sources import obtain
-from symbiosis.stage import run
 
 
 def work(params: DownloadParams) -> None:

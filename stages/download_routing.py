@@ -1,9 +1,9 @@
 """Fetch or generate the table of queries answered by several LLMs.  Run it:  python -m stages.download_routing"""
 
 from symbiosis.core.artifacts import staged
+from symbiosis.core.stage import run
 from symbiosis.routing.data.params import DownloadRoutingParams
 from symbiosis.routing.data.sources import fetch
-from symbiosis.stage import run
 
 
 def work(params: DownloadRoutingParams) -> None:

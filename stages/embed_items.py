@@ -4,10 +4,10 @@ import numpy as np
 
 from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.layout import EMBEDDINGS, ITEM_VECTORS, ITEMS
+from symbiosis.core.stage import run
 from symbiosis.recommender.data.item_texts import item_texts, read_items
 from symbiosis.recommender.language.item_vectors import MANIFEST, embed_items
 from symbiosis.recommender.language.params import EmbedItemsParams
-from symbiosis.stage import run
 
 
 def work(params: EmbedItemsParams) -> None:

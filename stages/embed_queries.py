@@ -3,9 +3,9 @@
 import numpy as np
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.stage import run
 from symbiosis.routing.queries.params import EmbedQueriesParams
 from symbiosis.routing.queries.text_shape import VERSION, query_vectors
-from symbiosis.stage import run
 from symbiosis.text.cache import embed_cached
 from symbiosis.text.encoder import embed, identity, load_chosen, weights_sha256
 

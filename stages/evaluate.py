@@ -19,6 +19,7 @@ from symbiosis.core.layout import (
     TRAIN,
     VALIDATION,
 )
+from symbiosis.core.stage import run
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.ratings import Ratings
@@ -32,7 +33,6 @@ from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.metrics.metrics import DEPTH, ranking_depth
 from symbiosis.recommender.metrics.ranking import rank_all, read_ranking, without
 from symbiosis.recommender.network.attention import learned_bias
-from symbiosis.stage import run
 
 CURVES = {"Pre-training": PRETRAIN_CURVE, "Fine-tuning": FINETUNE_CURVE}
 

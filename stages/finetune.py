@@ -16,6 +16,7 @@ from symbiosis.core.layout import (
     TRAIN,
     VALIDATION,
 )
+from symbiosis.core.stage import run
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.language.prompts import Prompts
@@ -29,7 +30,6 @@ from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Schedule, fit, validated
 from symbiosis.recommender.training.params import FinetuneParams
 from symbiosis.recommender.training.torch_setup import prepare_torch
-from symbiosis.stage import run
 from symbiosis.tracking.live import live_run
 
 INPUTS = (TRAIN, VALIDATION, DISTANCES, GRAPH, PROPAGATION, PRETRAINED)

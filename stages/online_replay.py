@@ -4,6 +4,7 @@ from pathlib import Path
 
 from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.errors import InputError
+from symbiosis.core.stage import run
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import SPLITS, read_split
 from symbiosis.routing.experiments.online import evaluate
@@ -11,7 +12,6 @@ from symbiosis.routing.experiments.params import OnlineReplayParams
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.reports import online
-from symbiosis.stage import run
 
 
 def work(params: OnlineReplayParams) -> None:

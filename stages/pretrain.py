@@ -15,6 +15,7 @@ from symbiosis.core.layout import (
     PRETRAIN_CURVE,
     PRETRAINED,
 )
+from symbiosis.core.stage import run
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.training.adapters import adapt
@@ -23,7 +24,6 @@ from symbiosis.recommender.training.loop import Schedule, fit
 from symbiosis.recommender.training.params import PretrainParams
 from symbiosis.recommender.training.pretraining import Pretraining, encode_corpus, untrained
 from symbiosis.recommender.training.torch_setup import prepare_torch
-from symbiosis.stage import run
 from symbiosis.tracking.live import live_run
 
 INPUTS = (CORPUS, DISTANCES, GRAPH, EMBEDDINGS)

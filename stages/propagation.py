@@ -5,11 +5,11 @@ Run it:  python -m stages.propagation
 
 from symbiosis.core.artifacts import read_array, staged
 from symbiosis.core.layout import GRAPH, ITEM_VECTORS, PROPAGATION
+from symbiosis.core.stage import run
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.network.cross_fitting import fit_propagation
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
-from symbiosis.stage import run
 
 
 def work(params: PropagationParams) -> None:

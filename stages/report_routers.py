@@ -6,11 +6,11 @@ from typing import Any
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.core.params import read_document, validate_block
+from symbiosis.core.stage import run
 from symbiosis.routing.experiments import comparison_results, feedback, timed_results
 from symbiosis.routing.experiments.params import CompareRoutersParams, StudyFeedbackParams
 from symbiosis.routing.reports import comparison
 from symbiosis.routing.reports.params import ReportRoutersParams
-from symbiosis.stage import run
 
 
 def work(params: ReportRoutersParams) -> None:

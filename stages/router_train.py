@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.stage import run
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
 from symbiosis.routing.queries.vector_form import VectorForm
-from symbiosis.stage import run
 
 
 def work(params: RouterTrainParams) -> None:

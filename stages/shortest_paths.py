@@ -4,11 +4,11 @@ import numpy as np
 
 from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.layout import DISTANCES, GRAPH
+from symbiosis.core.stage import run
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE, connectivity_table
 from symbiosis.graph.params import ShortestPathsParams
 from symbiosis.graph.search import distances_between_users, write_distances
-from symbiosis.stage import run
 
 
 def work(params: ShortestPathsParams) -> None:

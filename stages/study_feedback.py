@@ -5,11 +5,11 @@ from pathlib import Path
 
 from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
+from symbiosis.core.stage import run
 from symbiosis.routing.data.splits import draw, read_whole
 from symbiosis.routing.experiments.feedback import study
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.stage import run
 
 
 def work(seed: int, params: StudyFeedbackParams) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
+from symbiosis.core.stage import run
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.queries.params import TrainEncoderParams
 from symbiosis.routing.queries.tagging import tag
-from symbiosis.stage import run
 from symbiosis.text import encoder
 from symbiosis.text.cache import embed_cached
 

@@ -67,7 +67,7 @@ stage, params = sys.argv[1], yaml.safe_load(open("params.yaml"))
 behave = os.environ.get("BEHAVE_" + stage, "")
 print(f"{stage} begins", flush=True)
 if behave == "sleep":
-    from symbiosis.stage import die_with_parent
+    from symbiosis.core.stage import die_with_parent
     die_with_parent()
     pathlib.Path("child.pid").write_text(str(os.getpid()))
     time.sleep(600)

@@ -6,13 +6,13 @@ import pytest
 import yaml
 from pydantic import Field
 
-from symbiosis import stage
+from symbiosis.core import stage
 from symbiosis.core.errors import InputError
 from symbiosis.core.fingerprint import fingerprint, imported_files
 from symbiosis.core.params import StageParams, read_document, validate_block
 from symbiosis.params import BLOCKS, validate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Inner(StageParams):
