@@ -74,22 +74,16 @@ def route(
 
 def _route_lines(workspace: "Workspace", objective: "Objective | None", deadline: "Deadline | None") -> None:
     """Route the lines of standard input with one encoder and one router."""
-    import numpy as np
-
-    # Whole before the router is opened: other processes wait while it is, and standard input may be slow.
     texts = sys.stdin.read().splitlines()
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InputError(f"standard input, line {number}: the prompt is empty")
     if not texts:
         raise InputError("standard input is empty: give one prompt a line")
-    with workspace.service(objective, deadline) as service:
-        _notices(workspace)
-        # No waits: nothing says that these prompts are sent at once, so each is decided as if it came alone.
-        waits = np.zeros(len(service.router.llms))
-        for text in texts:
-            document = service.route(text, waits_s=waits).to_dict()
-            say("", {key: value for key, value in document.items() if key not in ("router", "version")}, True)
+    decisions = workspace.route_many(texts, objective, deadline)
+    _notices(workspace)
+    for decision in decisions:
+        say("", decision.to_dict(), True)
 
 
 def feedback(

@@ -1,7 +1,7 @@
 """The router of a project's folder: trained by the pipeline, learning in ``.router/``, safe for several processes."""
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,16 +130,39 @@ class Workspace:
 
         The text is encoded before other processes have to wait.
         """
-        form, vector = self._form(), None
+        return self._decided([text], objective, deadline, prompt_tokens)[0]
+
+    def route_many(
+        self, texts: Sequence[str], objective: Objective | None = None, deadline: Deadline | None = None
+    ) -> list[Decision]:
+        """Decide many queries at one opening, each as if it came alone: nothing says that they are sent at once."""
+        return self._decided(texts, objective, deadline, alone=True)
+
+    def _decided(
+        self,
+        texts: Sequence[str],
+        objective: Objective | None,
+        deadline: Deadline | None,
+        prompt_tokens: float | np.ndarray | None = None,
+        alone: bool = False,
+    ) -> list[Decision]:
+        """Encode texts, then keep other processes out while they are decided; `alone`: without waits."""
+        form: VectorForm | None = self._form()
+        vectors: list[np.ndarray | None] = [None] * len(texts)
         for _ in range(3):
             if self._encode is None and form is not None:
-                vector = self.encoder(form)(text)
+                vectors = [self.encoder(form)(text) for text in texts]
             with self._alone():
                 opened = self._open(objective, deadline)
                 if self._encode is not None or opened.origin.vectors in (form, None):
-                    decision = opened.service.route(text, prompt_tokens, vector=vector)
+                    service = opened.service
+                    waits = np.zeros(len(service.router.llms)) if alone else None
+                    decisions = [
+                        service.route(text, prompt_tokens, waits, vector)
+                        for text, vector in zip(texts, vectors, strict=True)
+                    ]
                     self._keep_short(opened)
-                    return decision
+                    return decisions
                 form = opened.origin.vectors
         raise InputError(f"the router in {self._versions.folder} changes faster than a text is encoded: try again")
 
