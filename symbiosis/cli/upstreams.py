@@ -55,7 +55,7 @@ def simulate(
 @upstreams.command()
 def local(
     port: Annotated[int, typer.Option(metavar="N", help="On 127.0.0.1; 0: any free one.")] = 9200,
-    threads: Annotated[int, typer.Option(metavar="N", help="Of computation.")] = 2,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Of computation [default: half the cores].")] = None,
     config: Config = False,
     as_json: JSON = False,
 ) -> None:

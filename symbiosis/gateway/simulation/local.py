@@ -5,6 +5,7 @@ OpenAI-compatible server. The first one's own code is not imported: it needs ano
 """
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class LocalLlm:
     port
         On 127.0.0.1; 0: any free one.
     threads
-        Of computation.
+        Of computation; None: half the cores, since llama.cpp's threads wait actively and slow down all others.
 
     Raises
     ------
@@ -52,10 +53,11 @@ class LocalLlm:
         The extra is not installed, or the port cannot be used.
     """
 
-    def __init__(self, port: int = 0, threads: int = 2) -> None:
+    def __init__(self, port: int = 0, threads: int | None = None) -> None:
         file = weights()
         import xllamacpp
 
+        threads = threads or max(1, (os.cpu_count() or 1) // 2)
         settings = xllamacpp.CommonParams()
         settings.model.path = str(file)
         settings.model_alias = {NAME}
