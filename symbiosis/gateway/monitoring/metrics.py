@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from symbiosis.gateway.monitoring.drift import Drift
-from symbiosis.gateway.monitoring.errors import error_kind
+from symbiosis.gateway.monitoring.errors import CLIENT, OTHER, error_kind
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -28,7 +28,7 @@ OVERHEAD_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.
 LATENCY_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 300.0)
 MOST_VALUES = 1000
 """Values of a label that are kept apart; those that come later count as `OTHER`."""
-OTHER, INLINE = "other", "inline"
+INLINE = "inline"
 Circuit = Literal["closed", "half-open", "open"]
 CIRCUITS: tuple[Circuit, ...] = ("closed", "half-open", "open")
 Refusal = Literal["overload", "rate", "budget", "key", "request", "not-found", "no-llm"]
@@ -71,8 +71,9 @@ class Metrics:
     """
 
     def __init__(self, policies: Collection[str] = ()) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+        disable_created_metrics()  # a second series for each, which says when it began
         self.registry = CollectorRegistry()
         self._policies = {"auto", "", *policies}
         self._values: dict[str, set[str]] = {}
@@ -129,16 +130,19 @@ class Metrics:
     def called(self, call: "CallEntry") -> None:
         """Count an upstream call that is over: its times, tokens and cost, or what went wrong."""
         llm = self._label("llm", call.llm)
-        if (kind := error_kind(call.status, call.error)) is not None:
+        kind = error_kind(call.status, call.error)
+        if kind == CLIENT:
+            self._gone.inc()
+        elif kind is not None:
             self._errors.labels(llm, kind).inc()
         else:
             for histogram, seconds in ((self._first, call.first_token_s), (self._total, call.total_s)):
                 if seconds is not None:
                     histogram.labels(llm).observe(seconds)
         counts = {"prompt": call.prompt_tokens, "cached": call.cached_tokens, "response": call.response_tokens}
-        for kind, tokens in counts.items():
+        for counted, tokens in counts.items():
             if tokens is not None and tokens > 0:
-                self._tokens.labels(llm, kind).inc(tokens)
+                self._tokens.labels(llm, counted).inc(tokens)
         if call.cost_usd is not None and call.cost_usd > 0:
             self._spend.labels(llm).inc(call.cost_usd)
 
@@ -158,10 +162,6 @@ class Metrics:
     def refused(self, reason: Refusal) -> None:
         """Count a request that was refused."""
         self._refusals.labels(self._label("reason", reason)).inc()
-
-    def client_gone(self) -> None:
-        """Count a client that left before its answer was complete."""
-        self._gone.inc()
 
     def circuit(self, llm: str, state: Circuit) -> None:
         """Note the state of an LLM's circuit breaker, at each change."""

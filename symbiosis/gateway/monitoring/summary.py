@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from symbiosis.gateway.monitoring.drift import drift
+from symbiosis.gateway.monitoring.errors import CLIENT
 from symbiosis.gateway.monitoring.frames import ROUTED, Frames
 from symbiosis.gateway.monitoring.intervals import mean_difference, quality_difference, wilson
 
@@ -178,8 +179,10 @@ def _llms(frames: Frames, live: LiveState) -> list[Document]:
     documents = []
     for name in names:
         calls = frames.calls.filter(pl.col("llm") == name)
-        failed = pl.col("error").is_not_null() | pl.col("status").is_null() | (pl.col("status") >= 400)
-        good = calls.filter(~failed)
+        good = calls.filter(pl.col("error").is_null() & (pl.col("status") < 400))
+        # Other statuses from 400 on are errors of the client's own.
+        bad = (pl.col("status") == 429) | (pl.col("status") >= 500) | pl.col("error").is_not_null()
+        failed = calls.filter(bad & ~pl.col("error").str.starts_with(f"{CLIENT}:").fill_null(False))
         queries = answered.filter(pl.col("served") == name).height
         documents.append(
             {
@@ -191,7 +194,7 @@ def _llms(frames: Frames, live: LiveState) -> list[Document]:
                 "latency_s": _quantiles(good["total_s"]),
                 "first_token_s": _quantiles(good["first_token_s"]),
                 "quality": _plain(wilson(judged.filter(pl.col("served") == name)["observed"].to_numpy())),
-                "errors": calls.height - good.height,
+                "errors": failed.height,
                 "circuit": live.circuits.get(name, "closed"),
                 "in_flight": live.in_flight.get(name, 0),
                 "drained": name in live.drained,

@@ -81,7 +81,8 @@ def test_by_llm() -> None:
             call(2, total_s=3.0),
             call(3, status=500, total_s=90.0, cost_usd=None),
             call(3, "large", 5.0, attempt=1),
-            call(4, status=None, error="refused", cost_usd=None),
+            call(4, status=None, error="connection: refused", cost_usd=None),
+            call(4, status=200, error="client: left before the end", total_s=70.0, cost_usd=None, attempt=1),
         ],
         [told(1, satisfied=True), told(2, quality=0.0), told(3, quality=0.5), told(4, quality=1.0)],
     )
