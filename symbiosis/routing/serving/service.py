@@ -18,6 +18,7 @@ from symbiosis.routing.learning.online_router import OnlineRouter
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.explanation import Bounds, Decision
+from symbiosis.routing.policy.goals import AS_EXPECTED, Circumstances, Goal
 from symbiosis.routing.policy.objectives import Budget, Deadline, Objective
 from symbiosis.routing.serving.inputs import described, embedding, per_llm, probes
 from symbiosis.routing.serving.journal import DecisionRecord, FeedbackRecord, Journal, Memory, checked
@@ -118,6 +119,8 @@ class RoutingService:
         prompt_tokens: float | np.ndarray | None = None,
         waits_s: np.ndarray | None = None,
         vector: np.ndarray | None = None,
+        goal: Goal | None = None,
+        circumstances: Circumstances = AS_EXPECTED,
     ) -> Decision:
         """Decide which LLM answers a query.
 
@@ -133,6 +136,8 @@ class RoutingService:
             passed since, plus this service's own dispatches at their expected duration.
         vector
             Of a text that was encoded before.
+        goal, circumstances
+            Of this query alone; see `symbiosis.routing.learning.online_router.OnlineRouter.decide`.
 
         Raises
         ------
@@ -149,7 +154,7 @@ class RoutingService:
             vector, text = query, None
         checked_vector = embedding(vector, len(self.router.feature_map.mean))
         with self.lock:
-            return self._route(checked_vector, prompt_tokens, waits_s, text)
+            return self._route(checked_vector, prompt_tokens, waits_s, text, goal, circumstances)
 
     def _route(
         self,
@@ -157,6 +162,8 @@ class RoutingService:
         prompt_tokens: float | np.ndarray | None,
         waits_s: np.ndarray | None,
         text: str | None = None,
+        goal: Goal | None = None,
+        circumstances: Circumstances = AS_EXPECTED,
     ) -> Decision:
         now, n_llms = self._clock(), len(self.router.llms)
         x = self.online.features(vector)
@@ -169,7 +176,9 @@ class RoutingService:
         else:
             waits = np.broadcast_to(per_llm(waits_s, "waits_s", n_llms), n_llms)
         online = self.online
-        decision = online.decide(f"{self._session}-{self.decisions}", x, prompts, waits)
+        key = f"{self._session}-{self.decisions}"
+        decision = online.decide(key, x, prompts, waits, goal=goal, circumstances=circumstances)
+        objective = (goal or online.goal).objective
         decision.interval = partial(self._locked, decision.interval)
         decision.router, decision.version = self.signature
         arm = decision.arm
@@ -182,7 +191,7 @@ class RoutingService:
             float(decision.cost_usd[arm]),
             float(decision.expected[arm]),
             vector,
-            online.objective.usd_per_query if isinstance(online.objective, Budget) else None,
+            objective.usd_per_query if isinstance(objective, Budget) else None,
         )
         self._seen_at, self._backlog = now, waits.copy()
         self._backlog[arm] += decision.service_s[arm] / self.workers[arm]
