@@ -54,7 +54,7 @@ def serve(config: GatewayConfig) -> None:
             if not server.started:
                 raise InputError("the gateway did not start: the reason stands above")
         else:
-            Multiprocess(settings, target=server.run, sockets=[own]).run()
+            Multiprocess(settings, sockets=[own]).run()
 
 
 @contextmanager
