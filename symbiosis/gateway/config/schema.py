@@ -235,7 +235,7 @@ class GatewayConfig(Block):
         for check in self.checks:
             if check.when.policy is not None and check.when.policy not in self.policies:
                 raise ValueError(
-                    f"`checks`: {check.name!r} is for the policy {check.when.policy!r}, which is not there"
+                    f"`checks`: {check.name!r} is for the policy {check.when.policy!r}, which `policies` does not have"
                 )
         if not self.listen.is_loopback and not self.keys.required:
             raise ValueError(
