@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import KeyEntry, KeysConfig
 from symbiosis.gateway.requests.keys import PREFIX, KeyRefused, Keys, TokenBucket, bearer, new_key, period_of
 
@@ -45,6 +46,8 @@ def test_new_keys_differ_and_go_into_the_config() -> None:
     assert APP.secret not in APP.entry("app")
     (entry,) = YAML(typ="safe").load(APP.entry("app"))
     assert KeyEntry.model_validate(entry) == KeyEntry(name="app", sha256=APP.sha256)
+    with pytest.raises(InputError, match="'a: b' is no name"):
+        APP.entry("a: b")
 
 
 def test_a_key_is_known_by_its_secret_alone() -> None:

@@ -45,7 +45,8 @@ def test_parts_are_written_out_by_clients(policies: Policies) -> None:
     assert policy is not None
     assert (policy.objective, policy.deadline) == (QualityFloor(0.8), Deadline(5))
     assert policy == policies.parse("auto:deadline_s=5.0,floor=.8")
-    assert policy.name == "deadline_s=5,floor=0.8"
+    assert policy.name == "deadline_s=5.0,floor=0.8"
+    assert policy != policies.parse("auto:floor=0.8000001,deadline=5")
 
 
 def test_budget_is_one_object(policies: Policies) -> None:
