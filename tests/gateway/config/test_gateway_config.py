@@ -220,6 +220,15 @@ def test_start_needs_the_keys_of_upstreams_elsewhere(folder: Path) -> None:
             require_upstream_keys(read(SMALL), environment=environment)
 
 
+def test_prices_change_in_a_config_of_their_own() -> None:
+    config = load(EXAMPLE)
+    small = config.llms["small"][1]
+    dearer = config.with_prices({"small": small.model_copy(update={"price_prompt": 9.0})})
+    assert dearer.llms["small"][1].price_prompt == 9.0
+    assert config.llms["small"][1] == small
+    assert list(dearer.llms) == list(config.llms)
+
+
 def test_simulated_upstreams_are_put_in() -> None:
     llm = LlmConfig(name="a", price_prompt=1, price_response=2)
     upstream = UpstreamConfig(name="simulated", base_url="http://127.0.0.1:9100/v1", llms=(llm,))
