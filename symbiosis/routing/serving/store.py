@@ -7,9 +7,10 @@ learned, so that each lesson is learned exactly once.
 """
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +29,7 @@ from symbiosis.routing.serving.records import (
     StoreEntry,
 )
 from symbiosis.routing.serving.storage import rows
-from symbiosis.routing.serving.storage.database import LEARNING, NUMBERING, Database, StoreUnavailable
+from symbiosis.routing.serving.storage.database import LEARNING, Database, StoreUnavailable
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, spend
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Charge(NamedTuple):
         Seconds since the epoch.
     llm, cost_usd, budget_usd
         See `symbiosis.routing.serving.records.DecisionRecord`.
+    policy
+        See `symbiosis.routing.serving.records.DecisionEntry`.
     """
 
     sequence: int
@@ -71,6 +74,7 @@ class Charge(NamedTuple):
     llm: str
     cost_usd: float
     budget_usd: float | None
+    policy: str
 
 
 class Store:
@@ -295,14 +299,45 @@ class Store:
         connection.execute(insert(feedback).values(decision=key, **values))
         return True
 
+    def take_in(self, records: Iterable[DecisionRecord | tuple[str, Feedback]]) -> None:
+        """Take in decisions, and feedback on them that was learned from, of another log; all of it or nothing.
+
+        What is there already is passed over.
+        """
+        with self._database.writing() as connection:
+            self._database.numbering(connection)
+            lesson = connection.scalar(select(func.max(feedback.c.lesson))) or 0
+            waiting = iter(records)
+            while page := list(islice(waiting, PAGE)):
+                for is_decision, run in groupby(page, lambda record: isinstance(record, DecisionRecord)):
+                    if is_decision:
+                        entries = [DecisionEntry(one, one.llm) for one in run if isinstance(one, DecisionRecord)]
+                        new = self._new_decisions(connection, rows.grouped(entries))
+                        if new:
+                            connection.execute(insert(decisions), new)
+                        continue
+                    for key, told in (one for one in run if not isinstance(one, DecisionRecord)):
+                        at = connection.scalar(select(decisions.c.at).where(decisions.c.id == key))
+                        before = connection.scalar(select(feedback.c.decision).where(feedback.c.decision == key))
+                        if at is not None and before is None:
+                            lesson += 1
+                            values = {"decision": key, "at": at, "source": "user", "lesson": lesson}
+                            connection.execute(insert(feedback).values(**values, **told._asdict()))
+
+    def places(self) -> dict[str, tuple[int, int | None]]:
+        """Return each decision's sequence and the number of its lesson, None without one."""
+        joined = decisions.outerjoin(feedback, decisions.c.id == feedback.c.decision)
+        chosen = select(decisions.c.id, decisions.c.sequence, feedback.c.lesson).select_from(joined)
+        with self._database.reading() as connection:
+            return {key: (sequence, lesson) for key, sequence, lesson in connection.execute(chosen)}
+
     def number_lessons(self) -> int:
         """Number the feedback that has no number yet, in order of arrival; return the highest number there is.
 
         A learner's work. Two at once would do no harm: they number one after the other.
         """
         with self._database.writing() as connection:
-            if not self._database.is_sqlite:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({NUMBERING})"))
+            self._database.numbering(connection)
             highest = connection.scalar(select(func.max(feedback.c.lesson))) or 0
             waiting = connection.scalars(
                 select(feedback.c.sequence).where(feedback.c.lesson.is_(None)).order_by(feedback.c.sequence)
@@ -323,7 +358,7 @@ class Store:
         The LLM of a lesson's decision is the one that answered.
         """
         joined = feedback.join(decisions, decisions.c.id == feedback.c.decision)
-        columns = [decisions, *(column.label(f"told_{name}") for name, column in feedback.c.items())]
+        columns: list[Any] = [decisions, *(column.label(f"told_{name}") for name, column in feedback.c.items())]
         while True:
             chosen = select(*columns).select_from(joined).where(feedback.c.lesson > after)
             with self._database.reading() as connection:
