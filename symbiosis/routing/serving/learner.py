@@ -1,5 +1,7 @@
 """What learns while gateways serve: one process per store learns from feedback and saves, the others take it over."""
 
+from collections.abc import Callable
+
 from symbiosis.core.errors import InputError
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.workspace import Workspace
@@ -44,10 +46,17 @@ class Learner:
         self._seen = (learned, trained)
         return self.workspace.newest()
 
-    def reload(self, service: RoutingService) -> bool:
+    def reload(self, service: RoutingService, prepare: Callable[[RoutingService], None] | None = None) -> bool:
         """Let a running service go on from the newest version, if it serves another; tell whether it does now.
 
         Its waits, budgets, draws and burn-in stay as they are; see `RoutingService.take_over`.
+
+        Parameters
+        ----------
+        service
+            The one that runs.
+        prepare
+            Is called with the newer one before it is taken over, such as to set today's prices.
 
         Raises
         ------
@@ -62,5 +71,7 @@ class Learner:
             raise InputError(
                 f"version {number} needs another encoder than the one that is running: restart the gateway"
             )
+        if prepare is not None:
+            prepare(opened.service)
         service.take_over(opened.service)
         return True

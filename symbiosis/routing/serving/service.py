@@ -222,8 +222,7 @@ class RoutingService:
         if self.store is None:
             self.memory.remember(record)
         elif self._writes:
-            router, version = self.signature
-            self.store.decided(record, router=router, version=version, policy=decision.objective)
+            self.store.decided(record, decision, text)
         return decision
 
     def _locked(self, interval: Callable[[], Bounds]) -> Bounds:

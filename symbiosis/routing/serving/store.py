@@ -7,6 +7,7 @@ learned, so that each lesson is learned exactly once.
 """
 
 import fcntl
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -14,12 +15,13 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.feedback import Feedback
+from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.serving.records import (
     NOT_ROUTED,
     DecisionEntry,
@@ -30,13 +32,14 @@ from symbiosis.routing.serving.records import (
 )
 from symbiosis.routing.serving.storage import rows
 from symbiosis.routing.serving.storage.database import LEARNING, Database, StoreUnavailable
-from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, spend
+from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "UnknownDecision"]
 
+SETTING = "setting "
 PAGE = 500
 """Rows that are read at once."""
 
@@ -179,9 +182,25 @@ class Store:
                 new.append(row)
         return new
 
-    def decided(self, record: DecisionRecord, *, router: str = "", version: int = 0, policy: str = "") -> None:
-        """Write one decision of a caller who asks the chosen LLM himself."""
-        self.write([DecisionEntry(record, served=record.llm, router=router, version=version, policy=policy)])
+    def decided(self, record: DecisionRecord, decision: Decision | None = None, text: str | None = None) -> None:
+        """Write one decision of a caller who asks the chosen LLM himself.
+
+        Parameters
+        ----------
+        record
+            What is needed to learn from it.
+        decision
+            With its explanation, if that shall be kept.
+        text
+            The query's, of which a hash is kept.
+        """
+        entry = DecisionEntry(record, served=record.llm)
+        if decision is not None:
+            entry.policy, entry.details = decision.objective, decision.to_dict()
+            entry.router, entry.version = decision.router, decision.version
+        if text is not None:
+            entry.text_sha256 = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+        self.write([entry])
 
     def decision(self, key: str) -> StoredDecision | None:
         """Return a decision with its calls and its feedback; None: there is no such decision."""
@@ -406,6 +425,24 @@ class Store:
         mine = select(spend.c.usd).where(spend.c.api_key == api_key, spend.c.period == period)
         with self._database.reading() as connection:
             return connection.scalar(mine) or 0.0
+
+    def settings(self) -> dict[str, str]:
+        """Return what gateways that share the store have agreed on; see `set_setting`."""
+        with self._database.reading() as connection:
+            found = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(SETTING)))
+            return {key.removeprefix(SETTING): value for key, value in found}
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Write a setting for all gateways that share the store; None takes it back."""
+        key = SETTING + name
+        with self._database.writing() as connection:
+            if value is None:
+                connection.execute(delete(meta).where(meta.c.key == key))
+                return
+            statement = self._insert(meta).values(key=key, value=value)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
+            )
 
     def decisions_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the decisions since a time in seconds since the epoch, without vectors, texts and details."""

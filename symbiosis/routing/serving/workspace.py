@@ -140,7 +140,7 @@ class Workspace:
         """Return a service for a process that only decides, such as one of a gateway.
 
         It writes no decision by itself (`Decision.record` is what a store wants of it) and learns from no feedback,
-        which it puts into the store. `symbiosis.routing.serving.learner.Learner` learns, and brings it what was learned.
+        which it puts into the store. `symbiosis.routing.serving.learner.Learner` learns, and keeps it up to date.
         """
         with self._alone():
             opened = self._open(objective, deadline, serves_alone=False)
@@ -165,6 +165,13 @@ class Workspace:
 
     def _saved_lessons(self) -> int:
         return read_state(self._versions.open()).lessons if self._versions.numbers() else 0
+
+    def history(self) -> "Store":
+        """Return the store, with what an earlier release has left in the folder."""
+        if (self._versions.folder / JOURNAL).exists():
+            with self._alone():
+                pass
+        return self.store
 
     def newest(self) -> int:
         """Return the number of the newest version, 0 if nothing was saved; reads no file."""
@@ -303,9 +310,7 @@ class Workspace:
 
     def versions(self) -> list[VersionInfo]:
         """Return the saved versions, oldest first; none before anything was learned."""
-        if (self._versions.folder / JOURNAL).exists():
-            with self._alone():
-                pass  # what an earlier release has left is taken over
+        self.history()
         numbers = self._versions.numbers()
         states = [read_state(self._versions.open(number)) for number in numbers]
         return [
