@@ -2,18 +2,15 @@
 
 import os
 import socket
-import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from symbiosis.core.errors import InputError
-from symbiosis.gateway.config.schema import GatewayConfig
+from symbiosis.gateway.config.schema import GatewayConfig, UpstreamConfig
+from symbiosis.gateway.monitoring.metrics import shared_between_workers
 
 CONFIG = "SYMBIOSIS_GATEWAY_CONFIG"
 """Environment variable that hands the config to the processes."""
@@ -35,11 +32,8 @@ def serve(config: GatewayConfig) -> None:
     InputError
         The port is taken, or the simulated upstreams do not start.
     """
-    with _bound(config) as own, _upstreams(config) as whole, tempfile.TemporaryDirectory() as shared:
+    with _bound(config) as own, _upstreams(config) as whole, shared_between_workers(config.listen.workers):
         os.environ[CONFIG] = whole.model_dump_json(by_alias=True)
-        # Prometheus adds up the counts of several processes from files in a folder that is named before its import.
-        if whole.listen.workers > 1:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         host, port = own.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"gateway  http://{shown}:{port}", flush=True)
@@ -81,29 +75,18 @@ def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
 
 @contextmanager
 def _upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
-    """Start simulated upstreams in a thread where the config has none, and return the config with them."""
+    """Start simulated upstreams where the config has none, and return the config with them."""
     if not config.simulated:
         yield config
         return
-    from symbiosis.gateway.simulation.server import create, upstream_config
+    from symbiosis.gateway.simulation.llms import upstreams_section
+    from symbiosis.gateway.simulation.running import in_thread, prepare
 
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        port = own.getsockname()[1]
-        whole = config.with_upstreams([upstream_config(f"http://127.0.0.1:{port}/v1")])
-        server = uvicorn.Server(uvicorn.Config(create(), log_level="error", access_log=False, server_header=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 30
-        while not server.started:
-            if time.monotonic() > deadline or not thread.is_alive():
-                raise InputError("the simulated upstreams did not start")
-            time.sleep(0.02)
-        print("no upstream is configured: simulated LLMs answer (gateway.yaml: `upstreams`)", flush=True)
-        try:
-            yield whole
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
+    simulation = prepare()
+    with in_thread(simulation) as base_url:
+        section = upstreams_section(tuple(simulation.llms.values()), base_url)
+        print("no upstream is configured: simulated LLMs answer (`upstreams` in gateway.yaml names real ones)", flush=True)
+        yield config.with_upstreams([UpstreamConfig.model_validate(upstream) for upstream in section])
 
 
 def config_of_process() -> GatewayConfig:
@@ -118,8 +101,3 @@ def config_of_process() -> GatewayConfig:
     if given is None:
         raise InputError("start the gateway with `symbiosis gateway`")
     return GatewayConfig.model_validate_json(given)
-
-
-def default_config() -> Path:
-    """Where the config is looked for."""
-    return Path("gateway.yaml")
