@@ -157,9 +157,7 @@ def test_make_serve_for_real(ports: dict[str, str], tmp_path: Path) -> None:
     printed = tmp_path / "out.log"
     with (
         printed.open("wb") as out,
-        subprocess.Popen(
-            [sys.executable, "-m", "flows.serve"], cwd=ROOT, env=environment, stdout=out, stderr=out
-        ) as run,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) as run,
     ):
         try:
             until(lambda: run.poll() is not None or b"Ctrl-C" in printed.read_bytes(), 200)
