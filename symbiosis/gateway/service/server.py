@@ -54,7 +54,7 @@ def serve(config: GatewayConfig) -> None:
             if not server.started:
                 raise InputError("the gateway did not start: the reason stands above")
         else:
-            Multiprocess(settings, target=server.run, sockets=[own]).run()
+            Multiprocess(settings, sockets=[own]).run()
 
 
 @contextmanager
@@ -85,7 +85,9 @@ def _upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
     simulation = prepare()
     with in_thread(simulation) as base_url:
         section = upstreams_section(tuple(simulation.llms.values()), base_url)
-        print("no upstream is configured: simulated LLMs answer (`upstreams` in gateway.yaml names real ones)", flush=True)
+        print(
+            "no upstream is configured: simulated LLMs answer (`upstreams` in gateway.yaml names real ones)", flush=True
+        )
         yield config.with_upstreams([UpstreamConfig.model_validate(upstream) for upstream in section])
 
 

@@ -222,8 +222,8 @@ def test_pacing_reads_what_routers_decided(store: Store) -> None:
 
 def test_months_and_days_are_those_of_utc() -> None:
     # 2026-11-30 23:59:59 UTC and one second later.
-    assert periods(1796083199.0) == ("2026-11", "2026-11-30")
-    assert periods(1796083200.0) == ("2026-12", "2026-12-01")
+    assert periods(1796083199.0) == ("2026-11", "2026-11-30", "total")
+    assert periods(1796083200.0) == ("2026-12", "2026-12-01", "total")
 
 
 def test_one_learner_at_a_time(store: Store, url: str) -> None:

@@ -78,7 +78,8 @@ def lesson(row: Row[Any]) -> Lesson:
             if arm.get("llm") == row.served:
                 record.quality = arm.get("quality", record.quality)
                 record.propensity = arm.get("probability") or record.propensity
-    given = Feedback(row.told_quality, row.told_response_tokens, row.told_satisfied)
+    tokens = row.counted_tokens if row.told_response_tokens is None else row.told_response_tokens
+    given = Feedback(row.told_quality, tokens, row.told_satisfied)
     return Lesson(row.told_lesson, row.sequence, row.told_at, record, given)
 
 
