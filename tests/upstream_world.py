@@ -1,6 +1,7 @@
 """A scripted upstream on a real socket, for tests of calls and fallbacks."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -79,10 +80,8 @@ class Exchange:
 
     async def until_closed(self) -> None:
         """Wait until the other side closes."""
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.reader.read()
-        except ConnectionError:
-            pass
 
 
 Script = Callable[[Exchange], Awaitable[None]]

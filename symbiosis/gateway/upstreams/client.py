@@ -61,6 +61,7 @@ class Upstreams:
                 old = self.arms.get(llm.name)
                 same = old and (old.upstream.base_url, old.llm.model) == (upstream.base_url, llm.model)
                 breaker = old.breaker if old and same else CircuitBreaker(config.breaker)
+                breaker.config = config.breaker
                 arms[llm.name] = Arm(upstream, llm, connections, breaker, keys[upstream.name])
                 if old and same:
                     arms[llm.name].drained, arms[llm.name].tells_usage = old.drained, old.tells_usage

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 from upstream_world import (
     DONE,
@@ -295,6 +296,82 @@ def test_a_client_that_leaves_while_it_waits_closes_the_connection_at_once() -> 
         assert upstreams.observed.of("a").in_flight == 0
 
     against(answer, use=use, limits={"first_byte_s": 30})
+
+
+def test_a_cancelled_request_closes_its_connection_wherever_it_is() -> None:
+    """Servers cancel by a scope in which every further wait is cancelled too, closing included."""
+    closed: list[bool] = []
+
+    async def answer(exchange: Exchange) -> None:
+        if b"silent" not in exchange.body:
+            await exchange.start()
+            await exchange.stream(chunk("Hel"), end=False)
+        await exchange.until_closed()
+        closed.append(True)
+
+    async def use(upstreams: Upstreams, fake: FakeUpstream) -> None:
+        async def serve(word: str) -> None:
+            async with await upstreams.open("a", chat(stream=True, content=word)) as answered:
+                async for _ in answered:
+                    if word == "sending":
+                        await anyio.sleep_forever()
+
+        for number, word in enumerate(("silent", "reading", "sending"), 1):
+            async with anyio.create_task_group() as group:
+                group.start_soon(serve, word)
+                while len(fake.requests) < number:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)
+                group.cancel_scope.cancel()
+            await _until(closed)
+            closed.clear()
+            assert upstreams.observed.of("a").in_flight == 0
+
+    against(answer, use=use)
+
+
+def test_an_error_that_the_upstream_sends_midway_passes_and_counts() -> None:
+    error = b'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.stream(chunk("Hel"), error)
+
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        got = await open_and_read(upstreams, chat(stream=True))
+        assert got.body == chunk("Hel") + error
+        assert [call.error for call in got.calls] == ["error: overloaded"]
+        assert upstreams.circuits() == {"a": "open"}
+
+    against(answer, use=use, breaker={"failures": 1, "window_s": 9, "open_s": 9})
+
+
+def test_a_stream_of_another_kind_passes_as_it_is_and_is_cut_off_if_it_breaks() -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start(kind="application/x-ndjson")
+        await exchange.stream(b'{"a": 1}\n', b'{"b"', end=False)
+        await asyncio.sleep(0.02)
+        exchange.kill()
+
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        seen = []
+        async with await upstreams.open("a", chat(stream=True)) as answered:
+            with pytest.raises(BrokenAnswer, match="the answer of a broke: the connection broke"):  # noqa: PT012
+                async for part in answered:
+                    seen.append(part)  # noqa: PERF401 - kept although the last one fails
+        assert b"".join(seen) == b'{"a": 1}\n{"b"'
+
+    against(answer, use=use)
+
+
+def test_a_json_answer_to_a_wish_for_a_stream_passes_whole() -> None:
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        got = await open_and_read(upstreams, chat(stream=True))
+        assert got.body == completion()
+        assert got.calls[0].usage is not None
+        assert got.calls[0].usage.response_tokens == 5
+
+    against(whole, use=use)
 
 
 async def _until(happened: list[bool]) -> None:
