@@ -27,18 +27,21 @@ _INCLUDE_USAGE = '"include_usage":true'
 
 
 class BadRequest(InputError):  # noqa: N818
-    """A request that cannot be served as it is: status 400, in OpenAI's form.
+    """A request that cannot be served as it is, in OpenAI's form.
 
     Attributes
     ----------
+    status
+        Of the answer.
     param
         Field of the body at fault.
     code
         OpenAI's word for the fault.
     """
 
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, *, status: int = 400) -> None:
         super().__init__(message)
+        self.status = status
         self.param = param
         self.code = code
 
