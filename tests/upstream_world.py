@@ -13,7 +13,7 @@ from symbiosis.gateway.upstreams.calls import Call
 from symbiosis.gateway.upstreams.client import Upstreams
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
-LIMITS = {"connect_s": 1, "first_byte_s": 0.3, "idle_s": 0.2}
+LIMITS = {"connect_s": 1, "first_byte_s": 0.3, "answer_s": 0.3, "idle_s": 0.2}
 
 
 def chunk(content: str | None = None, finish: str | None = None, **more: Any) -> bytes:

@@ -251,11 +251,15 @@ def test_drained_and_unknown_llms_are_passed_over() -> None:
 
 
 def test_a_new_config_keeps_circuits_and_calls_under_way() -> None:
+    closed: list[bool] = []
+
     async def slow(exchange: Exchange) -> None:
         await exchange.start()
         await exchange.stream(chunk("Hel"), end=False)
         await asyncio.sleep(0.05)
         await exchange.stream(chunk(finish="stop"), DONE)
+        await exchange.until_closed()
+        closed.append(True)
 
     async def use(upstreams: Upstreams, first: FakeUpstream, second: FakeUpstream) -> None:
         given = config(first.address, second.address, default="b")
@@ -265,8 +269,9 @@ def test_a_new_config_keeps_circuits_and_calls_under_way() -> None:
             await upstreams.close_retired()
             assert (await anext(answer), list(upstreams.arms)) == (chunk("Hel"), ["b"])
             assert b"".join([part async for part in answer]) == chunk(finish="stop") + DONE
-        await upstreams.close_retired()
         assert upstreams.circuits() == {"b": "open"}
+        await upstreams.open("b", chat())
+        assert closed
 
     against([slow, good], use, default="b")
 

@@ -54,14 +54,19 @@ async def streamed(exchange: Exchange) -> None:
 
 def test_an_answer_passes_byte_for_byte_with_its_headers_and_usage() -> None:
     async def answer(exchange: Exchange) -> None:
-        await exchange.answer(completion(), x_request_id="r1", openai_processing_ms="7", set_cookie="a=b", server="x")
+        await exchange.answer(completion(), x_request_id="r1", openai_processing_ms="7", x_where="Zürich →", server="x")
 
     async def use(upstreams: Upstreams, fake: FakeUpstream) -> None:
         got = await open_and_read(upstreams, chat(unknown={"kept": [1]}))
         assert got.body == completion()
         assert (got.status, dict(got.headers)) == (
             200,
-            {"content-type": "application/json", "x-request-id": "r1", "openai-processing-ms": "7"},
+            {
+                "content-type": "application/json",
+                "x-request-id": "r1",
+                "openai-processing-ms": "7",
+                "x-where": "Zürich →".encode().decode("latin-1"),  # servers write latin-1: the same bytes again
+            },
         )
         sent = json.loads(fake.requests[0].body)
         assert (sent["model"], sent["unknown"]) == ("model-a", {"kept": [1]})
@@ -295,7 +300,7 @@ def test_a_client_that_leaves_while_it_waits_closes_the_connection_at_once() -> 
         assert [call.error for call in calls] == ["client: left before the end"]
         assert upstreams.observed.of("a").in_flight == 0
 
-    against(answer, use=use, limits={"first_byte_s": 30})
+    against(answer, use=use, limits={"answer_s": 30})
 
 
 def test_a_cancelled_request_closes_its_connection_wherever_it_is() -> None:
@@ -374,6 +379,21 @@ def test_a_json_answer_to_a_wish_for_a_stream_passes_whole() -> None:
     against(whole, use=use)
 
 
+def test_a_call_as_a_whole_can_be_limited() -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start()
+        for _ in range(100):
+            await exchange.stream(chunk("x"), end=False)
+            await asyncio.sleep(0.02)
+
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        got = await open_and_read(upstreams, chat(stream=True))
+        assert b"upstream_broken" in got.body
+        assert got.body.count(b"choices") < 50
+
+    against(answer, use=use, limits={"total_s": 0.2})
+
+
 async def _until(happened: list[bool]) -> None:
     async with asyncio.timeout(5):
         while not happened:
@@ -419,7 +439,7 @@ def test_an_answer_of_ten_megabytes_passes_as_it_comes_with_its_usage() -> None:
         with pytest.raises(BrokenAnswer):
             await open_and_read(upstreams, chat())
 
-    against(answer, cut, use=use, limits={"first_byte_s": 30, "idle_s": 30})
+    against(answer, cut, use=use, limits={"answer_s": 30, "idle_s": 30})
 
 
 def _packed(data: bytes, coding: str) -> bytes:
