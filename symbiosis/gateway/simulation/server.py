@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.simulation.answers import AnswerBook, count_tokens, draw
 from symbiosis.gateway.simulation.faults import FAULT_HEADER, Fault, Faults
-from symbiosis.gateway.simulation.llms import SimulatedLlm
+from symbiosis.gateway.simulation.llms import SimulatedLlm, router_llms, simulated_llms
 from symbiosis.gateway.simulation.requests import Asked, Refusal, read_request
 from symbiosis.gateway.simulation.writing import Written, error_document, event
 
@@ -92,6 +93,25 @@ class Simulation:
         self.slots = {llm.name: asyncio.Semaphore(llm.workers) for llm in llms}
         self._cached: OrderedDict[bytes, None] = OrderedDict()
         self._count = 0
+
+    @classmethod
+    def open(cls, folder: Path = Path(), *, speed: float = 1.0, failures: float = 0.0, seed: int = 0) -> "Simulation":
+        """Return the simulated LLMs of a data folder's router and routing table.
+
+        Parameters
+        ----------
+        failures
+            Share of requests that fail by chance.
+
+        Raises
+        ------
+        InputError
+            The router or the table is damaged, or a number is out of range.
+        """
+        if not 0 <= failures <= 1:
+            raise InputError(f"--failures {failures} must be a share from 0 to 1")
+        llms = simulated_llms(router_llms(folder))
+        return cls(llms, AnswerBook.open(folder, seed), speed=speed, faults=Faults(failures, seed), seed=seed)
 
     def app(self) -> Starlette:
         """Return the web application."""
