@@ -3,8 +3,6 @@
 import os
 import socket
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,29 +79,16 @@ def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
 
 @contextmanager
 def _upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
-    """Start simulated upstreams in a thread where the config has none, and return the config with them."""
+    """Start simulated upstreams in a process of their own where the config has none; return the config with them."""
     if not config.simulated:
         yield config
         return
-    from symbiosis.gateway.simulation.server import create, upstream_config
+    from symbiosis.gateway.simulation.llms import upstream_config
+    from symbiosis.gateway.simulation.running import in_process
 
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        port = own.getsockname()[1]
-        whole = config.with_upstreams([upstream_config(f"http://127.0.0.1:{port}/v1")])
-        server = uvicorn.Server(uvicorn.Config(create(), log_level="error", access_log=False, server_header=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 30
-        while not server.started:
-            if time.monotonic() > deadline or not thread.is_alive():
-                raise InputError("the simulated upstreams did not start")
-            time.sleep(0.02)
+    with in_process() as base_url:
         print("no upstream is configured: simulated LLMs answer (gateway.yaml: `upstreams`)", flush=True)
-        try:
-            yield whole
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
+        yield config.with_upstreams([upstream_config(base_url)])
 
 
 def config_of_process() -> GatewayConfig:

@@ -83,11 +83,16 @@ def in_process(
     InputError
         It did not start; the message is its own.
     """
-    options = {"port": port, "speed": speed, "failures": failures, "seed": seed}
+    options = {"data-folder": folder, "port": port, "speed": speed, "failures": failures, "seed": seed}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "symbiosis", "upstreams", "simulate", "--json", "--with-parent", *flags]
     process = subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # an interrupt at the terminal is for the gateway, which still finishes its answers
     )
     with process:
         try:
