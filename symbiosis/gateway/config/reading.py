@@ -74,7 +74,7 @@ def check(
     if config.share < 1 and config.mode != "apply":
         notices.append(f"`share`: {config.share:g} has no effect in mode {config.mode}")
     if config.keys.required and not config.keys.entries:
-        notices.append("`keys`: keys are required but none is there: make one with `symbiosis gateway keys add NAME`")
+        notices.append("`keys`: keys are required but none is there: make one with `symbiosis gateway keys new NAME`")
     if not environment.get(config.keys.admin_env):
         notices.append(f"`keys.admin_env`: {config.keys.admin_env} is not set: /admin is closed")
     if router_llms is not None and not config.simulated:

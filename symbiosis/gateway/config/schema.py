@@ -219,6 +219,14 @@ class GatewayConfig(Block):
             given["default"] = upstreams[0].llms[0].name
         return GatewayConfig.model_validate(given)
 
+    def with_prices(self, llms: Mapping[str, LlmConfig]) -> "GatewayConfig":
+        """Return this config with other prices of single LLMs."""
+        upstreams = tuple(
+            upstream.model_copy(update={"llms": tuple(llms.get(llm.name, llm) for llm in upstream.llms)})
+            for upstream in self.upstreams
+        )
+        return self.model_copy(update={"upstreams": upstreams})
+
     @model_validator(mode="after")
     def _consistent(self) -> "GatewayConfig":
         names = [llm.name for upstream in self.upstreams for llm in upstream.llms]

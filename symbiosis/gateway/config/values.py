@@ -75,7 +75,7 @@ def sha256_digest(value: str) -> str:
         It is not 64 hexadecimal digits.
     """
     if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
-        raise ValueError("is no SHA-256 (64 hexadecimal digits): make a key with `symbiosis gateway keys add NAME`")
+        raise ValueError("is no SHA-256 (64 hexadecimal digits): make a key with `symbiosis gateway keys new NAME`")
     return value.lower()
 
 

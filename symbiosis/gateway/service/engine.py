@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -72,7 +72,7 @@ class Engine:
         self._thread.shutdown(cancel_futures=True)
 
 
-def reprice(service: RoutingService, config: GatewayConfig, prices: dict[str, LlmConfig] | None = None) -> list[str]:
+def reprice(service: RoutingService, config: GatewayConfig, prices: Mapping[str, LlmConfig] | None = None) -> list[str]:
     """Let a service count with the config's prices; return the names of the LLMs whose prices have changed.
 
     Parameters

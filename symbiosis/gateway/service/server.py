@@ -2,16 +2,15 @@
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig
+from symbiosis.gateway.monitoring.metrics import shared_between_workers
 
 CONFIG = "SYMBIOSIS_GATEWAY_CONFIG"
 """Environment variable that hands the config to the processes."""
@@ -33,11 +32,8 @@ def serve(config: GatewayConfig) -> None:
     InputError
         The port is taken, or the simulated upstreams do not start.
     """
-    with _bound(config) as own, _upstreams(config) as whole, tempfile.TemporaryDirectory() as shared:
+    with _bound(config) as own, _upstreams(config) as whole, shared_between_workers(config.listen.workers):
         os.environ[CONFIG] = whole.model_dump_json(by_alias=True)
-        # Prometheus adds up the counts of several processes from files in a folder that is named before its import.
-        if whole.listen.workers > 1:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         host, port = own.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"gateway  http://{shown}:{port}", flush=True)
@@ -103,8 +99,3 @@ def config_of_process() -> GatewayConfig:
     if given is None:
         raise InputError("start the gateway with `symbiosis gateway`")
     return GatewayConfig.model_validate_json(given)
-
-
-def default_config() -> Path:
-    """Where the config is looked for."""
-    return Path("gateway.yaml")

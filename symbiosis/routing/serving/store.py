@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -29,13 +29,14 @@ from symbiosis.routing.serving.records import (
 )
 from symbiosis.routing.serving.storage import rows
 from symbiosis.routing.serving.storage.database import LEARNING, NUMBERING, Database, StoreUnavailable
-from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, spend
+from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "UnknownDecision"]
 
+SETTING = "setting "
 PAGE = 500
 """Rows that are read at once."""
 
@@ -371,6 +372,24 @@ class Store:
         mine = select(spend.c.usd).where(spend.c.api_key == api_key, spend.c.period == period)
         with self._database.reading() as connection:
             return connection.scalar(mine) or 0.0
+
+    def settings(self) -> dict[str, str]:
+        """Return what gateways that share the store have agreed on; see `set_setting`."""
+        with self._database.reading() as connection:
+            found = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(SETTING)))
+            return {key.removeprefix(SETTING): value for key, value in found}
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Write a setting for all gateways that share the store; None takes it back."""
+        key = SETTING + name
+        with self._database.writing() as connection:
+            if value is None:
+                connection.execute(delete(meta).where(meta.c.key == key))
+                return
+            statement = self._insert(meta).values(key=key, value=value)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
+            )
 
     def decisions_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the decisions since a time in seconds since the epoch, without vectors, texts and details."""
