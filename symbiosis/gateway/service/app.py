@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig
-from symbiosis.gateway.console.console import router as console
+from symbiosis.gateway.console.console import console_router
 from symbiosis.gateway.monitoring.metrics import Refusal
 from symbiosis.gateway.requests.chat import BadRequest
 from symbiosis.gateway.requests.keys import KeyRefused
@@ -98,7 +98,7 @@ def application(config: GatewayConfig) -> FastAPI:
         app.add_api_route(path, handler, methods=["POST"], summary="A chat completion", openapi_extra=BODY, response_model=None)
     app.include_router(endpoints.router)
     app.include_router(admin.router)
-    app.include_router(console, include_in_schema=False)
+    app.include_router(console_router())
     app.add_exception_handler(InputError, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -9,7 +9,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from symbiosis.core.errors import InputError
-from symbiosis.gateway.config.schema import GatewayConfig
+from symbiosis.gateway.config.schema import GatewayConfig, UpstreamConfig
 from symbiosis.gateway.monitoring.metrics import shared_between_workers
 
 CONFIG = "SYMBIOSIS_GATEWAY_CONFIG"
@@ -54,7 +54,7 @@ def serve(config: GatewayConfig) -> None:
             if not server.started:
                 raise InputError("the gateway did not start: the reason stands above")
         else:
-            Multiprocess(settings, target=server.run, sockets=[own]).run()
+            Multiprocess(settings, sockets=[own]).run()
 
 
 @contextmanager

@@ -359,10 +359,11 @@ class OnlineRouter:
             There is no such LLM.
         """
         router, arm = self.router, self._arm(name)
-        prices = {"price_prompt": router.llms.price_prompt.copy(), "price_response": router.llms.price_response.copy()}
-        prices["price_prompt"][arm], prices["price_response"][arm] = price_prompt, price_response
+        prompt, response = router.llms.price_prompt.copy(), router.llms.price_response.copy()
+        prompt[arm], response[arm] = price_prompt, price_response
         costs = None if router.costs is None else router.costs.without(arm)
-        self._start(replace(router, llms=replace(router.llms, **prices), costs=costs))
+        llms = replace(router.llms, price_prompt=prompt, price_response=response)
+        self._start(replace(router, llms=llms, costs=costs))
 
     def _arm(self, name: str) -> int:
         names = self.router.llms.names

@@ -155,6 +155,7 @@ def test_wrong_field_is_named(fields: dict[str, object], param: str) -> None:
         (b'{"model" "auto"}', "a colon is missing"),
         (b'{"model": }', "a value is missing at character 11"),
         (b'{"a": 1 "b": 2}', "a comma is missing"),
+        (json.dumps(dict.fromkeys(map(str, range(1001)))).encode(), "more than 1,000 keys"),
         (b'{"a": "\x01"}', "invalid control character"),
         (b'{"a": "\xff"}', "not UTF-8"),
         (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
