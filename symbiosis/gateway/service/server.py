@@ -9,7 +9,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from symbiosis.core.errors import InputError
-from symbiosis.gateway.config.schema import GatewayConfig, UpstreamConfig
+from symbiosis.gateway.config.schema import GatewayConfig
 from symbiosis.gateway.monitoring.metrics import shared_between_workers
 
 CONFIG = "SYMBIOSIS_GATEWAY_CONFIG"
