@@ -1,4 +1,4 @@
-"""A gateway in a process of its own, with a small trained router and simulated upstreams, for tests through the door."""
+"""A gateway in a process of its own, with a small trained router and simulated LLMs, for tests through the door."""
 
 import os
 import signal
@@ -65,6 +65,13 @@ def write_folder(folder: Path) -> Path:
     return folder
 
 
+def copied(trained: Path, folder: Path) -> Path:
+    """Return a new data folder with the models of another."""
+    folder.mkdir(parents=True)
+    (folder / "models").symlink_to(trained / "models")
+    return folder
+
+
 def write_config(folder: Path, base_url: str, **changes: Any) -> Path:
     """Write a ``gateway.yaml`` whose upstream is simulated at an address."""
     upstream = upstream_config(base_url, folder).model_dump(mode="json", exclude_none=True)
@@ -81,6 +88,11 @@ class RunningGateway:
     address: str
     process: subprocess.Popen[str]
     log: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        return self.log.parent
 
     @property
     def api(self) -> str:

@@ -28,7 +28,7 @@ from symbiosis.gateway.simulation.answers import AnswerBook, count_tokens, draw
 from symbiosis.gateway.simulation.faults import FAULT_HEADER, Fault, Faults
 from symbiosis.gateway.simulation.llms import SimulatedLlm, router_llms, simulated_llms
 from symbiosis.gateway.simulation.requests import Asked, Refusal, read_request
-from symbiosis.gateway.simulation.writing import Written, error_document, event
+from symbiosis.gateway.simulation.writing import SHOWN, Written, error_document, event
 
 QUALITY_HEADER = "x-simulated-quality"
 REMEMBERED = 10_000
@@ -44,8 +44,8 @@ GARBAGE = b"\x00\xff<html>no event\n\ndata: {neither JSON\n\ndata\n\n"
 class Call:
     """One request: the LLM, status and quality of its answer, what was sent of it and how it ended.
 
-    `ended` is None in flight, then finished, client gone or cut (by a fault). `chunks` counts the events that were
-    sent, or 1 for a whole answer.
+    `fields` are those of the request's body, its messages aside. `ended` is None in flight, then finished, client gone
+    or cut (by a fault). `chunks` counts the events that were sent, or 1 for a whole answer.
     """
 
     llm: str
@@ -53,6 +53,7 @@ class Call:
     stream: bool
     text: str
     headers: dict[str, str]
+    fields: dict[str, Any]
     quality: float | None = None
     chunks: int = 0
     ended: str | None = None
@@ -162,18 +163,20 @@ class Simulation:
     async def chat(self, request: Request) -> Response:
         """Answer a chat completion."""
         try:
-            llm, asked = read_request(_document(await request.body()), self.llms)
+            document = _document(await request.body())
+            llm, asked = read_request(document, self.llms)
             fault = self.faults.next(llm.name, request.headers.getlist(FAULT_HEADER))
         except InputError as error:
             return _refused(Refusal(400, "invalid_fault", None, str(error)))
         except Refusal as refusal:
             return _refused(refusal)
-        call = Call(llm.name, fault.status or 200, asked.stream, asked.text, dict(request.headers))
+        fields = {key: value for key, value in document.items() if key != "messages"}
+        call = Call(llm.name, fault.status or 200, asked.stream, asked.text[:SHOWN], dict(request.headers), fields)
         self.calls.append(call)
         if fault.status is not None:
-            document = error_document("this fault is simulated", "simulated", status=fault.status)
+            told = error_document("this fault is simulated", "simulated", status=fault.status)
             headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-            response = JSONResponse(document, fault.status, headers)
+            response = JSONResponse(told, fault.status, headers)
             return Reply(self.slots[llm.name], call, fault, dict(response.headers), [bytes(response.body)], 0.0, 0.0)
         return self._answer(llm, asked, fault, call)
 
