@@ -19,8 +19,6 @@ from symbiosis.gateway.requests import json_spans
 from symbiosis.gateway.requests.json_spans import Span
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 
-ROUTED_CHARACTERS = 1 << 16
-"""Of a text, what is routed: the encoder reads no further than its first hundreds of words."""
 _LONGEST_NAME = 300
 _MOST_OPENING = 64
 _IMAGES = frozenset({"image_url", "input_image", "image"})
@@ -143,7 +141,7 @@ class ChatRequest:
 
     @cached_property
     def text(self) -> str:
-        """What is routed: text parts of the last user message, joined by newlines, at most `ROUTED_CHARACTERS`.
+        """What is routed: text parts of the last user message, joined by newlines.
 
         The router was trained on the text of single queries, so neither instructions nor the conversation before are
         part of it. Without a user's message it is the last message that has text, and empty where none has. What no
@@ -153,7 +151,7 @@ class ChatRequest:
         for message in reversed(users or self.messages):
             text = "\n".join(_texts(message.get("content")))
             if text or users:
-                return _storable(text[:ROUTED_CHARACTERS])
+                return _storable(text)
         return ""
 
     @cached_property

@@ -95,7 +95,9 @@ def application(config: GatewayConfig) -> FastAPI:
     )
     app.state.gateway = gateway
     for path, handler in (("/v1/chat/completions", completions),):
-        app.add_api_route(path, handler, methods=["POST"], summary="A chat completion", openapi_extra=BODY, response_model=None)
+        app.add_api_route(
+            path, handler, methods=["POST"], summary="A chat completion", openapi_extra=BODY, response_model=None
+        )
     app.include_router(endpoints.router)
     app.include_router(admin.router)
     app.include_router(console_router())

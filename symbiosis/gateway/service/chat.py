@@ -15,7 +15,6 @@ from symbiosis.gateway.service.planning import Plan, plan
 from symbiosis.gateway.service.problems import Problem
 from symbiosis.gateway.upstreams.answers import UpstreamAnswer
 from symbiosis.gateway.upstreams.calls import Call
-from symbiosis.gateway.upstreams.failures import BrokenAnswer
 from symbiosis.gateway.upstreams.fallback import Served, ask
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import CallEntry

@@ -136,7 +136,9 @@ class Gateway:
             self.upstreams.drain(name, name in self._drained)
         given = json.loads(settings.get(PRICES, "{}"))
         prices = {
-            name: self.config.llms[name][1].model_copy(update=new) for name, new in given.items() if name in self.config.llms
+            name: self.config.llms[name][1].model_copy(update=new)
+            for name, new in given.items()
+            if name in self.config.llms
         }
         if changed or prices != self._prices:
             self._prices = prices

@@ -54,7 +54,9 @@ class HostGuard:
         if origin is not None and request.method not in READING:
             own = urlsplit(origin)
             if own.netloc.lower() != host.lower() and origin not in self._origins:
-                return Problem(403, "pages of this origin may not act here: add it to `listen.allowed_origins`", "origin")
+                return Problem(
+                    403, "pages of this origin may not act here: add it to `listen.allowed_origins`", "origin"
+                )
         return None
 
 

@@ -126,9 +126,7 @@ def _share(conversation: str) -> float:
     return int(hashlib.sha256(f"share {conversation}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-async def _routed(
-    gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str
-) -> Plan:
+async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str) -> Plan:
     engine, config, upstreams = gateway.engine, gateway.config, gateway.upstreams
     vector = await engine.vector(request.text)
     names = engine.names
@@ -165,17 +163,8 @@ async def _routed(
     by_score = np.argsort(-np.where(decision.admissible, decision.score, -np.inf), kind="stable")
     later = [names[arm] for arm in by_score if able_to[arm] and arm != decision.arm]
     arm = decision.arm
-    record = DecisionRecord(
-        decision.id,
-        decision.llm,
-        time.time(),
-        decision.propensity,
-        float(request.prompt_tokens),
-        float(decision.cost_usd[arm]),
-        float(decision.expected[arm]),
-        vector,
-        goal.objective.usd_per_query if isinstance(goal.objective, Budget) else None,
-    )
+    record = decision.record
+    assert record is not None
     entry = DecisionEntry(
         record,
         mode="apply",

@@ -78,9 +78,8 @@ def lesson(row: Row[Any]) -> Lesson:
             if arm.get("llm") == row.served:
                 record.quality = arm.get("quality", record.quality)
                 record.propensity = arm.get("probability") or record.propensity
-    return Lesson(
-        row.told_lesson, row.told_at, record, Feedback(row.told_quality, row.told_response_tokens, row.told_satisfied)
-    )
+    given = Feedback(row.told_quality, row.told_response_tokens, row.told_satisfied)
+    return Lesson(row.told_lesson, row.sequence, row.told_at, record, given)
 
 
 def stored(connection: Connection, found: Sequence[Row[Any]]) -> list[StoredDecision]:
