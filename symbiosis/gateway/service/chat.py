@@ -1,6 +1,7 @@
 """A chat completion from request to answer: admitted, decided, asked, passed on, recorded."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -15,10 +16,12 @@ from symbiosis.gateway.service.planning import Plan, plan
 from symbiosis.gateway.service.problems import Problem
 from symbiosis.gateway.upstreams.answers import UpstreamAnswer
 from symbiosis.gateway.upstreams.calls import Call
+from symbiosis.gateway.upstreams.failures import BrokenAnswer
 from symbiosis.gateway.upstreams.fallback import Served, ask
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import CallEntry
 
+LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
 
@@ -96,11 +99,16 @@ class Passing(Response):
             headers = await self._recorded()
             own = {name for name, _ in headers}
             passed = [(name, value) for name, value in _raw(answer.headers) if name not in own]
+            if answer.content is not None and b"content-length" not in dict(passed):
+                headers.append((b"content-length", str(len(answer.content)).encode()))
             await send({"type": "http.response.start", "status": answer.status, "headers": [*passed, *headers]})
-            if answer.content is not None and not answer.streamed:
+            if answer.content is not None:
                 await send({"type": "http.response.body", "body": answer.content})
             else:
                 await self._stream(answer, receive, send)
+        except BrokenAnswer as error:
+            # The connection closes without a proper end: half an answer must not pass for a whole one.
+            LOG.warning("%s", error)
         finally:
             gateway.leave()
             await answer.aclose()
@@ -161,7 +169,7 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
         )
     verdict = None
     if served.answer.finished and whom.decision is not None:
-        text = served.answer.text
+        text = served.answer.text or None  # a call of tools has none
         verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
     if verdict is not None:
         tokens = None if last.usage.estimated else float(last.usage.response_tokens)

@@ -374,10 +374,17 @@ class Store:
     def lessons(self, after: int = 0) -> Iterator[Lesson]:
         """Give the lessons of higher numbers, in order.
 
-        The LLM of a lesson's decision is the one that answered.
+        The LLM of a lesson's decision is the one that answered; how long its answer was, its upstream says where the
+        feedback does not.
         """
         joined = feedback.join(decisions, decisions.c.id == feedback.c.decision)
-        columns: list[Any] = [decisions, *(column.label(f"told_{name}") for name, column in feedback.c.items())]
+        counted = (
+            select(func.max(calls.c.response_tokens))
+            .where(calls.c.decision == decisions.c.id, calls.c.llm == decisions.c.served, calls.c.error.is_(None))
+            .scalar_subquery()
+        )
+        told = (column.label(f"told_{name}") for name, column in feedback.c.items())
+        columns: list[Any] = [*decisions.c, *told, counted.label("counted_tokens")]
         while True:
             chosen = select(*columns).select_from(joined).where(feedback.c.lesson > after)
             with self._database.reading() as connection:
@@ -420,11 +427,19 @@ class Store:
         api_key
             The key's name.
         period
-            A month, ``2026-11``, or a day, ``2026-11-28``, of UTC.
+            A month, ``2026-11``, or a day, ``2026-11-28``, of UTC, or ``total``.
         """
         mine = select(spend.c.usd).where(spend.c.api_key == api_key, spend.c.period == period)
         with self._database.reading() as connection:
             return connection.scalar(mine) or 0.0
+
+    def conversation(self, conversation: str) -> StoredDecision | None:
+        """Return the newest decision of a conversation that was answered, with its calls; None: there is none."""
+        chosen = select(decisions).where(decisions.c.conversation == conversation, decisions.c.served.is_not(None))
+        with self._database.reading() as connection:
+            newest = connection.execute(chosen.order_by(decisions.c.sequence.desc()).limit(1)).all()
+            found = rows.stored(connection, newest)
+        return found[0] if found else None
 
     def settings(self) -> dict[str, str]:
         """Return what gateways that share the store have agreed on; see `set_setting`."""
@@ -448,6 +463,11 @@ class Store:
         """Return the decisions since a time in seconds since the epoch, without vectors, texts and details."""
         with self._database.reading() as connection:
             return rows.frame(connection, decisions, since, without=("vector", "vector_type", "text", "details"))
+
+    def details_frame(self, since: float = 0.0, step: int = 1) -> "pl.DataFrame":
+        """Return ``id`` and ``details``, the explanation as JSON text, of each step-th decision since a time."""
+        with self._database.reading() as connection:
+            return rows.details(connection, since, step)
 
     def calls_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the calls since a time in seconds since the epoch."""
@@ -517,7 +537,7 @@ class Store:
             connection.close()
 
 
-def periods(at: float) -> tuple[str, str]:
-    """Return the month and the day, in UTC, in which something at a time in seconds since the epoch counts."""
+def periods(at: float) -> tuple[str, str, str]:
+    """Return the month and the day, in UTC, in which something at a time in seconds since the epoch counts, and all."""
     day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
-    return day[:7], day
+    return day[:7], day, "total"
