@@ -1,6 +1,6 @@
 // Spend and savings, and one row per LLM, from v1/summary.
 
-import { byId, element, table } from "./elements.js";
+import { byId, drawn, element, table } from "./elements.js";
 import { whisker } from "./drawings.js";
 import { count, finePercent, fraction, interval, known, milliseconds, moment, percent, seconds, usd } from "./numbers.js";
 
@@ -35,6 +35,10 @@ function tiles(summary) {
     element("div", {}, element("dt", {}, name), element("dd", {}, value, note ? element("small", {}, note) : "")));
 }
 
+function range(times) {
+  return known(times?.p50) ? [seconds(times.p50), element("small", {}, ` – ${seconds(times.p90)}`)] : "–";
+}
+
 function llmRow(llm, start, stop, strongest) {
   const { quality = {}, latency_s: latency = {}, first_token_s: first = {} } = llm;
   const bounds = known(quality?.mean) && known(quality.low);
@@ -44,26 +48,28 @@ function llmRow(llm, start, stop, strongest) {
     cells: [
       [element("span", { class: "llm" }, llm.llm), element("small", {}, llm.llm === strongest ? " best single LLM" :
         llm.upstream ? ` ${llm.upstream}` : "")],
-      [element("meter", { min: 0, max: 1, value: llm.share ?? 0, "aria-hidden": "true" }), percent(llm.share)],
+      [element("meter", { min: 0, max: 1, value: llm.share ?? 0, "aria-hidden": "true" }),
+        element("span", { class: "figure" }, percent(llm.share))],
       count(llm.queries),
       usd(llm.spend_usd),
-      [seconds(first?.p50), element("small", {}, ` to ${seconds(first?.p90)}`)],
-      [seconds(latency?.p50), element("small", {}, ` to ${seconds(latency?.p90)}`)],
+      range(first),
+      range(latency),
       bounds ? [fraction(quality.mean), whisker(quality.mean, quality.low, quality.high, start, stop, interval(quality)),
         element("small", { class: "n" }, `n ${count(quality.n)}`)] : element("small", {}, "no feedback"),
       count(llm.in_flight),
-      [element("span", { class: `circuit ${circuit}` }, circuit),
-        llm.errors ? element("small", {}, ` ${count(llm.errors)} failed`) : ""],
+      count(llm.errors),
+      element("span", { class: `circuit ${circuit}` }, circuit),
     ],
   };
 }
 
 function llms(summary) {
   if (!summary.llms.length) return element("p", { class: "note" }, "No LLM is configured.");
-  const columns = [{ label: "LLM", kind: "name" }, { label: "share", kind: "number share" }, { label: "queries", kind: "number" },
-    { label: "spend", kind: "number" }, { label: "first token, half to 90 %", kind: "number" },
-    { label: "answer, half to 90 %", kind: "number" }, { label: "quality, 95 % interval", kind: "number quality" },
-    { label: "in flight", kind: "number" }, { label: "circuit", kind: "state" }];
+  const columns = [{ label: "LLM", kind: "name" }, { label: "share", kind: "number share long" }, { label: "queries", kind: "number" },
+    { label: "spend", kind: "number" }, { label: "first token, p50–p90", kind: "number long" },
+    { label: "answer, p50–p90", kind: "number long" }, { label: "quality, 95 %", kind: "number quality long" },
+    { label: "in flight", kind: "number" }, { label: "failed", kind: "number" },
+    { label: "circuit", kind: "long" }];
   const qualities = summary.llms.map(({ quality }) => quality).filter((quality) => known(quality?.low));
   const start = Math.min(...qualities.map(({ low }) => low));
   const stop = Math.max(...qualities.map(({ high }) => high));
@@ -96,6 +102,7 @@ function numbers(series) {
 class SpendLine {
   constructor(box) {
     this.box = box;
+    this.legend = byId("spend-legend");
     this.plot = null;
     this.data = null;
     new ResizeObserver(() => this.resize()).observe(box);
@@ -111,8 +118,19 @@ class SpendLine {
     const sameName = this.label === label;
     this.data = data;
     this.label = label;
+    this.tell(null);
     if (this.plot && sameName) this.plot.setData(data);
     else this.renew();
+  }
+
+  /** Say in the legend what the lines are at a place, or at their end. */
+  tell(place) {
+    const [at, ours, single] = this.data;
+    const i = place ?? at.length - 1;
+    const entry = (kind, text) => element("span", {}, drawn("svg", { viewBox: "0 0 24 8", class: "stroke", "aria-hidden": "true" },
+      drawn("line", { class: kind, x1: 0, x2: 24, y1: 4, y2: 4 })), text);
+    this.legend.replaceChildren(...(i < 0 ? [] : [entry("ours", `spent ${usd(ours[i])}`),
+      entry("rival", `${this.label} alone ${usd(single[i])}`), element("span", {}, `until ${moment(at[i])}`)]));
   }
 
   resize() {
@@ -128,10 +146,11 @@ class SpendLine {
     const colour = (name) => style.getPropertyValue(name).trim();
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false },
       font: "12px system-ui, sans-serif" };
-    const value = (_, x) => (x === null || x === undefined ? "" : usd(x));
     this.plot = new window.uPlot({
       width: this.box.clientWidth,
       height: CHART_HEIGHT,
+      legend: { show: false },
+      hooks: { setCursor: [({ cursor }) => this.tell(cursor.idx)] },
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [{ ...axis, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1],
@@ -139,9 +158,9 @@ class SpendLine {
         [1, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1]] },
       { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick === 0 ? "$0" : usd(tick))) }],
       series: [
-        { label: "until", value: (_, x) => (x === null || x === undefined ? "" : moment(x)) },
-        { label: "spent", stroke: colour("--ours"), width: 2, value, points: { show: false } },
-        { label: `${this.label} alone`, stroke: colour("--rival"), width: 2, dash: [6, 4], value, points: { show: false } },
+        {},
+        { stroke: colour("--ours"), width: 2, points: { show: false } },
+        { stroke: colour("--rival"), width: 2, dash: [6, 4], points: { show: false } },
       ],
       bands: [{ series: [2, 1], fill: colour("--band") }],
     }, this.data, this.box);
