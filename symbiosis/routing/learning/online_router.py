@@ -5,7 +5,7 @@ the studies all call it, so what is served is what was measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -348,6 +348,28 @@ class OnlineRouter:
         self.binary = None if self.binary is None else self.binary.with_llm()
         self._start(added)
 
+    def reprice(self, name: str, price_prompt: float, price_response: float) -> None:
+        """Change an LLM's prices, in USD per token; the others stay as they are, to the last bit.
+
+        What was learned of costs at the old prices is forgotten: tokens times prices from now on.
+
+        Raises
+        ------
+        InputError
+            There is no such LLM.
+        """
+        router, arm = self.router, self._arm(name)
+        prices = {"price_prompt": router.llms.price_prompt.copy(), "price_response": router.llms.price_response.copy()}
+        prices["price_prompt"][arm], prices["price_response"][arm] = price_prompt, price_response
+        costs = None if router.costs is None else router.costs.without(arm)
+        self._start(replace(router, llms=replace(router.llms, **prices), costs=costs))
+
+    def _arm(self, name: str) -> int:
+        names = self.router.llms.names
+        if name not in names:
+            raise InputError(f"there is no LLM {name!r}: there are {', '.join(names)}")
+        return names.index(name)
+
     def remove_llm(self, name: str) -> list[int]:
         """Take out an LLM; the others stay as they are, to the last bit. Return the arms that were kept.
 
@@ -356,12 +378,10 @@ class OnlineRouter:
         InputError
             There is no such LLM, or it is the last one.
         """
-        names = self.router.llms.names
-        if name not in names:
-            raise InputError(f"there is no LLM {name!r}: there are {', '.join(names)}")
+        names, removed = self.router.llms.names, self._arm(name)
         if len(names) == 1:
             raise InputError(f"{name!r} is the last LLM: add another before it is removed")
-        kept = [arm for arm, other in enumerate(names) if other != name]
+        kept = [arm for arm in range(len(names)) if arm != removed]
         self.log_deviation, self.burn_in = self.log_deviation[kept], self.burn_in[kept]
         self.binary = None if self.binary is None else self.binary.take(kept)
         self._start(self.router.take(kept))

@@ -108,3 +108,18 @@ def test_what_is_as_expected_changes_nothing(router: Router) -> None:
     for x in features(online):
         told = online.decide("a", x, None, IDLE, circumstances=same)
         assert told.to_dict() == online.decide("a", x, None, IDLE).to_dict()
+
+
+def test_new_prices_count_from_now_on_for_that_llm_alone(router: Router) -> None:
+    online = OnlineRouter(router, TradeOff(1.4))
+    x = features(online)[0]
+    before = online.decide("a", x, 100.0, IDLE)
+    online.reprice("dear-all", 0.5e-6, 1e-6)
+    after = online.decide("a", x, 100.0, IDLE)
+    arm = LLMS.names.index("dear-all")
+    assert after.cost_usd[arm] == 100.0 * 0.5e-6 + after.response_tokens[arm] * 1e-6
+    others = np.arange(4) != arm
+    np.testing.assert_array_equal(after.cost_usd[others], before.cost_usd[others])
+    np.testing.assert_array_equal(after.quality, before.quality)
+    with pytest.raises(InputError, match="there is no LLM 'nobody'"):
+        online.reprice("nobody", 1e-6, 1e-6)

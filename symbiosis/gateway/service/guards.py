@@ -1,0 +1,89 @@
+"""What every request passes before anything acts: its host and origin, its size, and its key."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from symbiosis.gateway.config.schema import GatewayConfig, ListenConfig
+from symbiosis.gateway.service.problems import Problem, response
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+READING = ("GET", "HEAD", "OPTIONS")
+
+
+class HostGuard:
+    """Refuses requests for another host, and those that a page of another origin sends.
+
+    A page in a user's browser can reach loopback, by DNS rebinding with any name: a name that is not ours is refused,
+    and an origin that is not ours may not act.
+
+    Parameters
+    ----------
+    app
+        What is guarded.
+    listen
+        Where it listens, and what else it is called.
+    """
+
+    def __init__(self, app: App, listen: ListenConfig) -> None:
+        self._app = app
+        self._hosts = {host.lower() for host in (*LOOPBACK, listen.host, *listen.allowed_hosts)}
+        # Behind a proxy or on every address of a machine, its names cannot be known: keys guard it then.
+        self._any_host = not listen.is_loopback and not listen.allowed_hosts
+        self._origins = set(listen.allowed_origins)
+
+    async def __call__(
+        self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] == "http" and (problem := self._refusal(Request(scope))) is not None:
+            await response(problem)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Problem | None:
+        host = request.headers.get("host", "")
+        name = urlsplit(f"//{host}").hostname or ""
+        if not self._any_host and name not in self._hosts:
+            return Problem(421, "this gateway has no such host name: add it to `listen.allowed_hosts`", "unknown_host")
+        origin = request.headers.get("origin")
+        if origin is not None and request.method not in READING:
+            own = urlsplit(origin)
+            if own.netloc.lower() != host.lower() and origin not in self._origins:
+                return Problem(403, "pages of this origin may not act here: add it to `listen.allowed_origins`", "origin")
+        return None
+
+
+async def body_of(request: Request, config: GatewayConfig) -> bytes:
+    """Read a request's body.
+
+    Raises
+    ------
+    Problem
+        It is larger than ``limits.body_mb``.
+    """
+    most = int(config.limits.body_mb * 1_000_000)
+    too_large = Problem(413, f"the body is larger than `limits.body_mb` ({config.limits.body_mb:g} MB)", "too_large")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def bearer(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Return the key that a client sends: ``Authorization: Bearer KEY`` or ``x-api-key: KEY``."""
+    found = dict(headers)
+    kind, _, key = found.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and key.strip():
+        return key.strip()
+    return found.get("x-api-key")
