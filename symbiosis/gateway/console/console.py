@@ -128,3 +128,7 @@ def console_router() -> APIRouter:
         add(page)
     router.add_api_route("/console/{asked}/{name:path}", load, methods=["GET", "HEAD"])
     return router
+
+
+router = console_router()
+"""These routes, for the gateway's application."""

@@ -12,15 +12,16 @@ const NAMES = ["time", "LLM", "policy", "quality", "cost", "overhead", "chance",
 function values(decision) {
   const served = decision.served ?? decision.llm;
   const fallback = decision.served && decision.served !== decision.llm && decision.mode === "apply";
-  const cost = decision.cost_usd ?? decision.expected_cost_usd;
+  const routed = decision.mode !== "explicit" && decision.mode !== "failed-open"; // else nothing was expected
+  const cost = decision.cost_usd ?? (routed ? decision.expected_cost_usd : null);
   return [
     clock(decision.at),
     [element("span", { class: "llm" }, served), fallback ? element("small", {}, ` for ${decision.llm}`) : ""],
-    [decision.policy ?? "auto", decision.mode && decision.mode !== "apply" ? element("small", {}, ` ${decision.mode}`) : ""],
-    fraction(decision.quality),
-    [usd(cost), decision.cost_usd === null ? element("small", {}, " expected") : ""],
+    [decision.policy || (routed ? "auto" : ""), decision.mode && decision.mode !== "apply" ? element("small", {}, ` ${decision.mode}`) : ""],
+    routed ? fraction(decision.quality) : "–",
+    [usd(cost), routed && decision.cost_usd === null ? element("small", {}, " expected") : ""],
     milliseconds(decision.overhead_ms),
-    percent(decision.propensity),
+    routed ? percent(decision.propensity) : "–",
     opinion(decision.feedback) || element("span", { class: "none" }, "–"),
   ];
 }

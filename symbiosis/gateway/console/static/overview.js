@@ -2,7 +2,8 @@
 
 import { byId, drawn, element, table } from "./elements.js";
 import { whisker } from "./drawings.js";
-import { count, finePercent, fraction, interval, known, milliseconds, moment, percent, seconds, usd } from "./numbers.js";
+import { count, finePercent, fraction, interval, known, milliseconds, moment, percent, seconds, signed,
+  usd } from "./numbers.js";
 
 const PERIODS = { 1: "the last hour", 24: "the last 24 hours", 168: "the last 7 days", 720: "the last 30 days" };
 const CHART_HEIGHT = 230;
@@ -11,11 +12,12 @@ function headline(summary) {
   const period = PERIODS[summary.window_hours] ?? `the last ${count(summary.window_hours)} hours`;
   if (!summary.queries) return `No queries in ${period}. Try a prompt below, or call v1/chat/completions with model auto.`;
   const spent = `${usd(summary.spend_usd)} spent in ${period}`;
-  const best = summary.best_single;
+  const { best_single: best, routed } = summary;
   if (!best?.llm || !known(summary.saved_usd)) return `${spent}.`;
+  const which = routed && routed.queries !== summary.queries ? ` on ${count(routed.queries)} routed queries` : "";
   const share = known(summary.saved_share) ? `${percent(Math.abs(summary.saved_share))} ` : "";
-  const told = summary.saved_usd >= 0 ? `${usd(summary.saved_usd)} saved: ${share}less` :
-    `${usd(-summary.saved_usd)} above: ${share}more`;
+  const told = summary.saved_usd >= 0 ? `${usd(summary.saved_usd)} saved${which}: ${share}less` :
+    `${usd(-summary.saved_usd)} lost${which}: ${share}more`;
   return `${spent}, ${told} than ${best.llm} alone would have cost (${usd(best.usd)}).`;
 }
 
@@ -78,14 +80,16 @@ function llms(summary) {
     ordered.map((llm) => llmRow(llm, start, stop, summary.best_single?.llm)));
 }
 
-/** Spend so far, ours and the best single LLM's, from what each stretch of time cost. */
+/** Spend so far, ours and the best single LLM's, at the end of each stretch of time that begins at `at`. */
 function sums(series) {
   let [ours, single] = [0, 0];
+  const length = series.length > 1 ? series[1].at - series[0].at : 0;
   const rows = series.map(({ at, queries, spend_usd: spend, baseline_usd: baseline }) => {
     ours += spend ?? 0;
     single += baseline ?? 0;
-    return [at, ours, single, queries];
+    return [at + length, ours, single, queries];
   });
+  if (length) rows.unshift([series[0].at, 0, 0, 0]);
   return [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
 }
 
@@ -173,6 +177,38 @@ function study(summary) {
   return told.filter(Boolean).join(" · ");
 }
 
+/** Routed queries beside those of the control group. */
+function experiment({ routed, control, quality_difference: quality, usd_difference: usdMore }) {
+  const groups = [["routed", routed], ["control: the default LLM", control]];
+  const bounds = groups.map(([, group]) => group.quality).filter(Boolean);
+  const start = Math.min(...bounds.map(({ low }) => low));
+  const stop = Math.max(...bounds.map(({ high }) => high));
+  const rows = groups.map(([name, group]) => ({ kind: name === "routed" ? "ours" : "strongest", cells: [
+    element("span", { class: "llm" }, name), count(group.queries), usd(group.usd_per_query),
+    group.quality ? [fraction(group.quality.mean), whisker(group.quality.mean, group.quality.low, group.quality.high, start,
+      stop, interval(group.quality)), element("small", { class: "n" }, `n ${count(group.quality.n)}`)] :
+      element("small", {}, "no feedback")] }));
+  const told = [
+    quality && `quality ${signed(quality.mean)} (${signed(quality.low)} to ${signed(quality.high)})`,
+    usdMore && `${usd(usdMore.mean)} per query (${usd(usdMore.low)} to ${usd(usdMore.high)})`].filter(Boolean);
+  return [element("h3", {}, "A/B"),
+    table("Routed queries and the control group", [{ label: "group", kind: "name" }, { label: "queries", kind: "number" },
+      { label: "cost per query", kind: "number" }, { label: "quality, 95 %", kind: "number long" }], rows),
+    told.length ? element("p", { class: "note" }, `Routed less control: ${told.join("; ")}.`) : ""];
+}
+
+/** Whether the router still expects what happens. */
+function drift(found) {
+  const told = [
+    known(found.bias) && `answers are ${fraction(Math.abs(found.bias))} ${found.bias < 0 ? "worse" : "better"} than expected ` +
+      `(${signed(found.bias_low)} to ${signed(found.bias_high)}, n ${count(found.judged)})`,
+    known(found.calibration_error) && `calibration error ${fraction(found.calibration_error)}` +
+      (known(found.training_error) ? `, ${fraction(found.training_error)} in training` : ""),
+    known(found.cost_log_ratio) && `costs are ${percent(Math.abs(Math.expm1(found.cost_log_ratio)))} ` +
+      `${found.cost_log_ratio < 0 ? "below" : "above"} what was expected`].filter(Boolean);
+  return told.length ? element("p", { class: "note" }, `Drift: ${told.join("; ")}.`) : "";
+}
+
 let line = null;
 
 /** Show a summary. */
@@ -181,6 +217,8 @@ export function showSummary(summary) {
   byId("headline").textContent = headline(summary);
   byId("tiles").replaceChildren(...tiles(summary));
   byId("llms").replaceChildren(llms(summary));
+  byId("checks").replaceChildren(...[summary.ab ? experiment(summary.ab) : "", summary.drift ? drift(summary.drift) : ""]
+    .flat().filter(Boolean));
   line ??= new SpendLine(byId("spend-line"));
   line.show(summary.series ?? [], summary.best_single?.llm);
   byId("spend-numbers").hidden = !summary.series?.length;
