@@ -66,7 +66,7 @@ export function arms(decision) {
   const box = element("div", {}, legend(ordered), make(ordered.slice(0, SHOWN)));
   if (ordered.length > SHOWN) {
     const all = element("button", { type: "button", click: () => {
-      box.querySelector("table").replaceWith(make(ordered));
+      box.querySelector(".fitted").replaceWith(make(ordered));
       all.remove();
     } }, `Show all ${count(ordered.length)}`);
     box.append(all);

@@ -98,7 +98,7 @@ function numbers(series) {
   const step = Math.ceil(at.length / 24) || 1;
   const kept = at.map((_, i) => i).filter((i) => i % step === 0 || i === at.length - 1);
   return table("Spend so far", [{ label: "time", kind: "name" }, { label: "queries", kind: "number" },
-    { label: "spent so far", kind: "number" }, { label: "best single LLM so far", kind: "number" }],
+    { label: "spent so far", kind: "number long" }, { label: "best single LLM so far", kind: "number long" }],
   kept.map((i) => ({ kind: "", cells: [moment(at[i]), count(queries[i]), usd(ours[i]), usd(single[i])] })));
 }
 

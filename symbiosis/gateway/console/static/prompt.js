@@ -59,17 +59,16 @@ async function predict(pressed) {
 
 function showPrediction({ decision, model: served, mode, notice }, named) {
   if (!decision) {
+    byId("all-arms").hidden = true;
     byId("prediction").replaceChildren(element("p", { class: "lead" }, notice ?? `${served} answers: nothing is routed now.`));
     return;
   }
   const marked = named ?? served ?? decision.llm;
   const lead = named ? [`${named} is asked, whatever the router says. It says `, reason(decision)] :
     [reason(decision), marked === decision.llm ? "" : ` ${marked} answers all the same: mode ${mode}.`];
-  const open = byId("prediction").querySelector("details")?.open ?? false;
-  byId("prediction").replaceChildren(
-    element("p", { class: "lead" }, lead),
-    picture(decision, marked),
-    element("details", { open }, element("summary", {}, "All arms and their scores"), arms(decision)));
+  byId("prediction").replaceChildren(element("p", { class: "lead" }, lead), picture(decision, marked));
+  byId("expected").replaceChildren(arms(decision));
+  byId("all-arms").hidden = false;
 }
 
 function complain(message) {
