@@ -80,7 +80,7 @@ class Traces:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         parent = TraceContextTextMapPropagator().extract(headers)
-        attributes = {
+        attributes: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "symbiosis",
             "gen_ai.request.model": model,
@@ -161,10 +161,10 @@ class RequestTrace:
     @property
     def id(self) -> str | None:
         """Trace and span in hexadecimal, ``TRACE-SPAN``, to be kept with the decision; None: not traced."""
-        if self._span is None or not self._span.is_recording():
+        if self._span is None:
             return None
         context = self._span.get_span_context()
-        return f"{context.trace_id:032x}-{context.span_id:016x}"
+        return f"{context.trace_id:032x}-{context.span_id:016x}" if context.trace_flags.sampled else None
 
     def decided(self, began: float, decision: str, llm: str, **others: str | float | bool | None) -> None:
         """Add the decision, which ends now.

@@ -1,6 +1,7 @@
 """A chat completion from request to answer: admitted, decided, asked, passed on, recorded."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -18,8 +19,9 @@ from symbiosis.gateway.upstreams.calls import Call
 from symbiosis.gateway.upstreams.failures import BrokenAnswer
 from symbiosis.gateway.upstreams.fallback import Served, ask
 from symbiosis.routing.learning.feedback import Feedback
-from symbiosis.routing.serving.records import CallEntry, StoreEntry
+from symbiosis.routing.serving.records import CallEntry
 
+LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
 
@@ -97,11 +99,16 @@ class Passing(Response):
             headers = await self._recorded()
             own = {name for name, _ in headers}
             passed = [(name, value) for name, value in _raw(answer.headers) if name not in own]
+            if answer.content is not None and b"content-length" not in dict(passed):
+                headers.append((b"content-length", str(len(answer.content)).encode()))
             await send({"type": "http.response.start", "status": answer.status, "headers": [*passed, *headers]})
-            if answer.content is not None and not answer.streamed:
+            if answer.content is not None:
                 await send({"type": "http.response.body", "body": answer.content})
             else:
                 await self._stream(answer, receive, send)
+        except BrokenAnswer as error:
+            # The connection closes without a proper end: half an answer must not pass for a whole one.
+            LOG.warning("%s", error)
         finally:
             gateway.leave()
             await answer.aclose()
@@ -142,30 +149,9 @@ def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 
 async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
     """Record what the calls cost, and learn from them what can be learned without a user."""
-    key = whom.entry.api_key
-    entries: list[StoreEntry] = []
-    for call in calls:
-        usage = call.usage
-        entries.append(
-            CallEntry(
-                whom.id,
-                call.attempt,
-                call.llm,
-                call.upstream,
-                call.at,
-                call.status,
-                call.error,
-                call.first_token_s,
-                call.total_s,
-                None if usage is None else usage.prompt_tokens,
-                None if usage is None else usage.cached_tokens,
-                None if usage is None else usage.response_tokens,
-                call.cost_usd,
-                call.streamed,
-                key,
-            )
-        )
-        gateway.metrics.called(entries[-1])
+    entries = [_entry(whom, call) for call in calls]
+    for entry in entries:
+        gateway.metrics.called(entry)
     await gateway.record(entries)
     for call in served.failed:
         gateway.metrics.fell_back(call.llm)
@@ -183,18 +169,29 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
         )
     verdict = None
     if served.answer.finished and whom.decision is not None:
-        text = served.answer.text
+        text = served.answer.text or None  # a call of tools has none
         verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
     if verdict is not None:
         tokens = None if last.usage.estimated else float(last.usage.response_tokens)
         await gateway.feedback(whom.id, Feedback(verdict.quality, tokens, None), source=f"check:{verdict.check}")
 
 
-def usage_of(told: Feedback, calls: tuple[CallEntry, ...]) -> Feedback:
-    """Return feedback with the answer's length as the upstream counted it, where the client does not say."""
-    if told.quality is None or told.response_tokens is not None:
-        return told
-    counted = [call.response_tokens for call in calls if call.error is None and call.response_tokens is not None]
-    return told if not counted else Feedback(told.quality, counted[-1], told.satisfied)
-
-
+def _entry(whom: Plan, call: Call) -> CallEntry:
+    usage = call.usage
+    return CallEntry(
+        whom.id,
+        call.attempt,
+        call.llm,
+        call.upstream,
+        call.at,
+        status=call.status,
+        error=call.error,
+        first_token_s=call.first_token_s,
+        total_s=call.total_s,
+        prompt_tokens=None if usage is None else usage.prompt_tokens,
+        cached_tokens=None if usage is None else usage.cached_tokens,
+        response_tokens=None if usage is None else usage.response_tokens,
+        cost_usd=call.cost_usd,
+        streamed=call.streamed,
+        api_key=whom.entry.api_key,
+    )

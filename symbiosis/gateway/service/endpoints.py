@@ -44,7 +44,7 @@ async def models(request: Request) -> JSONResponse:
     """List `auto`, the policies and the LLMs in OpenAI's form."""
     gateway = gateway_of(request)
     gateway.admit(request)
-    owned = {name: "symbiosis" for name in gateway.policies.models}
+    owned = dict.fromkeys(gateway.policies.models, "symbiosis")
     owned |= {name: upstream.name for name, (upstream, _) in gateway.llms.items()}
     at = int(gateway.started_at)
     data = [{"id": name, "object": "model", "created": at, "owned_by": owner} for name, owner in owned.items()]
@@ -79,7 +79,9 @@ async def route(request: Request) -> JSONResponse:
         "stored": stored,
         "decision": explained,
     }
-    return JSONResponse(document, headers={name.decode(): value.decode() for name, value in whom.headers(whom.candidates[0])})
+    return JSONResponse(
+        document, headers={name.decode(): value.decode() for name, value in whom.headers(whom.candidates[0])}
+    )
 
 
 @router.post("/v1/feedback", summary="How an answer was")

@@ -14,7 +14,7 @@ from symbiosis.gateway.config.schema import GatewayConfig, KeyEntry, LlmConfig, 
 from symbiosis.gateway.monitoring.metrics import Metrics
 from symbiosis.gateway.monitoring.summary import LiveState
 from symbiosis.gateway.requests.checks import Checks
-from symbiosis.gateway.requests.conversations import Conversations
+from symbiosis.gateway.requests.conversations import Conversations, Remembered
 from symbiosis.gateway.requests.keys import Keys
 from symbiosis.gateway.requests.policies import Policies
 from symbiosis.gateway.service.engine import Engine
@@ -55,7 +55,7 @@ class Gateway:
         self.upstreams = Upstreams(config)
         self.policies = Policies(config.policies)
         self.keys = Keys(config.keys, self._spent, config.listen.workers)
-        self.conversations = Conversations(config.conversations)
+        self.conversations = Conversations(config.conversations, recall=self._recall)
         self.checks = Checks(config.checks)
         self.metrics = Metrics(config.policies)
         self.started_at = time.time()
@@ -136,7 +136,9 @@ class Gateway:
             self.upstreams.drain(name, name in self._drained)
         given = json.loads(settings.get(PRICES, "{}"))
         prices = {
-            name: self.config.llms[name][1].model_copy(update=new) for name, new in given.items() if name in self.config.llms
+            name: self.config.llms[name][1].model_copy(update=new)
+            for name, new in given.items()
+            if name in self.config.llms
         }
         if changed or prices != self._prices:
             self._prices = prices
@@ -186,6 +188,14 @@ class Gateway:
             usd = self.store.spent(key, period)
             self._spending[key, period] = time.monotonic(), usd
         return usd
+
+    def _recall(self, conversation: str) -> Remembered | None:
+        """Return what the store knows of a conversation that another worker, or an earlier process, has served."""
+        found = self.store.conversation(conversation)
+        if found is None or found.entry.served is None:
+            return None
+        tokens = [(call.prompt_tokens or 0) + (call.response_tokens or 0) for call in found.calls if call.error is None]
+        return Remembered(found.entry.served, int(max(tokens, default=0)), found.entry.record.at)
 
     async def body(self, request: Request) -> bytes:
         """Read a request's body, within the config's limit."""

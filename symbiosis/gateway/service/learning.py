@@ -74,7 +74,10 @@ class Learning:
                     self._lock = attempt.pop_all()
         if self._elected:
             self._learner.step()
-        return self._learner.reload(self.service, lambda newer: reprice(newer, self._config, self._prices) and None)
+        return self._learner.reload(self.service, self._repriced)
+
+    def _repriced(self, newer: RoutingService) -> None:
+        reprice(newer, self._config, self._prices)
 
     def reprice(self, prices: Mapping[str, LlmConfig]) -> None:
         """Count with today's prices: the config's, but for those given here."""

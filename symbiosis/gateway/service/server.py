@@ -2,8 +2,6 @@
 
 import os
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +9,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from symbiosis.core.errors import InputError
-from symbiosis.gateway.config.schema import GatewayConfig
+from symbiosis.gateway.config.schema import GatewayConfig, UpstreamConfig
 from symbiosis.gateway.monitoring.metrics import shared_between_workers
 
 CONFIG = "SYMBIOSIS_GATEWAY_CONFIG"
@@ -56,7 +54,7 @@ def serve(config: GatewayConfig) -> None:
             if not server.started:
                 raise InputError("the gateway did not start: the reason stands above")
         else:
-            Multiprocess(settings, target=server.run, sockets=[own]).run()
+            Multiprocess(settings, sockets=[own]).run()
 
 
 @contextmanager
@@ -77,29 +75,20 @@ def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
 
 @contextmanager
 def _upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
-    """Start simulated upstreams in a thread where the config has none, and return the config with them."""
+    """Start simulated upstreams where the config has none, and return the config with them."""
     if not config.simulated:
         yield config
         return
-    from symbiosis.gateway.simulation.server import create, upstream_config
+    from symbiosis.gateway.simulation.llms import upstreams_section
+    from symbiosis.gateway.simulation.running import in_thread, prepare
 
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        port = own.getsockname()[1]
-        whole = config.with_upstreams([upstream_config(f"http://127.0.0.1:{port}/v1")])
-        server = uvicorn.Server(uvicorn.Config(create(), log_level="error", access_log=False, server_header=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 30
-        while not server.started:
-            if time.monotonic() > deadline or not thread.is_alive():
-                raise InputError("the simulated upstreams did not start")
-            time.sleep(0.02)
-        print("no upstream is configured: simulated LLMs answer (gateway.yaml: `upstreams`)", flush=True)
-        try:
-            yield whole
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
+    simulation = prepare()
+    with in_thread(simulation) as base_url:
+        section = upstreams_section(tuple(simulation.llms.values()), base_url)
+        print(
+            "no upstream is configured: simulated LLMs answer (`upstreams` in gateway.yaml names real ones)", flush=True
+        )
+        yield config.with_upstreams([UpstreamConfig.model_validate(upstream) for upstream in section])
 
 
 def config_of_process() -> GatewayConfig:

@@ -359,10 +359,11 @@ class OnlineRouter:
             There is no such LLM.
         """
         router, arm = self.router, self._arm(name)
-        prices = {"price_prompt": router.llms.price_prompt.copy(), "price_response": router.llms.price_response.copy()}
-        prices["price_prompt"][arm], prices["price_response"][arm] = price_prompt, price_response
+        prompt, response = router.llms.price_prompt.copy(), router.llms.price_response.copy()
+        prompt[arm], response[arm] = price_prompt, price_response
         costs = None if router.costs is None else router.costs.without(arm)
-        self._start(replace(router, llms=replace(router.llms, **prices), costs=costs))
+        llms = replace(router.llms, price_prompt=prompt, price_response=response)
+        self._start(replace(router, llms=llms, costs=costs))
 
     def _arm(self, name: str) -> int:
         names = self.router.llms.names
@@ -386,6 +387,21 @@ class OnlineRouter:
         self.binary = None if self.binary is None else self.binary.take(kept)
         self._start(self.router.take(kept))
         return kept
+
+    def take_over(self, other: "OnlineRouter", burn_in: np.ndarray) -> None:
+        """Go on with what another router has learned and with its LLMs; goal, settings and draws stay.
+
+        Parameters
+        ----------
+        other
+            It may go on, too.
+        burn_in
+            (L,), queries that are still drawn for each of its LLMs.
+        """
+        self.experience, self.log_deviation = other.experience, other.log_deviation.copy()
+        self.burn_in = burn_in.astype(np.int64)
+        self.binary = None if other.binary is None else other.binary.copy()
+        self._start(other.router.copy())
 
 
 def _bounds(

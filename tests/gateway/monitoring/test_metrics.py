@@ -151,6 +151,7 @@ else:
 
 def test_several_workers_add_up() -> None:
     """Counts of all workers, the dead included; what is going on now of the living only; the folder goes in the end."""
+
     def worker(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", WORKER, *arguments]
         started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
