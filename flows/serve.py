@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from flows.repro import CHILD, end_group
-from flows.workspace import top
+from flows.workspace import checked_port, command, port_of, top
 from symbiosis.core.errors import InputError
 from symbiosis.core.telemetry import TELEMETRY_OFF
 from symbiosis.tracking.store import tracking_uri, without_credentials
@@ -175,17 +175,19 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
 def main() -> None:
     """Serve from the command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
-    environment = os.environ.get
-    parser.add_argument("--prefect-port", type=int, default=environment("PREFECT_SERVER_API_PORT") or 4200)
-    parser.add_argument("--mlflow-port", type=int, default=environment("MLFLOW_PORT") or 5000)
+    parser.add_argument("--prefect-port", type=int, help="default: PREFECT_SERVER_API_PORT, or 4200")
+    parser.add_argument("--mlflow-port", type=int, help="default: MLFLOW_PORT, or 5000")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        serve(chosen.prefect_port, chosen.mlflow_port)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("stopped")
+    with command():
+        given = {"--prefect-port": chosen.prefect_port, "--mlflow-port": chosen.mlflow_port}
+        ports = {name: checked_port(port, name) for name, port in given.items() if port is not None}
+        prefect_port = ports.get("--prefect-port") or port_of("PREFECT_SERVER_API_PORT", 4200)
+        mlflow_port = ports.get("--mlflow-port") or port_of("MLFLOW_PORT", 5000)
+        try:
+            serve(prefect_port, mlflow_port)
+        except KeyboardInterrupt:
+            print("stopped")
 
 
 if __name__ == "__main__":
