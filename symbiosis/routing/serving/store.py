@@ -42,6 +42,11 @@ __all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "Un
 SETTING = "setting "
 PAGE = 500
 """Rows that are read at once."""
+# As text: SQLAlchemy would compile an insert with a conflict clause anew each time, which takes a millisecond.
+_SPEND = text(
+    "INSERT INTO spend (api_key, period, usd) VALUES (:api_key, :period, :usd)"
+    " ON CONFLICT (api_key, period) DO UPDATE SET usd = spend.usd + excluded.usd"
+)
 _SERVED = update(decisions).where(decisions.c.id == bindparam("key")).values(served=bindparam("by"))
 
 
@@ -99,10 +104,6 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
-        charge = self._insert(spend)
-        self._spend = charge.on_conflict_do_update(
-            index_elements=["api_key", "period"], set_={"usd": spend.c.usd + charge.excluded.usd}
-        )
 
     @classmethod
     def in_file(cls, path: Path | str) -> "Store":
@@ -159,7 +160,7 @@ class Store:
                     spent[call["api_key"], period] = spent.get((call["api_key"], period), 0.0) + call["cost_usd"]
         if spent:  # in one order: two writers do not wait for each other
             charged = [{"api_key": key, "period": period, "usd": usd} for (key, period), usd in sorted(spent.items())]
-            connection.execute(self._spend, charged)
+            connection.execute(_SPEND, charged)
 
     def _new_decisions(self, connection: Connection, made: rows.Grouped) -> list[dict[str, Any]]:
         ids = [row["id"] for row in made.decisions]
