@@ -466,6 +466,11 @@ class Store:
         with self._database.reading() as connection:
             return rows.frame(connection, decisions, since, without=("vector", "vector_type", "text", "details"))
 
+    def details_frame(self, since: float = 0.0, step: int = 1) -> "pl.DataFrame":
+        """Return ``id`` and ``details``, the explanation as JSON text, of each step-th decision since a time."""
+        with self._database.reading() as connection:
+            return rows.details(connection, since, step)
+
     def calls_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the calls since a time in seconds since the epoch."""
         with self._database.reading() as connection:
