@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from symbiosis.cli import gateway, recommender, router, upstreams
+from symbiosis.cli import decisions, gateway, recommender, router, upstreams
 from symbiosis.cli.output import JSON, say
 from symbiosis.core.errors import InputError
 from symbiosis.core.telemetry import switch_telemetry_off
@@ -49,6 +49,7 @@ app.command()(router.versions)
 app.command()(router.rollback)
 app.command()(router.adopt)
 app.add_typer(gateway.gateway, name="gateway")
+app.add_typer(decisions.decisions, name="decisions")
 app.add_typer(upstreams.upstreams, name="upstreams")
 
 

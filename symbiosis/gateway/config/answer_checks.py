@@ -1,11 +1,14 @@
 """The block ``checks`` of ``gateway.yaml``: what an answer must be to count as good without a user's word."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from symbiosis.gateway.config.values import Name, PolicyName
+
+_OF_NAMES = frozenset({"properties", "$defs", "definitions", "dependentSchemas", "dependencies"})
+_OF_DATA = frozenset({"const", "enum", "default", "examples"})
 
 
 class Condition(BaseModel):
@@ -67,27 +70,50 @@ def _compile(pattern: str) -> None:
 
 def _check_schema(schema: dict[str, Any]) -> None:
     from jsonschema import exceptions, validators
+    from referencing import Registry, Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
 
     dialect = schema.get("$schema")
-    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
-    if dialect is not None and validators.validator_for({"$schema": dialect}, default=None) is None:  # type: ignore[arg-type]
+    if dialect is not None and dialect not in {kind.META_SCHEMA["$schema"] for kind in _dialects()}:
         raise ValueError(f"`schema`: the dialect {dialect!r} is not known: take out `$schema` or name a published one")
+    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
     try:
         kind.check_schema(schema)
     except exceptions.SchemaError as error:
         raise ValueError(f"`schema` is no JSON schema: `{error.json_path}`: {error.message}") from None
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            raise ValueError(f"`schema` refers to {reference!r}: nothing is fetched; put it into `$defs` of the schema")
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    resolver = Registry().with_resource("", resource).crawl().resolver()
+    for key, value in _keywords(schema):
+        if key == "patternProperties":
+            raise ValueError("`schema`: `patternProperties` has no time limit: use `propertyNames: {pattern: ...}`")
+        if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+            if not value.startswith("#"):
+                raise ValueError(f"`schema` refers to {value!r}: nothing is fetched; put it into `$defs` of the schema")
+            try:
+                resolver.lookup(value)
+            except Unresolvable:
+                raise ValueError(f"`schema` refers to {value!r}, which it does not hold: mend `{key}`") from None
+        if key == "pattern" and isinstance(value, str):
+            _compile(value)
 
 
-def _references(schema: object) -> list[str]:
-    found, waiting = [], [schema]
+def _dialects() -> list[Any]:
+    from jsonschema import validators
+
+    names = ("Draft202012", "Draft201909", "Draft7", "Draft6", "Draft4", "Draft3")
+    return [getattr(validators, f"{name}Validator") for name in names]
+
+
+def _keywords(schema: object) -> Iterator[tuple[str, object]]:
+    """Yield the keywords of a schema and of those inside it; names of properties and examples are none."""
+    waiting = [schema]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, dict):
-            found += [node[key] for key in ("$ref", "$dynamicRef") if isinstance(node.get(key), str)]
-            waiting += node.values()
-        elif isinstance(node, list):
+        if isinstance(node, list):
             waiting += node
-    return found
+        elif isinstance(node, dict):
+            yield from node.items()
+            for key, value in node.items():
+                named = key in _OF_NAMES and isinstance(value, dict)
+                waiting += value.values() if named else [] if key in _OF_DATA else [value]

@@ -222,12 +222,12 @@ class GatewayConfig(Block):
         return GatewayConfig.model_validate(given)
 
     def with_prices(self, llms: Mapping[str, LlmConfig]) -> "GatewayConfig":
-        """Return this config with other prices of single LLMs."""
+        """Return this config with other prices of single LLMs, by name."""
         upstreams = tuple(
             upstream.model_copy(update={"llms": tuple(llms.get(llm.name, llm) for llm in upstream.llms)})
             for upstream in self.upstreams
         )
-        return self.model_copy(update={"upstreams": upstreams})
+        return self.with_upstreams(upstreams)  # a plain copy would take the remembered `llms` along
 
     @model_validator(mode="after")
     def _consistent(self) -> "GatewayConfig":
@@ -245,7 +245,7 @@ class GatewayConfig(Block):
         for check in self.checks:
             if check.when.policy is not None and check.when.policy not in self.policies:
                 raise ValueError(
-                    f"`checks`: {check.name!r} is for the policy {check.when.policy!r}, which is not there"
+                    f"`checks`: {check.name!r} is for the policy {check.when.policy!r}, which `policies` does not have"
                 )
         if not self.listen.is_loopback and not self.keys.required:
             raise ValueError(

@@ -61,7 +61,9 @@ class Frames:
         """
         decisions = store.decisions_frame(since)
         step = -(-max(decisions.height, 1) // most_arms)
-        return cls(decisions, store.calls_frame(since), store.feedback_frame(since), arms(store.details(since, step)))
+        return cls(
+            decisions, store.calls_frame(since), store.feedback_frame(since), arms(store.details_frame(since, step))
+        )
 
     def judged(self) -> pl.DataFrame:
         """Return the decisions with feedback: their columns, and ``observed`` quality, 0..1, of the LLM that served."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from typing import Any, NamedTuple
 
 from symbiosis.core.errors import InputError
@@ -18,9 +19,8 @@ from symbiosis.gateway.requests import json_spans
 from symbiosis.gateway.requests.json_spans import Span
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 
-ROUTED_CHARACTERS = 1 << 16
-"""Of a text, what is routed: the encoder reads no further than its first hundreds of words."""
 _LONGEST_NAME = 300
+_MOST_OPENING = 64
 _IMAGES = frozenset({"image_url", "input_image", "image"})
 _TOOL_ROLES = frozenset({"tool", "function"})
 _INCLUDE_USAGE = '"include_usage":true'
@@ -141,7 +141,7 @@ class ChatRequest:
 
     @cached_property
     def text(self) -> str:
-        """What is routed: text parts of the last user message, joined by newlines, at most `ROUTED_CHARACTERS`.
+        """What is routed: text parts of the last user message, joined by newlines.
 
         The router was trained on the text of single queries, so neither instructions nor the conversation before are
         part of it. Without a user's message it is the last message that has text, and empty where none has. What no
@@ -151,7 +151,7 @@ class ChatRequest:
         for message in reversed(users or self.messages):
             text = "\n".join(_texts(message.get("content")))
             if text or users:
-                return _storable(text[:ROUTED_CHARACTERS])
+                return _storable(text)
         return ""
 
     @cached_property
@@ -265,8 +265,8 @@ def _refused(what: str) -> Iterator[None]:
 
 
 def _opening(text: str, start: int) -> Iterator[str]:
-    """Yield the messages, as they were written, up to and including the first of the user."""
-    for span in json_spans.elements(text, start):
+    """Yield the first messages, as they were written, up to and including the first of the user."""
+    for span in islice(json_spans.elements(text, start), _MOST_OPENING):
         yield text[span.start : span.end]
         if span.value["role"] == "user":
             return

@@ -104,6 +104,7 @@ def _schema(schema: dict[str, Any], timeout_s: float) -> Judge:
     import regex
     from jsonschema import ValidationError, validators
     from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     def pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
         """The keyword with a time limit, which Python's own expressions lack."""
@@ -117,7 +118,7 @@ def _schema(schema: dict[str, Any], timeout_s: float) -> Judge:
     def judge(answer: str) -> bool | None:
         try:
             return bool(validator.is_valid(_read(answer)))
-        except TimeoutError:
+        except (TimeoutError, Unresolvable):
             return None
         except (ValueError, RecursionError):
             return False

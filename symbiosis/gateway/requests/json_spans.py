@@ -4,9 +4,13 @@ Python's numbers would not survive a round trip (1.10, 1E5, 0.1 with twenty digi
 """
 
 import json
+import re
 from collections.abc import Iterator
 from json.scanner import make_scanner
 from typing import Any, NamedTuple, NoReturn
+
+MOST_KEYS = 1000
+"""Of an object whose members' places are wanted: they are read one by one in Python."""
 
 
 class Span(NamedTuple):
@@ -22,7 +26,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _scan = make_scanner(json.JSONDecoder(parse_constant=_refuse))  # type: ignore[arg-type]  # the stub knows one class
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def members(text: str, start: int) -> tuple[dict[str, Span], int]:
@@ -41,7 +45,7 @@ def members(text: str, start: int) -> tuple[dict[str, Span], int]:
     Raises
     ------
     ValueError
-        It is no JSON, a key comes twice, or it is nested too deeply.
+        It is no JSON, a key comes twice, there are more than `MOST_KEYS`, or it is nested too deeply.
     """
     found: dict[str, Span] = {}
     place = _skip(text, start + 1)
@@ -56,6 +60,8 @@ def members(text: str, start: int) -> tuple[dict[str, Span], int]:
             raise ValueError(f"a colon is missing at character {place + 1}")
         if key in found:
             raise ValueError(f"the key {key!r} is there twice")
+        if len(found) == MOST_KEYS:
+            raise ValueError(f"an object has more than {MOST_KEYS:,} keys")
         span = _value(text, _skip(text, place + 1))
         found[key] = span
         place = _skip(text, span.end)
@@ -113,7 +119,5 @@ def _comma(text: str, place: int) -> int:
 
 def _skip(text: str, place: int) -> int:
     """Return the first place from here that is no white space."""
-    end = len(text)
-    while place < end and text[place] in _SPACE:
-        place += 1
-    return place
+    found = _SPACE.match(text, place)
+    return place if found is None else found.end()

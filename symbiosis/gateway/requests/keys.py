@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import KeyEntry, KeysConfig
 
@@ -50,7 +52,17 @@ class NewKey(NamedTuple):
     sha256: str
 
     def entry(self, name: str) -> str:
-        """Return the entry for ``keys.entries`` of the config."""
+        """Return the entry for ``keys.entries`` of the config.
+
+        Raises
+        ------
+        InputError
+            It is no name for a key.
+        """
+        try:
+            KeyEntry(name=name, sha256=self.sha256)
+        except ValidationError as error:
+            raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         return f"- {{name: {name}, sha256: {self.sha256}, budget_usd: null, period: month, per_minute: null}}"
 
 

@@ -106,7 +106,7 @@ class Policies:
             config = PolicyConfig.model_validate(parts)
         except ValidationError as error:
             raise BadRequest(explain(error, f"model {AUTO}:{told!r}"), "model") from None
-        name = ",".join(f"{key}={value:g}" for key, value in sorted(config.model_dump(exclude_none=True).items()))
+        name = ",".join(f"{key}={value!r}" for key, value in sorted(config.model_dump(exclude_none=True).items()))
         policy = self._written.pop(name, None) or _policy(name, config)
         self._written[name] = policy
         if len(self._written) > _REMEMBERED:

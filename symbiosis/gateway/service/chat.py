@@ -1,6 +1,7 @@
 """A chat completion from request to answer: admitted, decided, asked, passed on, recorded."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from symbiosis.core.errors import InputError
+from symbiosis.gateway.monitoring.traces import RequestTrace
 from symbiosis.gateway.requests.chat import ChatRequest
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.planning import Plan, plan
@@ -20,30 +22,47 @@ from symbiosis.gateway.upstreams.fallback import Served, ask
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import CallEntry
 
+LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
 
 
 async def complete(gateway: Gateway, request: Request) -> Response:
     """Answer ``POST /v1/chat/completions``."""
-    began = time.perf_counter()
+    began, at = time.perf_counter(), time.time()
     key = gateway.admit(request)
     chat = ChatRequest.parse(await gateway.body(request))
-    whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
-    calls: list[Call] = []
-    asking = ask(
-        gateway.upstreams,
-        whom.candidates,
-        chat,
-        list(request.headers.items()),
-        expected_tokens=whom.expected_tokens,
-        on_call=calls.append,
-    )
-    served = await _unless_gone(request, asking)
+    trace = gateway.traces.request(request.headers, chat.model, stream=chat.stream)
+    try:
+        whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
+        _trace_decision(trace, whom, at)
+        calls: list[Call] = []
+        asking = ask(
+            gateway.upstreams,
+            whom.candidates,
+            chat,
+            list(request.headers.items()),
+            expected_tokens=whom.expected_tokens,
+            on_call=calls.append,
+        )
+        served = await _unless_gone(request, asking)
+    except BaseException as error:
+        trace.end(getattr(error, "status", 500), error=str(error) or type(error).__name__)
+        raise
     whom.fallbacks = len(served.failed)
     if served.llm is None and whom.mode != "explicit" and whom.fallbacks:
         whom.notice = whom.notice or "no LLM answered"
-    return Passing(gateway, chat, whom, served, calls)
+    return Passing(gateway, chat, whom, served, calls, trace)
+
+
+def _trace_decision(trace: RequestTrace, whom: Plan, at: float) -> None:
+    decision = whom.decision
+    known: dict[str, float] = {}
+    if decision is not None:
+        known = {"propensity": decision.propensity, "expected_cost_usd": float(decision.cost_usd[decision.arm])}
+    trace.decided(at, whom.id, whom.candidates[0], mode=whom.mode, policy=whom.policy, **known)
+    if trace.id is not None:
+        whom.entry.details = {**(whom.entry.details or {}), "trace": trace.id}
 
 
 async def _unless_gone(request: Request, asking: Any) -> Served:
@@ -81,11 +100,22 @@ class Passing(Response):
         Records.
     request, whom, served, calls
         What was asked, whom, who answered, and the calls that are over so far.
+    trace
+        Of the request; it ends with the answer.
     """
 
-    def __init__(self, gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: ChatRequest,
+        whom: Plan,
+        served: Served,
+        calls: list[Call],
+        trace: RequestTrace,
+    ) -> None:
         super().__init__()
         self._gateway, self._request, self._plan, self._served, self._calls = gateway, request, whom, served, calls
+        self._trace = trace
         self.status_code = served.answer.status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,16 +127,33 @@ class Passing(Response):
             headers = await self._recorded()
             own = {name for name, _ in headers}
             passed = [(name, value) for name, value in _raw(answer.headers) if name not in own]
+            if answer.content is not None and b"content-length" not in dict(passed):
+                headers.append((b"content-length", str(len(answer.content)).encode()))
             await send({"type": "http.response.start", "status": answer.status, "headers": [*passed, *headers]})
-            if answer.content is not None and not answer.streamed:
+            if answer.content is not None:
                 await send({"type": "http.response.body", "body": answer.content})
             else:
                 await self._stream(answer, receive, send)
+        except BrokenAnswer as error:
+            # The connection closes without a proper end: half an answer must not pass for a whole one.
+            LOG.warning("%s", error)
         finally:
             gateway.leave()
             await answer.aclose()
             gateway.metrics.answered(answer.status)
+            self._end_trace()
             gateway.later(_settled(gateway, self._request, whom, served, self._calls))
+
+    def _end_trace(self) -> None:
+        trace, answer = self._trace, self._served.answer
+        if trace.id is None:
+            return
+        for call in self._calls:
+            upstream, llm = self._gateway.llms[call.llm]
+            span = trace.call(call.llm, llm.model, upstream.base_url, stream=call.streamed, began=call.at)
+            span.end(_entry(self._plan, call), model=None)
+        error = None if answer.call is None else answer.call.error
+        trace.end(answer.status, error=error, prompt=self._request.text, answer=answer.text or "")
 
     async def _recorded(self) -> list[tuple[bytes, bytes]]:
         whom, served = self._plan, self._served
@@ -162,7 +209,7 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
         )
     verdict = None
     if served.answer.finished and whom.decision is not None:
-        text = served.answer.text
+        text = served.answer.text or None  # a call of tools has none
         verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
     if verdict is not None:
         tokens = None if last.usage.estimated else float(last.usage.response_tokens)

@@ -12,6 +12,7 @@ import numpy as np
 from symbiosis.gateway.config.schema import KeyEntry
 from symbiosis.gateway.requests.abilities import able, lacking
 from symbiosis.gateway.requests.chat import ChatRequest
+from symbiosis.gateway.requests.conversations import Standing
 from symbiosis.gateway.requests.policies import Policy
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.problems import Problem
@@ -20,6 +21,7 @@ from symbiosis.routing.policy.goals import Circumstances
 from symbiosis.routing.policy.objectives import Budget
 from symbiosis.routing.serving.records import DecisionEntry, DecisionRecord, Mode
 
+INSTRUCTIONS = ("system", "developer")
 MOST_EXPLAINED = 40
 """LLMs whose expectations are stored with a decision: the best by score, and the chosen one."""
 
@@ -126,9 +128,7 @@ def _share(conversation: str) -> float:
     return int(hashlib.sha256(f"share {conversation}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-async def _routed(
-    gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str
-) -> Plan:
+async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str) -> Plan:
     engine, config, upstreams = gateway.engine, gateway.config, gateway.upstreams
     vector = await engine.vector(request.text)
     names = engine.names
@@ -139,7 +139,11 @@ async def _routed(
     circuits = upstreams.circuits()
     ready = np.array([circuits.get(one) != "open" and not gateway.is_drained(one) for one in names])
     allowed = able_to & ready if (able_to & ready).any() else able_to
-    standing = gateway.conversations.standing(conversation, request, names, gateway.llms)
+    # A first message has no LLM yet, and need not be looked for in the store.
+    begun = any(message["role"] != "user" and message["role"] not in INSTRUCTIONS for message in request.messages)
+    standing = Standing()
+    if begun:
+        standing = gateway.conversations.standing(conversation, request, names, gateway.llms)
     notice = None
     if standing.allowed is not None:
         if (allowed & standing.allowed).any():
@@ -164,18 +168,8 @@ async def _routed(
     decision, baseline = engine.decide(request.text, vector, goal, waits, circumstances)
     by_score = np.argsort(-np.where(decision.admissible, decision.score, -np.inf), kind="stable")
     later = [names[arm] for arm in by_score if able_to[arm] and arm != decision.arm]
-    arm = decision.arm
-    record = DecisionRecord(
-        decision.id,
-        decision.llm,
-        time.time(),
-        decision.propensity,
-        float(request.prompt_tokens),
-        float(decision.cost_usd[arm]),
-        float(decision.expected[arm]),
-        vector,
-        goal.objective.usd_per_query if isinstance(goal.objective, Budget) else None,
-    )
+    record = decision.record
+    assert record is not None
     entry = DecisionEntry(
         record,
         mode="apply",
@@ -215,11 +209,8 @@ def _explicit(gateway: Gateway, request: ChatRequest, key: str | None, conversat
     """Ask the LLM that the client names, and no other."""
     llm = gateway.llm(request.model)
     if llm is None:
-        raise Problem(
-            404,
-            f"there is no LLM {request.model!r}: name one of {', '.join(gateway.llms)}, or {', '.join(gateway.policies.models)}",
-            "model_not_found",
-        )
+        known = ", ".join([*gateway.policies.models, *gateway.llms])
+        raise Problem(404, f"there is no LLM {request.model!r}: name one of {known}", "model_not_found")
     if (lacks := lacking(llm, request.needs)) is not None:
         raise Problem(400, f"{request.model} lacks {lacks}: name another LLM, or `auto`", "model_cannot_serve")
     return _unrouted(gateway, request, [request.model], "explicit", "", key, conversation, None, began)

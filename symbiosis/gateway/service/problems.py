@@ -19,7 +19,7 @@ _TYPES = {
 }
 
 
-class Problem(InputError):
+class Problem(InputError):  # noqa: N818
     """A request that is answered with an error.
 
     Parameters

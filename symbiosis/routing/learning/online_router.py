@@ -388,6 +388,21 @@ class OnlineRouter:
         self._start(self.router.take(kept))
         return kept
 
+    def take_over(self, other: "OnlineRouter", burn_in: np.ndarray) -> None:
+        """Go on with what another router has learned and with its LLMs; goal, settings and draws stay.
+
+        Parameters
+        ----------
+        other
+            It may go on, too.
+        burn_in
+            (L,), queries that are still drawn for each of its LLMs.
+        """
+        self.experience, self.log_deviation = other.experience, other.log_deviation.copy()
+        self.burn_in = burn_in.astype(np.int64)
+        self.binary = None if other.binary is None else other.binary.copy()
+        self._start(other.router.copy())
+
 
 def _bounds(
     single: SingleQuery, ranges: Ranges | None, half_width: float, x: np.ndarray, quality: np.ndarray

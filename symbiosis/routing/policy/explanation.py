@@ -71,6 +71,8 @@ class Decision:
     router, version
         Digest of the trained router, and the version of the state that decided; see
         `symbiosis.routing.serving.workspace`.
+    record
+        What a store keeps of it, `symbiosis.routing.serving.records.DecisionRecord`; None: no service took it.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Decision:
     trade_off: float | None = None
     router: str = ""
     version: int = 0
+    record: Any = None
 
     @cached_property
     def bounds(self) -> Bounds:

@@ -91,6 +91,8 @@ class Lesson:
     ----------
     number
         1, 2, 3, ... in the order of learning.
+    sequence
+        The decision's place among all decisions.
     at
         When the feedback came, seconds since the epoch.
     record
@@ -100,6 +102,7 @@ class Lesson:
     """
 
     number: int
+    sequence: int
     at: float
     record: DecisionRecord
     told: Feedback

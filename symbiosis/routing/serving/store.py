@@ -7,9 +7,11 @@ learned, so that each lesson is learned exactly once.
 """
 
 import fcntl
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.feedback import Feedback
+from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.serving.records import (
     NOT_ROUTED,
     DecisionEntry,
@@ -28,7 +31,7 @@ from symbiosis.routing.serving.records import (
     StoreEntry,
 )
 from symbiosis.routing.serving.storage import rows
-from symbiosis.routing.serving.storage.database import LEARNING, NUMBERING, Database, StoreUnavailable
+from symbiosis.routing.serving.storage.database import LEARNING, Database, StoreUnavailable
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ class Charge(NamedTuple):
         Seconds since the epoch.
     llm, cost_usd, budget_usd
         See `symbiosis.routing.serving.records.DecisionRecord`.
+    policy
+        See `symbiosis.routing.serving.records.DecisionEntry`.
     """
 
     sequence: int
@@ -72,6 +77,7 @@ class Charge(NamedTuple):
     llm: str
     cost_usd: float
     budget_usd: float | None
+    policy: str
 
 
 class Store:
@@ -176,9 +182,25 @@ class Store:
                 new.append(row)
         return new
 
-    def decided(self, record: DecisionRecord, *, router: str = "", version: int = 0, policy: str = "") -> None:
-        """Write one decision of a caller who asks the chosen LLM himself."""
-        self.write([DecisionEntry(record, served=record.llm, router=router, version=version, policy=policy)])
+    def decided(self, record: DecisionRecord, decision: Decision | None = None, text: str | None = None) -> None:
+        """Write one decision of a caller who asks the chosen LLM himself.
+
+        Parameters
+        ----------
+        record
+            What is needed to learn from it.
+        decision
+            With its explanation, if that shall be kept.
+        text
+            The query's, of which a hash is kept.
+        """
+        entry = DecisionEntry(record, served=record.llm)
+        if decision is not None:
+            entry.policy, entry.details = decision.objective, decision.to_dict()
+            entry.router, entry.version = decision.router, decision.version
+        if text is not None:
+            entry.text_sha256 = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+        self.write([entry])
 
     def decision(self, key: str) -> StoredDecision | None:
         """Return a decision with its calls and its feedback; None: there is no such decision."""
@@ -296,14 +318,45 @@ class Store:
         connection.execute(insert(feedback).values(decision=key, **values))
         return True
 
+    def take_in(self, records: Iterable[DecisionRecord | tuple[str, Feedback]]) -> None:
+        """Take in decisions, and feedback on them that was learned from, of another log; all of it or nothing.
+
+        What is there already is passed over.
+        """
+        with self._database.writing() as connection:
+            self._database.numbering(connection)
+            lesson = connection.scalar(select(func.max(feedback.c.lesson))) or 0
+            waiting = iter(records)
+            while page := list(islice(waiting, PAGE)):
+                for is_decision, run in groupby(page, lambda record: isinstance(record, DecisionRecord)):
+                    if is_decision:
+                        entries = [DecisionEntry(one, one.llm) for one in run if isinstance(one, DecisionRecord)]
+                        new = self._new_decisions(connection, rows.grouped(entries))
+                        if new:
+                            connection.execute(insert(decisions), new)
+                        continue
+                    for key, told in (one for one in run if not isinstance(one, DecisionRecord)):
+                        at = connection.scalar(select(decisions.c.at).where(decisions.c.id == key))
+                        before = connection.scalar(select(feedback.c.decision).where(feedback.c.decision == key))
+                        if at is not None and before is None:
+                            lesson += 1
+                            values = {"decision": key, "at": at, "source": "user", "lesson": lesson}
+                            connection.execute(insert(feedback).values(**values, **told._asdict()))
+
+    def places(self) -> dict[str, tuple[int, int | None]]:
+        """Return each decision's sequence and the number of its lesson, None without one."""
+        joined = decisions.outerjoin(feedback, decisions.c.id == feedback.c.decision)
+        chosen = select(decisions.c.id, decisions.c.sequence, feedback.c.lesson).select_from(joined)
+        with self._database.reading() as connection:
+            return {key: (sequence, lesson) for key, sequence, lesson in connection.execute(chosen)}
+
     def number_lessons(self) -> int:
         """Number the feedback that has no number yet, in order of arrival; return the highest number there is.
 
         A learner's work. Two at once would do no harm: they number one after the other.
         """
         with self._database.writing() as connection:
-            if not self._database.is_sqlite:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({NUMBERING})"))
+            self._database.numbering(connection)
             highest = connection.scalar(select(func.max(feedback.c.lesson))) or 0
             waiting = connection.scalars(
                 select(feedback.c.sequence).where(feedback.c.lesson.is_(None)).order_by(feedback.c.sequence)
@@ -321,10 +374,17 @@ class Store:
     def lessons(self, after: int = 0) -> Iterator[Lesson]:
         """Give the lessons of higher numbers, in order.
 
-        The LLM of a lesson's decision is the one that answered.
+        The LLM of a lesson's decision is the one that answered; how long its answer was, its upstream says where the
+        feedback does not.
         """
         joined = feedback.join(decisions, decisions.c.id == feedback.c.decision)
-        columns = [decisions, *(column.label(f"told_{name}") for name, column in feedback.c.items())]
+        counted = (
+            select(func.max(calls.c.response_tokens))
+            .where(calls.c.decision == decisions.c.id, calls.c.llm == decisions.c.served, calls.c.error.is_(None))
+            .scalar_subquery()
+        )
+        told = (column.label(f"told_{name}") for name, column in feedback.c.items())
+        columns: list[Any] = [*decisions.c, *told, counted.label("counted_tokens")]
         while True:
             chosen = select(*columns).select_from(joined).where(feedback.c.lesson > after)
             with self._database.reading() as connection:
@@ -367,11 +427,19 @@ class Store:
         api_key
             The key's name.
         period
-            A month, ``2026-11``, or a day, ``2026-11-28``, of UTC.
+            A month, ``2026-11``, or a day, ``2026-11-28``, of UTC, or ``total``.
         """
         mine = select(spend.c.usd).where(spend.c.api_key == api_key, spend.c.period == period)
         with self._database.reading() as connection:
             return connection.scalar(mine) or 0.0
+
+    def conversation(self, conversation: str) -> StoredDecision | None:
+        """Return the newest decision of a conversation that was answered, with its calls; None: there is none."""
+        chosen = select(decisions).where(decisions.c.conversation == conversation, decisions.c.served.is_not(None))
+        with self._database.reading() as connection:
+            newest = connection.execute(chosen.order_by(decisions.c.sequence.desc()).limit(1)).all()
+            found = rows.stored(connection, newest)
+        return found[0] if found else None
 
     def settings(self) -> dict[str, str]:
         """Return what gateways that share the store have agreed on; see `set_setting`."""
@@ -395,6 +463,11 @@ class Store:
         """Return the decisions since a time in seconds since the epoch, without vectors, texts and details."""
         with self._database.reading() as connection:
             return rows.frame(connection, decisions, since, without=("vector", "vector_type", "text", "details"))
+
+    def details_frame(self, since: float = 0.0, step: int = 1) -> "pl.DataFrame":
+        """Return ``id`` and ``details``, the explanation as JSON text, of each step-th decision since a time."""
+        with self._database.reading() as connection:
+            return rows.details(connection, since, step)
 
     def calls_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the calls since a time in seconds since the epoch."""
@@ -464,7 +537,7 @@ class Store:
             connection.close()
 
 
-def periods(at: float) -> tuple[str, str]:
-    """Return the month and the day, in UTC, in which something at a time in seconds since the epoch counts."""
+def periods(at: float) -> tuple[str, str, str]:
+    """Return the month and the day, in UTC, in which something at a time in seconds since the epoch counts, and all."""
     day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
-    return day[:7], day
+    return day[:7], day, "total"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symbiosis.gateway.requests.chat import ROUTED_CHARACTERS, BadRequest, ChatRequest, Needs
+from symbiosis.gateway.requests.chat import BadRequest, ChatRequest, Needs
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -155,6 +155,7 @@ def test_wrong_field_is_named(fields: dict[str, object], param: str) -> None:
         (b'{"model" "auto"}', "a colon is missing"),
         (b'{"model": }', "a value is missing at character 11"),
         (b'{"a": 1 "b": 2}', "a comma is missing"),
+        (json.dumps(dict.fromkeys(map(str, range(1001)))).encode(), "more than 1,000 keys"),
         (b'{"a": "\x01"}', "invalid control character"),
         (b'{"a": "\xff"}', "not UTF-8"),
         (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
@@ -206,10 +207,10 @@ def test_text_without_a_user_is_the_last_that_there_is() -> None:
     assert parse(messages=[{"role": "user", "content": None}]).text == ""
 
 
-def test_long_prompt_is_cut_for_routing_alone() -> None:
+def test_long_prompt_is_routed_whole() -> None:
     long = "é" * 10_000_000
     request = parse(messages=[{"role": "user", "content": long}])
-    assert request.text == long[:ROUTED_CHARACTERS]
+    assert request.text == long
     assert request.prompt_tokens == 2_500_000
     assert json.loads(request.for_upstream("m"))["messages"][0]["content"] == long
 

@@ -211,6 +211,17 @@ def test_pages_frames_and_the_export(store: Store, tmp_path: Path, monkeypatch: 
     assert store.export(tmp_path / "none.jsonl", since=9e9) == 0
 
 
+def test_explanations_of_a_sample(store: Store) -> None:
+    """Each second decision since a time, of those that have an explanation."""
+    explained = [DecisionEntry(record(number), "bio-mid", details={"arms": [number]}) for number in range(6)]
+    store.write([*explained, DecisionEntry(record(6), "bio-mid"), DecisionEntry(record(7), "bio-mid")])
+    every = store.details_frame(1002.0)
+    assert every["id"].to_list() == ["d-2", "d-3", "d-4", "d-5"]
+    assert [json.loads(text) for text in every["details"]] == [{"arms": [number]} for number in (2, 3, 4, 5)]
+    assert store.details_frame(0.0, step=2)["id"].to_list() == ["d-1", "d-3", "d-5"]
+    assert store.details_frame(9e9).columns == ["id", "details"]
+
+
 def test_pacing_reads_what_routers_decided(store: Store) -> None:
     store.write([DecisionEntry(record(number), "bio-mid") for number in range(4)])
     store.write([DecisionEntry(record(5), "dear-all", mode="explicit")])
@@ -222,8 +233,8 @@ def test_pacing_reads_what_routers_decided(store: Store) -> None:
 
 def test_months_and_days_are_those_of_utc() -> None:
     # 2026-11-30 23:59:59 UTC and one second later.
-    assert periods(1796083199.0) == ("2026-11", "2026-11-30")
-    assert periods(1796083200.0) == ("2026-12", "2026-12-01")
+    assert periods(1796083199.0) == ("2026-11", "2026-11-30", "total")
+    assert periods(1796083200.0) == ("2026-12", "2026-12-01", "total")
 
 
 def test_one_learner_at_a_time(store: Store, url: str) -> None:

@@ -90,6 +90,11 @@ class Database:
         if not self.is_sqlite:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITING})"))
 
+    def numbering(self, connection: Connection) -> None:
+        """Let nobody else number lessons until the end of the transaction."""
+        if not self.is_sqlite:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({NUMBERING})"))
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

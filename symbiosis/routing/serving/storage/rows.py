@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Boolean, Connection, Float, Integer, Row, Table, select
+from sqlalchemy import Boolean, Connection, Float, Integer, Row, Table, Text, cast, select
 
 from symbiosis.core.artifacts import staged
 from symbiosis.routing.learning.feedback import Feedback
@@ -23,7 +23,7 @@ from symbiosis.routing.serving.records import (
     packed,
     unpacked,
 )
-from symbiosis.routing.serving.storage.tables import calls, feedback
+from symbiosis.routing.serving.storage.tables import calls, decisions, feedback
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,9 +78,9 @@ def lesson(row: Row[Any]) -> Lesson:
             if arm.get("llm") == row.served:
                 record.quality = arm.get("quality", record.quality)
                 record.propensity = arm.get("probability") or record.propensity
-    return Lesson(
-        row.told_lesson, row.told_at, record, Feedback(row.told_quality, row.told_response_tokens, row.told_satisfied)
-    )
+    tokens = row.counted_tokens if row.told_response_tokens is None else row.told_response_tokens
+    given = Feedback(row.told_quality, tokens, row.told_satisfied)
+    return Lesson(row.told_lesson, row.sequence, row.told_at, record, given)
 
 
 def stored(connection: Connection, found: Sequence[Row[Any]]) -> list[StoredDecision]:
@@ -116,6 +116,18 @@ def frame(connection: Connection, table: Table, since: float, without: Sequence[
     }
     chosen = select(*columns).where(table.c.at >= since).order_by(table.c.sequence)
     return pl.DataFrame([tuple(row) for row in connection.execute(chosen)], schema=schema, orient="row")
+
+
+def details(connection: Connection, since: float, step: int) -> "pl.DataFrame":
+    """Return the id and the explanation, as JSON text, of each step-th decision since a time that has one."""
+    import polars as pl
+
+    table = decisions.c
+    wanted = (table.at >= since, table.details.is_not(None), table.sequence % step == 0)
+    # As text: a table of many is read faster by polars than row by row into objects.
+    chosen = select(table.id, cast(table.details, Text)).where(*wanted).order_by(table.sequence)
+    found = [tuple(row) for row in connection.execute(chosen)]
+    return pl.DataFrame(found, schema={"id": pl.String, "details": pl.String}, orient="row")
 
 
 def write_lines(path: Path, found: Iterable[StoredDecision]) -> int:

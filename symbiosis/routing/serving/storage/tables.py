@@ -45,7 +45,7 @@ decisions = Table(
     Column("policy", Text, nullable=False),
     Column("mode", Text, nullable=False),
     Column("api_key", Text),
-    Column("conversation", Text),
+    Column("conversation", Text, index=True),
     Column("text_sha256", Text, nullable=False),
     Column("text", Text),
     Column("details", JSON(none_as_null=True)),
