@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
@@ -142,13 +141,15 @@ class AnswerReader:
                 self._text_length += len(content)
                 if kept:
                     self._text.append(kept)
+        if len(message) == (content is not None):
+            return  # most events bring a piece of text and nothing else
         for name in ("reasoning_content", "reasoning", "refusal"):
             if isinstance(message.get(name), str):
                 self.characters += len(message[name])
         calls = message.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             function = call.get("function") if isinstance(call, dict) else None
-            if isinstance(function, Mapping):
+            if isinstance(function, dict):
                 parts = (function.get("name"), function.get("arguments"))
                 self.characters += sum(len(part) for part in parts if isinstance(part, str))
 
