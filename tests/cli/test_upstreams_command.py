@@ -2,24 +2,29 @@
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from symbiosis.cli.app import main
+from symbiosis.gateway.config.reading import load
 from symbiosis.gateway.simulation.running import listen
+from symbiosis.routing.data import synthetic
 
 
-def test_the_section_of_the_configuration_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_section_of_the_config_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ["upstreams", "simulate", "--config", "--port", "9", "--data-folder", "no/such/folder"]
     assert main(arguments) == 0
-    printed = yaml.safe_load(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    (tmp_path / "gateway.yaml").write_text(f"default: grand-1t\n{text}")
+    assert list(load(tmp_path / "gateway.yaml").llms) == sorted(llm.name for llm in synthetic.LLMS)
+    printed = yaml.safe_load(text)
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == printed
     (upstream,) = printed["upstreams"]
     assert upstream["base_url"] == "http://127.0.0.1:9/v1"
-    assert "grand-1t" in {llm["name"] for llm in upstream["llms"]}
     assert main(["upstreams", "local", "--config"]) == 0
     (upstream,) = yaml.safe_load(capsys.readouterr().out)["upstreams"]
     assert [llm["name"] for llm in upstream["llms"]] == ["smollm2-135m"]

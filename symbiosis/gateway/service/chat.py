@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from symbiosis.core.errors import InputError
+from symbiosis.gateway.monitoring.traces import RequestTrace
 from symbiosis.gateway.requests.chat import ChatRequest
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.planning import Plan, plan
@@ -28,24 +29,40 @@ CONVERSATION = "x-symbiosis-conversation"
 
 async def complete(gateway: Gateway, request: Request) -> Response:
     """Answer ``POST /v1/chat/completions``."""
-    began = time.perf_counter()
+    began, at = time.perf_counter(), time.time()
     key = gateway.admit(request)
     chat = ChatRequest.parse(await gateway.body(request))
-    whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
-    calls: list[Call] = []
-    asking = ask(
-        gateway.upstreams,
-        whom.candidates,
-        chat,
-        list(request.headers.items()),
-        expected_tokens=whom.expected_tokens,
-        on_call=calls.append,
-    )
-    served = await _unless_gone(request, asking)
+    trace = gateway.traces.request(request.headers, chat.model, stream=chat.stream)
+    try:
+        whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
+        _trace_decision(trace, whom, at)
+        calls: list[Call] = []
+        asking = ask(
+            gateway.upstreams,
+            whom.candidates,
+            chat,
+            list(request.headers.items()),
+            expected_tokens=whom.expected_tokens,
+            on_call=calls.append,
+        )
+        served = await _unless_gone(request, asking)
+    except BaseException as error:
+        trace.end(getattr(error, "status", 500), error=str(error) or type(error).__name__)
+        raise
     whom.fallbacks = len(served.failed)
     if served.llm is None and whom.mode != "explicit" and whom.fallbacks:
         whom.notice = whom.notice or "no LLM answered"
-    return Passing(gateway, chat, whom, served, calls)
+    return Passing(gateway, chat, whom, served, calls, trace)
+
+
+def _trace_decision(trace: RequestTrace, whom: Plan, at: float) -> None:
+    decision = whom.decision
+    known: dict[str, float] = {}
+    if decision is not None:
+        known = {"propensity": decision.propensity, "expected_cost_usd": float(decision.cost_usd[decision.arm])}
+    trace.decided(at, whom.id, whom.candidates[0], mode=whom.mode, policy=whom.policy, **known)
+    if trace.id is not None:
+        whom.entry.details = {**(whom.entry.details or {}), "trace": trace.id}
 
 
 async def _unless_gone(request: Request, asking: Any) -> Served:
@@ -83,11 +100,22 @@ class Passing(Response):
         Records.
     request, whom, served, calls
         What was asked, whom, who answered, and the calls that are over so far.
+    trace
+        Of the request; it ends with the answer.
     """
 
-    def __init__(self, gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: ChatRequest,
+        whom: Plan,
+        served: Served,
+        calls: list[Call],
+        trace: RequestTrace,
+    ) -> None:
         super().__init__()
         self._gateway, self._request, self._plan, self._served, self._calls = gateway, request, whom, served, calls
+        self._trace = trace
         self.status_code = served.answer.status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,7 +141,19 @@ class Passing(Response):
             gateway.leave()
             await answer.aclose()
             gateway.metrics.answered(answer.status)
+            self._end_trace()
             gateway.later(_settled(gateway, self._request, whom, served, self._calls))
+
+    def _end_trace(self) -> None:
+        trace, answer = self._trace, self._served.answer
+        if trace.id is None:
+            return
+        for call in self._calls:
+            upstream, llm = self._gateway.llms[call.llm]
+            span = trace.call(call.llm, llm.model, upstream.base_url, stream=call.streamed, began=call.at)
+            span.end(_entry(self._plan, call), model=None)
+        error = None if answer.call is None else answer.call.error
+        trace.end(answer.status, error=error, prompt=self._request.text, answer=answer.text or "")
 
     async def _recorded(self) -> list[tuple[bytes, bytes]]:
         whom, served = self._plan, self._served

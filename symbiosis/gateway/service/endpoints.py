@@ -104,7 +104,6 @@ async def feedback(request: Request, body: FeedbackBody) -> JSONResponse:
         raise Problem(409, str(error), "feedback_conflict") from None
     except StoreUnavailable as error:
         raise Problem(503, str(error), "store_unavailable", gateway.config.limits.retry_after_s) from None
-    gateway.metrics.told("", "user")
     return JSONResponse({"decision": body.decision, "accepted": "new" if new else "repeated"})
 
 

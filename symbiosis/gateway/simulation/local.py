@@ -7,9 +7,9 @@ OpenAI-compatible server. The first one's own code is not imported: it needs ano
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 from symbiosis.core.errors import InputError
+from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
 
 NAME = "smollm2-135m"
 UPSTREAM = "local"
@@ -76,17 +76,16 @@ class LocalLlm:
         self.base_url = f"{self._server.listening_address}/v1"
 
 
-def upstreams_section(base_url: str) -> list[dict[str, Any]]:
-    """Return the section `upstreams` of a ``gateway.yaml`` that asks the local LLM at `base_url`."""
-    llm = {
-        "name": NAME,
-        "price_prompt": 0.0,
-        "price_cached": 0.0,
-        "price_response": 0.0,
-        "context": CONTEXT,
-        "tools": False,
-        "vision": False,
-        "json_mode": True,
-        "workers": WORKERS,
-    }
-    return [{"name": UPSTREAM, "base_url": base_url, "llms": [llm]}]
+def upstream_config(base_url: str) -> UpstreamConfig:
+    """Return the upstream of a ``gateway.yaml`` that asks the local LLM at `base_url`; it costs nothing."""
+    llm = LlmConfig(
+        name=NAME,
+        price_prompt=0,
+        price_response=0,
+        context=CONTEXT,
+        tools=False,
+        vision=False,
+        json_mode=True,
+        workers=WORKERS,
+    )
+    return UpstreamConfig(name=UPSTREAM, base_url=base_url, llms=(llm,))

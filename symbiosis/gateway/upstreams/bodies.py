@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
+import anyio
 import httpx
 
 PIECE = 1 << 18
@@ -120,5 +121,6 @@ class Body:
         return b"".join(parts), False
 
     async def aclose(self) -> None:
-        """Close the connection if the body was not read to its end."""
-        await self._response.aclose()
+        """Close the connection if the body was not read to its end, also while the request is being cancelled."""
+        with anyio.CancelScope(shield=True):
+            await self._response.aclose()

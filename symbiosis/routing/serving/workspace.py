@@ -452,6 +452,7 @@ class Workspace:
         """Open the newest version, or start; take over a newer trained router, or tell why not."""
         opened = self._newest(objective, deadline, serves_alone)
         opened.service.signature = opened.origin.router, self.newest()
+        opened.service.form = opened.origin.vectors
         return opened
 
     def _newest(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:
