@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -78,11 +79,15 @@ async def _unless_gone(request: Request, asking: Any) -> Served:
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
             raise Problem(499, "the client has left", "client_gone")
-        return task.result()
-    finally:
+        served: Served = task.result()
+        return served
+    except BaseException:
         task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await (await task).answer.aclose()
+        raise
+    finally:
         leaving.cancel()
 
 
@@ -157,7 +162,9 @@ class Passing(Response):
 
     async def _recorded(self) -> list[tuple[bytes, bytes]]:
         whom, served = self._plan, self._served
-        whom.entry.served, whom.entry.overhead_ms = served.llm, whom.overhead_ms
+        # A refusal of the request itself is no answer that feedback could be about.
+        whom.entry.served = served.llm if served.answer.status < 300 else None
+        whom.entry.overhead_ms = whom.overhead_ms
         try:
             await self._gateway.record([whom.entry])
         except InputError:
@@ -167,15 +174,22 @@ class Passing(Response):
         return whom.headers(served.llm)
 
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
-        leaving = asyncio.ensure_future(_disconnected(receive))
-        try:
+        """Pass the parts on as they come; if the client leaves, the upstream's connection closes at once."""
+
+        async def pump() -> None:
             async for part in answer:
-                if leaving.done():
-                    return
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+        sending, leaving = asyncio.ensure_future(pump()), asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         finally:
-            leaving.cancel()
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
 
 
 async def _disconnected(receive: Receive) -> None:
