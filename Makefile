@@ -33,7 +33,7 @@ table: .venv/.installed ## the recommender's comparison over data sets, seeds an
 flow: .venv/.installed ## the same as a Prefect flow (ARGS="--help")
 	python -m flows.pipeline $(ARGS)
 
-serve: .venv/.installed ## Prefect server and worker and MLflow on loopback, deployed on schedule
+serve: .venv/.installed ## Prefect server and worker, MLflow and the gateway on loopback, deployed on schedule
 	python -m flows.serve
 
 lint: .venv/.installed ## format, style, types and layering

@@ -109,7 +109,7 @@ def compare(what: str) -> None:
         for name, choices in served.items():
             for place, weight in enumerate([trade_off, *TRADE_OFFS.tolist()]):
                 with workspace.service(TradeOff(weight)) as service:
-                    service.journal = None  # a journal of a hundred thousand lines is of no use here
+                    service.store = None  # a hundred thousand decisions in it are of no use here
                     arms = np.array(
                         [
                             service.route(

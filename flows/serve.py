@@ -1,7 +1,7 @@
-"""Prefect server and worker and the MLflow UI on this machine's loopback address.  Run it:  make serve
+"""Prefect server and worker, MLflow and the gateway on this machine's loopback address.  Run it:  make serve
 
-Waits until all services answer, deploys prefect.yaml and prints the two addresses; Ctrl-C stops everything. Set the
-ports with PREFECT_SERVER_API_PORT and MLFLOW_PORT, or with the options.
+Waits until all services answer, deploys prefect.yaml and prints the addresses; Ctrl-C stops everything. Set the ports
+with PREFECT_SERVER_API_PORT, MLFLOW_PORT and GATEWAY_PORT, or with the options.
 """
 
 import argparse
@@ -13,18 +13,62 @@ import sys
 import time
 import urllib.request
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from flows.repro import CHILD, end_group
-from flows.workspace import checked_port, command, port_of, top
+from flows.workspace import checked_port, command, top
 from symbiosis.core.errors import InputError
+from symbiosis.core.layout import ROUTER
 from symbiosis.core.telemetry import TELEMETRY_OFF
 from symbiosis.tracking.store import tracking_uri, without_credentials
 
 HOST, POOL = "127.0.0.1", "symbiosis"
 PATIENCE_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the services listen."""
+
+    prefect: int
+    mlflow: int
+    gateway: int
+
+    @classmethod
+    def read(cls, prefect: str, mlflow: str, gateway: str) -> "Ports":
+        """Read the ports' numbers.
+
+        Raises
+        ------
+        InputError
+            One is no port.
+        """
+        given = {"PREFECT_SERVER_API_PORT": prefect, "MLFLOW_PORT": mlflow, "GATEWAY_PORT": gateway}
+        return cls(*(checked_port(value, name) for name, value in given.items()))
+
+    def check(self) -> None:
+        """Check that all are free.
+
+        Raises
+        ------
+        InputError
+            One is taken, by another program or by another of these.
+        """
+        taken: dict[int, str] = {}
+        named = {"PREFECT_SERVER_API_PORT": self.prefect, "MLFLOW_PORT": self.mlflow, "GATEWAY_PORT": self.gateway}
+        for name, port in named.items():
+            if port in taken:
+                raise InputError(f"port {port} is there twice: choose another with {taken[port]}=... or {name}=...")
+            taken[port] = name
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError:
+                    raise InputError(f"port {port} is taken: choose another with {name}=...") from None
 
 
 class Services:
@@ -120,8 +164,10 @@ class Services:
                     child.kill()
 
 
-def serve(prefect_port: int, mlflow_port: int) -> None:
+def serve(ports: Ports) -> None:
     """Serve until interrupted.
+
+    Without a trained router there is no gateway yet: Prefect may be what trains it.
 
     Raises
     ------
@@ -129,7 +175,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         A port is taken, or a service does not start or ends.
     """
     root = top()
-    api = f"http://{HOST}:{prefect_port}/api"
+    api = f"http://{HOST}:{ports.prefect}/api"
     extra = {
         "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(root / ".prefect"),
         "PREFECT_API_URL": api,
@@ -139,20 +185,17 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     }
     store = tracking_uri(root)
     local_store = store is not None and not store.startswith(("http:", "https:"))
-    for name, port in (("PREFECT_SERVER_API_PORT", prefect_port), ("MLFLOW_PORT", mlflow_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                raise InputError(f"port {port} is taken: choose another with {name}=...") from None
+    trained = (root / ROUTER).is_dir()
+    ports.check()
     services = Services(root, TELEMETRY_OFF | os.environ | extra)
     try:
-        services.start("prefect-server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
+        services.start("prefect-server", "prefect", "server", "start", "--host", HOST, "--port", str(ports.prefect))
         if local_store:
-            network = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
+            network = ["--host", HOST, "--port", str(ports.mlflow), "--workers", "1"]
             places = ["--backend-store-uri", str(store), "--artifacts-destination", (root / "mlartifacts").as_uri()]
             services.start("mlflow", "mlflow", "server", *network, *places)
+        if trained:
+            services.start("gateway", "symbiosis", "gateway", "--host", HOST, "--port", str(ports.gateway))
         services.wait_for("prefect-server", f"{api}/health")
         services.run("prefect", "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         services.run("prefect", "--no-prompt", "work-pool", "set-concurrency-limit", POOL, "1")
@@ -160,10 +203,14 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         services.run("flows.zombies", POOL)
         services.start("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--limit", "1")
         if local_store:
-            services.wait_for("mlflow", f"http://{HOST}:{mlflow_port}/health")
-        print(f"Prefect  http://{HOST}:{prefect_port}", flush=True)
-        shown = f"http://{HOST}:{mlflow_port}" if local_store else without_credentials(store or "switched off")
+            services.wait_for("mlflow", f"http://{HOST}:{ports.mlflow}/health")
+        if trained:
+            services.wait_for("gateway", f"http://{HOST}:{ports.gateway}/health/ready")
+        print(f"Prefect  http://{HOST}:{ports.prefect}", flush=True)
+        shown = f"http://{HOST}:{ports.mlflow}" if local_store else without_credentials(store or "switched off")
         print(f"MLflow   {shown}", flush=True)
+        waiting = f"not started, {ROUTER} is missing: `make repro` makes it"
+        print(f"gateway  {f'http://{HOST}:{ports.gateway}' if trained else waiting}", flush=True)
         print(f"logs in {services.logs}; Ctrl-C stops everything", flush=True)
         while True:
             time.sleep(1)
@@ -175,17 +222,18 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
 def main() -> None:
     """Serve from the command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
-    parser.add_argument("--prefect-port", type=int, help="default: PREFECT_SERVER_API_PORT, or 4200")
-    parser.add_argument("--mlflow-port", type=int, help="default: MLFLOW_PORT, or 5000")
+    environment = os.environ.get
+    for service, variable, usual in (
+        ("prefect", "PREFECT_SERVER_API_PORT", "4200"),
+        ("mlflow", "MLFLOW_PORT", "5000"),
+        ("gateway", "GATEWAY_PORT", "8080"),
+    ):
+        parser.add_argument(f"--{service}-port", metavar="N", default=environment(variable) or usual)
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with command():
-        given = {"--prefect-port": chosen.prefect_port, "--mlflow-port": chosen.mlflow_port}
-        ports = {name: checked_port(port, name) for name, port in given.items() if port is not None}
-        prefect_port = ports.get("--prefect-port") or port_of("PREFECT_SERVER_API_PORT", 4200)
-        mlflow_port = ports.get("--mlflow-port") or port_of("MLFLOW_PORT", 5000)
         try:
-            serve(prefect_port, mlflow_port)
+            serve(Ports.read(chosen.prefect_port, chosen.mlflow_port, chosen.gateway_port))
         except KeyboardInterrupt:
             print("stopped")
 

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from postgres_server import server
 
 from flows.overrides import override
 from symbiosis.core.telemetry import switch_telemetry_off
@@ -202,3 +204,16 @@ def database(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
     monkeypatch.delenv("SYMBIOSIS_TRACKING", raising=False)
     return f"sqlite:///{file}"
+
+
+@pytest.fixture(scope="session")
+def postgres_databases() -> Iterator[Callable[[], str]]:
+    """Makes an empty database of PostgreSQL and returns its address; skips where no server can be started."""
+    with server() as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgres_url(postgres_databases: Callable[[], str]) -> str:
+    """The address of an empty database of PostgreSQL."""
+    return postgres_databases()

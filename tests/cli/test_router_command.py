@@ -11,7 +11,8 @@ from routing_world import LLMS, write_router
 
 from symbiosis.cli import router as command
 from symbiosis.cli.app import main
-from symbiosis.routing.serving.journal import FeedbackRecord, lines
+from symbiosis.routing.learning.feedback import Feedback
+from symbiosis.routing.serving.store import Store
 from symbiosis.routing.serving.workspace import Workspace
 
 
@@ -49,8 +50,11 @@ def test_a_query_is_routed_explained_and_learned_from(say: Any) -> None:
     status, told = say("feedback", decision, "--satisfied", "no")
     assert (status, told.count("\n")) == (1, 1)
     assert "has other feedback already" in told
-    _, told_of = (line.record for line in lines(".router/decisions.jsonl"))
-    assert told_of == FeedbackRecord(decision, 1.0, 50.0, None)
+    with Store.in_file(".router/store.db") as store:
+        (kept,) = store.latest(2)
+    assert kept.entry.record.decision == decision
+    assert kept.feedback is not None
+    assert kept.feedback.told == Feedback(1.0, 50.0)
 
 
 def test_objectives_and_json(say: Any) -> None:

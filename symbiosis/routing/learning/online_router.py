@@ -5,7 +5,7 @@ the studies all call it, so what is served is what was measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,15 +15,14 @@ from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Feedback, Noise
 from symbiosis.routing.learning.onboarding import onboard
 from symbiosis.routing.learning.satisfaction import BinaryHead
-from symbiosis.routing.metrics.utility import utility
 from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.predictors import QUALITY
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.single_query import SingleQuery
 from symbiosis.routing.policy.explanation import Bounds, Decision
 from symbiosis.routing.policy.exploration import Kind, among_best, drawn, prefer_idle, with_burn_in
-from symbiosis.routing.policy.objectives import Budget, Deadline, Objective, Outlook, Paper, TradeOff, decide
-from symbiosis.routing.policy.score import Rule
+from symbiosis.routing.policy.goals import AS_EXPECTED, Circumstances, Goal
+from symbiosis.routing.policy.objectives import Budget, Deadline, Objective, Outlook, decide
 
 NO_PROBES = np.zeros(0)
 
@@ -97,9 +96,7 @@ class OnlineRouter:
         settings: DecisionSettings | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if isinstance(objective, Paper) and deadline is not None:
-            raise InputError("the published score has its own waiting penalty: leave the deadline out")
-        self.objective, self.deadline = objective, deadline
+        self.goal = Goal(objective, deadline)
         self.experience, self.binary = experience, binary
         self.settings = settings or DecisionSettings()
         self.rng = rng or np.random.default_rng(self.settings.seed)
@@ -107,14 +104,6 @@ class OnlineRouter:
             log_deviation = np.zeros(len(router.llms)) if router.ranges is None else router.ranges.lengths.sigma
         self.log_deviation = np.array(log_deviation, dtype=np.float64)
         self.burn_in = np.zeros(len(router.llms), dtype=np.int64)
-        weights = objective.rule if isinstance(objective, Paper) else objective
-        self.trade_off: float | None = None
-        self._score_unit = 1.0  # what a quality of 1 is worth in the score
-        if isinstance(weights, Rule | TradeOff):
-            self.trade_off = weights.trade_off
-            self._score_unit = float(utility(np.array(1.0), np.array(0.0), weights.trade_off, weights.weighting))
-        self._name = type(objective).__name__
-        self._needs_uncertainty = objective.needs_uncertainty or self.settings.exploration == "thompson"
         self._explores = self.settings.exploration != "none" and self.settings.amount > 0
         self._start(router.copy())
 
@@ -124,6 +113,11 @@ class OnlineRouter:
         self._certain = np.zeros(len(router.llms))
         noise = self.experience.noise
         self._deviation = float(np.sqrt(noise.own + noise.common))
+
+    @property
+    def objective(self) -> Objective:
+        """What it decides for where a query has no goal of its own."""
+        return self.goal.objective
 
     def features(self, vector: np.ndarray) -> np.ndarray:
         """Return the features (D,) of a query's vector (d,)."""
@@ -136,6 +130,8 @@ class OnlineRouter:
         prompt_tokens: float | np.ndarray | None,
         waits_s: np.ndarray,
         prior: np.ndarray | None = None,
+        goal: Goal | None = None,
+        circumstances: Circumstances = AS_EXPECTED,
     ) -> Decision:
         """Decide one query, count it towards burn-in and budget, and explain the decision on demand.
 
@@ -151,8 +147,12 @@ class OnlineRouter:
             (L,), until a worker of each LLM is free.
         prior
             (L, 2), see `symbiosis.routing.model.single_query.SingleQuery.means`.
+        goal
+            Of this query; None: the router's own.
+        circumstances
+            Of this query.
         """
-        router, llms = self.router, self.router.llms
+        router, llms, goal = self.router, self.router.llms, goal or self.goal
         expected, tokens = self._single.means(x, prior)
         quality, bonus = expected, None
         if self.binary is not None:
@@ -160,21 +160,32 @@ class OnlineRouter:
             quality = expected if surplus is None else expected + surplus
         # Nothing but an explanation looks at them otherwise, and they take longer than all the rest.
         uncertainty, lower, upper = self._certain, quality, quality
-        if self._needs_uncertainty:
+        if goal.objective.needs_uncertainty or self.settings.exploration == "thompson":
             uncertainty = np.sqrt(self._single.variance(x))
             half = self.settings.interval * self._deviation * uncertainty
             lower, upper = np.maximum(quality - half, 0.0), np.minimum(quality + half, 1.0)
         prompts = router.prompt_tokens(x) if prompt_tokens is None else prompt_tokens
-        cost, service = llms.cost_usd(prompts, tokens), llms.service_s(tokens)  # type: ignore[arg-type]
+        cost = llms.cost_usd(prompts, tokens)  # type: ignore[arg-type]
         if router.costs is not None:
             cost = router.costs(x, cost)
-        outlook = Outlook(quality, lower, upper, uncertainty, cost, waits_s, service, llms.startup_s, router.cost_scale)
-        verdict = decide(self.objective, outlook, self.deadline, self.log_deviation)
+        startup, rate = llms.startup_s, llms.tokens_per_s
+        if circumstances is not AS_EXPECTED:
+            now = circumstances
+            if now.response_factor is not None:
+                longer = tokens * now.response_factor
+                cost = cost + llms.price_response * (longer - tokens)
+                tokens = longer
+            cost = cost if now.extra_usd is None else np.maximum(cost + now.extra_usd, 0.0)
+            startup = startup if now.startup_s is None else now.startup_s
+            rate = rate if now.tokens_per_s is None else now.tokens_per_s
+        service = startup + tokens / rate
+        outlook = Outlook(quality, lower, upper, uncertainty, cost, waits_s, service, startup, router.cost_scale)
+        verdict = decide(goal.objective, outlook, goal.deadline, self.log_deviation, circumstances.allowed)
         score, parts = verdict.total, verdict.parts
         if bonus is not None:
             parts["binary feedback"] = bonus
             score = score + bonus
-        chances = self._chances(score, verdict.admissible, waits_s, uncertainty, x)
+        chances = self._chances(score, verdict.admissible, waits_s, uncertainty, goal.score_unit, x)
         if chances is None:
             arm, propensity = int(score.argmax()), 1.0
             if not verdict.admissible[arm]:
@@ -183,15 +194,15 @@ class OnlineRouter:
             arm = drawn(chances, self.rng)
             propensity = float(chances[arm])
         self.count(arm)
-        if isinstance(self.objective, Budget):
-            self.objective.charge(float(cost[arm]))
+        if isinstance(goal.objective, Budget):
+            goal.objective.charge(float(cost[arm]))
         half_width = self.settings.interval * self._deviation
         return Decision(
             key,
             llms.names[arm],
             arm,
             propensity,
-            self._name,
+            goal.name,
             llms.names,
             quality,
             tokens,
@@ -205,7 +216,7 @@ class OnlineRouter:
             partial(_bounds, self._single, router.ranges, half_width, x, quality),
             x,
             expected,
-            self.trade_off,
+            goal.trade_off,
         )
 
     def count(self, arm: int) -> None:
@@ -219,6 +230,7 @@ class OnlineRouter:
         admissible: np.ndarray,
         waits_s: np.ndarray,
         uncertainty: np.ndarray,
+        score_unit: float,
         x: np.ndarray,
     ) -> np.ndarray | None:
         """Probability of each LLM, (L,); None: the best admissible one for certain."""
@@ -228,7 +240,7 @@ class OnlineRouter:
             return None
         if settings.near_tie > 0:
             score = prefer_idle(score, admissible, waits_s, settings.near_tie)
-        deviation = self._score_unit * self._deviation * uncertainty
+        deviation = score_unit * self._deviation * uncertainty
         chances = among_best(score, deviation, admissible, settings.tried, settings.exploration, settings.amount)
         if self.binary is not None:
             chances = self.binary.mixed(chances, x, admissible)
@@ -336,6 +348,29 @@ class OnlineRouter:
         self.binary = None if self.binary is None else self.binary.with_llm()
         self._start(added)
 
+    def reprice(self, name: str, price_prompt: float, price_response: float) -> None:
+        """Change an LLM's prices, in USD per token; the others stay as they are, to the last bit.
+
+        What was learned of costs at the old prices is forgotten: tokens times prices from now on.
+
+        Raises
+        ------
+        InputError
+            There is no such LLM.
+        """
+        router, arm = self.router, self._arm(name)
+        prompt, response = router.llms.price_prompt.copy(), router.llms.price_response.copy()
+        prompt[arm], response[arm] = price_prompt, price_response
+        costs = None if router.costs is None else router.costs.without(arm)
+        llms = replace(router.llms, price_prompt=prompt, price_response=response)
+        self._start(replace(router, llms=llms, costs=costs))
+
+    def _arm(self, name: str) -> int:
+        names = self.router.llms.names
+        if name not in names:
+            raise InputError(f"there is no LLM {name!r}: there are {', '.join(names)}")
+        return names.index(name)
+
     def remove_llm(self, name: str) -> list[int]:
         """Take out an LLM; the others stay as they are, to the last bit. Return the arms that were kept.
 
@@ -344,16 +379,29 @@ class OnlineRouter:
         InputError
             There is no such LLM, or it is the last one.
         """
-        names = self.router.llms.names
-        if name not in names:
-            raise InputError(f"there is no LLM {name!r}: there are {', '.join(names)}")
+        names, removed = self.router.llms.names, self._arm(name)
         if len(names) == 1:
             raise InputError(f"{name!r} is the last LLM: add another before it is removed")
-        kept = [arm for arm, other in enumerate(names) if other != name]
+        kept = [arm for arm in range(len(names)) if arm != removed]
         self.log_deviation, self.burn_in = self.log_deviation[kept], self.burn_in[kept]
         self.binary = None if self.binary is None else self.binary.take(kept)
         self._start(self.router.take(kept))
         return kept
+
+    def take_over(self, other: "OnlineRouter", burn_in: np.ndarray) -> None:
+        """Go on with what another router has learned and with its LLMs; goal, settings and draws stay.
+
+        Parameters
+        ----------
+        other
+            It may go on, too.
+        burn_in
+            (L,), queries that are still drawn for each of its LLMs.
+        """
+        self.experience, self.log_deviation = other.experience, other.log_deviation.copy()
+        self.burn_in = burn_in.astype(np.int64)
+        self.binary = None if other.binary is None else other.binary.copy()
+        self._start(other.router.copy())
 
 
 def _bounds(

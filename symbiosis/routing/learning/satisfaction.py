@@ -218,6 +218,10 @@ class BinaryHead:
         trunk = {name: getattr(network, name) for name in TRUNK}
         return known | trunk | {"policy": network.outputs, "rate": np.array([network.rate, network.baseline])}
 
+    def copy(self) -> "BinaryHead":
+        """Return a head that knows the same and learns alone."""
+        return self.of({name: tensor.copy() for name, tensor in self.tensors().items()})
+
     @classmethod
     def of(cls, tensors: dict[str, np.ndarray]) -> "BinaryHead":
         """Return what `tensors` gave."""

@@ -6,7 +6,7 @@ regression on the router's own features instead; see `docs/methods.md`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,12 @@ class LogRidge:
             np.append(self.smear, np.nan),
             np.append(self.most, 0.0),
         )
+
+    def without(self, arm: int) -> "LogRidge":
+        """Return this model with nothing known of one LLM."""
+        smear = self.smear.copy()
+        smear[arm] = np.nan
+        return replace(self, smear=smear)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return all arrays by name."""

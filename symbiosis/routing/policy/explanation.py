@@ -1,7 +1,7 @@
 """A decision, and why it was taken."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -71,6 +71,8 @@ class Decision:
     router, version
         Digest of the trained router, and the version of the state that decided; see
         `symbiosis.routing.serving.workspace`.
+    record
+        What a store keeps of it, `symbiosis.routing.serving.records.DecisionRecord`; None: no service took it.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Decision:
     trade_off: float | None = None
     router: str = ""
     version: int = 0
+    record: Any = None
 
     @cached_property
     def bounds(self) -> Bounds:
@@ -120,8 +123,8 @@ class Decision:
         """Probability with which each LLM would have been chosen, (L,)."""
         return np.eye(len(self.llms))[self.arm] if self.chances is None else self.chances
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values: the choice, and one row per LLM."""
+    def to_dict(self, arms: Sequence[int] | None = None) -> dict[str, Any]:
+        """Return plain values: the choice, and one row per LLM, or for each of the given ones."""
         bounds = self.bounds
         columns = {
             "quality": self.quality,
@@ -138,6 +141,7 @@ class Decision:
                 "parts": {part: float(values[arm]) for part, values in self.parts.items()},
             }
             for arm, name in enumerate(self.llms)
+            if arms is None or arm in arms
         ]
         head = {name: getattr(self, name) for name in ("id", "llm", "objective", "trade_off", "propensity")}
         return {**head, "arms": rows, "router": self.router, "version": self.version}

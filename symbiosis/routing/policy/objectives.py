@@ -266,6 +266,7 @@ def decide(
     outlook: Outlook,
     deadline: Deadline | None = None,
     log_deviation: np.ndarray | float = 0.0,
+    allowed: np.ndarray | None = None,
 ) -> Verdict:
     """Score every LLM for a batch of queries.
 
@@ -279,15 +280,19 @@ def decide(
         Whether and how the time to the answer counts.
     log_deviation
         See `Deadline.late`.
+    allowed
+        (N, L) or (L,), LLMs that can be asked at all, at least one for each query; None: all.
     """
-    refused = None
+    refused = None if allowed is None else ~allowed
     if deadline is not None and deadline.risk < 1:
         late = deadline.late(outlook, log_deviation)
+        if allowed is not None:  # later than any that can be asked
+            late = np.where(allowed, late, 2.0)
         in_time = late < deadline.risk
         # Where all are late, those that are least likely to be.
         refused = ~np.where(in_time.any(axis=-1, keepdims=True), in_time, late <= late.min(axis=-1, keepdims=True))
-        if isinstance(objective, QualityFloor):  # the floor is looked for among those in time
-            outlook = outlook._replace(lower=np.where(refused, -1.0, outlook.lower))
+    if refused is not None and isinstance(objective, QualityFloor):  # the floor is looked for among the others
+        outlook = outlook._replace(lower=np.where(refused, -1.0, outlook.lower))
     parts, admissible = objective.judge(outlook)
     if deadline is not None:
         parts["lateness"] = -deadline.penalty(outlook)

@@ -1,13 +1,12 @@
 """What becomes of what was learned when a newer trained router comes, and when a user goes back to an earlier version.
 
-The rule: a newer trained router is taken over at the next command. It learns again, in order, from all feedback in the
-journal that the state has learned from. That needs the same LLMs, vectors of the same form, and no head of its own for
+The rule: a newer trained router is taken over at the next command. It learns again, in order, from all lessons of the
+store that the state has learned from. That needs the same LLMs, vectors of the same form, and no head of its own for
 binary feedback; where that is not so and something was learned, the state goes on as it is and says why.
 """
 
 import numpy as np
 
-from symbiosis.routing.serving.journal import DecisionRecord, FeedbackRecord, lines
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.snapshots import Snapshot
 
@@ -38,52 +37,46 @@ def refusal(current: Snapshot, newer: Snapshot) -> str | None:
 def adopted(current: Snapshot, newer: Snapshot) -> Snapshot:
     """Return a state from a newer router that keeps what was learned; see `refusal`, which must have said None."""
     service, origin = newer.service, newer.origin
-    if current.service.lessons and current.service.journal is not None:
-        undone = set(current.origin.undone)
-        decided: dict[str, DecisionRecord] = {}
-        start = current.origin.since
-        for record, end in lines(current.service.journal.path):
-            if isinstance(record, DecisionRecord):
-                decided[record.decision] = record
-            elif end > start and record.feedback not in undone:
-                before = decided.get(record.feedback)
-                if before is not None and before.llm in service.router.llms.names:
-                    service.learn(before, record.told)
+    if current.service.lessons and current.service.store is not None:
+        for lesson in current.service.store.lessons(current.origin.since):
+            if lesson.number > current.service.learned:
+                break
+            if current.origin.belongs(lesson.number) and lesson.record.llm in service.router.llms.names:
+                service.learn(lesson.record, lesson.told)
         names = current.service.router.llms.names
         service.workers = np.array([current.service.workers[names.index(name)] for name in service.router.llms.names])
-        origin = origin.model_copy(update={"since": start, "undone": current.origin.undone})
+        origin = origin.model_copy(update={"since": current.origin.since, "undone": current.origin.undone})
     _carry(current.service, service)
-    if current.origin.vectors != newer.origin.vectors:
-        service.memory.records.clear()  # nothing can be learned from vectors of another form
-    return Snapshot(service, origin, newer.logged)
+    return Snapshot(service, origin, service.learned, service.position)
 
 
-def rolled_back(earlier: Snapshot, replaced: str | None) -> Snapshot:
+def rolled_back(earlier: Snapshot, learned: int, replaced: str | None) -> Snapshot:
     """Return the state of an earlier version as what serves from now on.
 
-    The decisions since, their feedback and a budget's pacing stay, from the journal; only what was learned goes.
+    The decisions since, their feedback and a budget's pacing stay, from the store; only what was learned goes.
 
     Parameters
     ----------
     earlier
         What was known then.
+    learned
+        Number of the last lesson that the present state has learned: those since `earlier` are taken back, later ones
+        are still to be learned.
     replaced
         Digest of the trained router that the present state grew from, if it can be read.
     """
     service, origin = earlier.service, earlier.origin
-    undone = set(origin.undone)
-    if service.journal is not None:
-        since = [line.record for line in lines(service.journal.path, earlier.logged or 0)]
-        service.catch_up(since, learning=False)
-        undone |= {record.feedback for record in since if isinstance(record, FeedbackRecord)}
-    update: dict[str, object] = {"undone": tuple(sorted(undone))}
+    service.catch_up(learning=False, until=learned)
+    update: dict[str, object] = {}
+    if learned > earlier.logged:
+        update["undone"] = (*origin.undone, (earlier.logged, learned))
     if replaced is not None and replaced != origin.router:
         update["declined"] = replaced
-    return Snapshot(service, origin.model_copy(update=update), earlier.logged)
+    return Snapshot(service, origin.model_copy(update=update), learned, service.position)
 
 
 def _carry(current: RoutingService, other: RoutingService) -> None:
     """Let another service go on with the decisions, the draws and the pacing of the one that serves."""
-    other.memory, other.decisions = current.memory, current.decisions
+    other.decisions, other.learned, other.position = current.decisions, current.learned, current.position
     other.online.rng.bit_generator.state = current.online.rng.bit_generator.state
     other.budget.price, other.budget.spent = current.budget.price, current.budget.spent

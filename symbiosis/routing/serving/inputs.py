@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from symbiosis.core.errors import InputError
+from symbiosis.routing.learning.feedback import Feedback
 
 
 def embedding(given: Any, dimension: int) -> np.ndarray:
@@ -108,3 +109,28 @@ def probes(
             raise InputError(f"LLM {name!r}, probe query {row}: quality {good} and response_tokens {length} are bad")
     rows = [embedding(vector, dimension) for vector in vectors]
     return np.array(rows).reshape(-1, dimension), np.asarray(quality), np.asarray(response_tokens)
+
+
+def checked(key: str, quality: float | None, response_tokens: float | None, satisfied: bool | None) -> Feedback:
+    """Make sure that feedback is refined or binary and that its values are some.
+
+    Raises
+    ------
+    InputError
+        Names the decision and the value.
+    """
+    if (quality is None) == (satisfied is None):
+        raise InputError(f"feedback for decision {key!r}: give either `quality` or `satisfied`")
+    if quality is not None and not 0 <= quality <= 1:  # NaN too
+        raise InputError(f"feedback for decision {key!r}: quality {quality} must lie in 0..1")
+    if satisfied is not None and satisfied not in (True, False):
+        raise InputError(f"feedback for decision {key!r}: satisfied {satisfied} must be true or false")
+    if response_tokens is not None and not 0 <= response_tokens < math.inf:
+        raise InputError(
+            f"feedback for decision {key!r}: response_tokens {response_tokens} must be a number not below 0"
+        )
+    return Feedback(
+        None if quality is None else float(quality),
+        None if response_tokens is None else float(response_tokens),
+        None if satisfied is None else bool(satisfied),
+    )

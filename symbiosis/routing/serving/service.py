@@ -6,8 +6,9 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +19,15 @@ from symbiosis.routing.learning.online_router import OnlineRouter
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.explanation import Bounds, Decision
+from symbiosis.routing.policy.goals import AS_EXPECTED, Circumstances, Goal
 from symbiosis.routing.policy.objectives import Budget, Deadline, Objective
-from symbiosis.routing.serving.inputs import described, embedding, per_llm, probes
-from symbiosis.routing.serving.journal import DecisionRecord, FeedbackRecord, Journal, Memory, checked
+from symbiosis.routing.serving.inputs import checked, described, embedding, per_llm, probes
+from symbiosis.routing.serving.memory import Memory
+from symbiosis.routing.serving.records import DecisionRecord, Lesson
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
+
+if TYPE_CHECKING:
+    from symbiosis.routing.serving.store import Charge, Store
 
 
 class RoutingService:
@@ -47,8 +53,13 @@ class RoutingService:
         Seconds since the epoch.
     session
         Part of the decisions' ids, so that ids of another process are never taken for this one's; drawn if not given.
-    journal
-        Takes down every decision and every piece of feedback, if given.
+    store
+        Keeps decisions and feedback; None: they are kept in this process alone.
+    learns
+        Feedback is numbered and learned as soon as it is in the store, with all that others have put there. Only one
+        process at a time may do so. Without it feedback goes to the store, and another process learns.
+    writes
+        Decisions go to the store. Without it the caller writes `Decision.record`, when and with what he likes.
     """
 
     def __init__(
@@ -65,7 +76,9 @@ class RoutingService:
         settings: ServiceSettings = DEFAULTS,
         clock: Callable[[], float] = time.time,
         session: str | None = None,
-        journal: Journal | None = None,
+        store: "Store | None" = None,
+        learns: bool = True,
+        writes: bool = True,
     ) -> None:
         n_llms = len(router.llms)
         self.online = OnlineRouter(
@@ -77,7 +90,8 @@ class RoutingService:
             log_deviation=log_deviation,
             settings=settings,
         )
-        self.encode, self._clock, self.journal = encode, clock, journal
+        self.encode, self._clock = encode, clock
+        self.store, self._learns, self._writes = store, learns, writes
         self.workers = np.ones(n_llms) if workers is None else np.array(workers, dtype=np.float64)
         self._backlog, self._seen_at = np.zeros(n_llms), clock()
         self.memory = Memory(settings.contexts, settings.lifetime_s)
@@ -86,6 +100,15 @@ class RoutingService:
         self._session = session or uuid.uuid4().hex[:8]
         self.decisions = 0
         self.lessons = 0
+        self.learned = 0
+        """Number of the last lesson of the store that was taken in."""
+        self.position = 0
+        """Sequence of the last decision in the store that pacing has taken in, beside this service's own."""
+        self.fits_after = 0
+        """Decisions up to this sequence have vectors of another form: they teach nothing."""
+        if store is not None:
+            self.learned, self.position = store.news()[0], store.position()
+        self._first = 0
         self.signature = "", 0
         """Digest of the trained router and version of the state, which decisions tell."""
         self.lock = threading.RLock()
@@ -118,6 +141,8 @@ class RoutingService:
         prompt_tokens: float | np.ndarray | None = None,
         waits_s: np.ndarray | None = None,
         vector: np.ndarray | None = None,
+        goal: Goal | None = None,
+        circumstances: Circumstances = AS_EXPECTED,
     ) -> Decision:
         """Decide which LLM answers a query.
 
@@ -133,6 +158,8 @@ class RoutingService:
             passed since, plus this service's own dispatches at their expected duration.
         vector
             Of a text that was encoded before.
+        goal, circumstances
+            Of this query alone; see `symbiosis.routing.learning.online_router.OnlineRouter.decide`.
 
         Raises
         ------
@@ -149,7 +176,7 @@ class RoutingService:
             vector, text = query, None
         checked_vector = embedding(vector, len(self.router.feature_map.mean))
         with self.lock:
-            return self._route(checked_vector, prompt_tokens, waits_s, text)
+            return self._route(checked_vector, prompt_tokens, waits_s, text, goal, circumstances)
 
     def _route(
         self,
@@ -157,6 +184,8 @@ class RoutingService:
         prompt_tokens: float | np.ndarray | None,
         waits_s: np.ndarray | None,
         text: str | None = None,
+        goal: Goal | None = None,
+        circumstances: Circumstances = AS_EXPECTED,
     ) -> Decision:
         now, n_llms = self._clock(), len(self.router.llms)
         x = self.online.features(vector)
@@ -169,7 +198,9 @@ class RoutingService:
         else:
             waits = np.broadcast_to(per_llm(waits_s, "waits_s", n_llms), n_llms)
         online = self.online
-        decision = online.decide(f"{self._session}-{self.decisions}", x, prompts, waits)
+        key = f"{self._session}-{self.decisions}"
+        decision = online.decide(key, x, prompts, waits, goal=goal, circumstances=circumstances)
+        objective = (goal or online.goal).objective
         decision.interval = partial(self._locked, decision.interval)
         decision.router, decision.version = self.signature
         arm = decision.arm
@@ -182,14 +213,16 @@ class RoutingService:
             float(decision.cost_usd[arm]),
             float(decision.expected[arm]),
             vector,
-            online.objective.usd_per_query if isinstance(online.objective, Budget) else None,
+            objective.usd_per_query if isinstance(objective, Budget) else None,
         )
         self._seen_at, self._backlog = now, waits.copy()
         self._backlog[arm] += decision.service_s[arm] / self.workers[arm]
         self.decisions += 1
-        self.memory.remember(record)
-        if self.journal:
-            self.journal.decided(record)
+        decision.record = record
+        if self.store is None:
+            self.memory.remember(record)
+        elif self._writes:
+            self.store.decided(record, decision, text)
         return decision
 
     def _locked(self, interval: Callable[[], Bounds]) -> Bounds:
@@ -227,22 +260,43 @@ class RoutingService:
             is changed, and right feedback may still follow.
         """
         told = checked(decision_id, quality, response_tokens, satisfied)
+        if self.store is not None:
+            return self._tell(self.store, decision_id, told)
         with self.lock:
-            learned = self._reward(decision_id, told, self._clock())
-            if learned and self.journal:
-                self.journal.rewarded(decision_id, told)
-            return learned
+            record = self.memory.recall(decision_id, told, self._clock())
+            if record is None:
+                return False
+            self._make_sure_of(decision_id, record.llm)
+            self.learn(record, told)
+            self.memory.reward(decision_id, told)
+            return True
 
-    def _reward(self, key: str, told: Feedback, now: float) -> bool:
-        record = self.memory.recall(key, told, now)
-        if record is None:
-            return False
-        names = self.router.llms.names
-        if record.llm not in names:
-            raise InputError(f"decision {key!r}: its LLM {record.llm!r} was removed; nothing can be learned")
-        self.learn(record, told)
-        self.memory.reward(key, told)
-        return True
+    def _tell(self, store: "Store", key: str, told: Feedback) -> bool:
+        lifetime_s = self.memory.lifetime_s
+        if not self._learns:
+            return store.feedback(key, told, at=self._clock(), lifetime_s=lifetime_s)
+        with self.lock:
+            decided = store.decision(key)
+            if decided is not None and decided.feedback is None and decided.entry.served is not None:
+                self._make_sure_of(key, decided.entry.served)
+            new = store.feedback(key, told, at=self._clock(), lifetime_s=lifetime_s)
+            if new:
+                self.learn_new()
+            return new
+
+    def _make_sure_of(self, key: str, llm: str) -> None:
+        if llm not in self.router.llms.names:
+            raise InputError(f"decision {key!r}: its LLM {llm!r} was removed; nothing can be learned")
+
+    def learn_new(self) -> int:
+        """Number the feedback in the store, and learn what has come since; return how many lessons were learned."""
+        before = self.lessons
+        with self.lock:
+            if self.store is not None:
+                self.store.number_lessons()
+                for lesson in self.store.lessons(self.learned):
+                    self._take_in(lesson, learning=True)
+        return self.lessons - before
 
     def learn(self, record: DecisionRecord, told: Feedback) -> None:
         """Learn from feedback on a decision of an LLM that is there, whoever took the decision."""
@@ -259,47 +313,99 @@ class RoutingService:
             spent = self.router.llms.cost_usd(np.array(record.prompt_tokens), np.array(told.response_tokens))[arm]
             self.budget.correct(record.cost_usd, float(spent), record.budget_usd)
 
-    def catch_up(self, records: Iterable[DecisionRecord | FeedbackRecord], *, learning: bool = True) -> int:
-        """Take in decisions and feedback of a process that ended before it saved them.
+    def catch_up(self, *, learning: bool = True, until: int | None = None) -> int:
+        """Take in the decisions and the lessons that the store holds beyond what this service knows.
 
-        What is expected of the LLMs, what awaits feedback and what is left of a budget are then as they were; draws and
-        waits are not. Records of LLMs that are not there are passed over.
+        What is expected of the LLMs and what is left of a budget are then as they were in the processes that wrote
+        them; draws and waits are not. What concerns LLMs that are not there is passed over.
 
         Parameters
         ----------
-        records
-            In order.
         learning
-            Without it the router stays as it is, and what was told counts as told all the same.
+            Without it the router stays as it is, and lessons only correct what budgets were charged with.
+        until
+            Number of the last lesson that is taken in; None: all that have one.
 
         Returns
         -------
         int
-            The records that were taken in.
+            The decisions and lessons that were taken in.
         """
+        if self.store is None:
+            return 0
         taken = 0
         with self.lock:
-            for record in records:
-                names = self.router.llms.names
-                if isinstance(record, DecisionRecord):
-                    if record.llm not in names or len(record.vector) != len(self.router.feature_map.mean):
-                        continue
-                    self.online.count(names.index(record.llm))
-                    if record.budget_usd is not None:
-                        self.budget.charge(record.cost_usd, record.budget_usd)
-                    self.decisions += 1
-                    self.memory.remember(record)
-                else:
-                    before = self.memory.records.get(record.feedback)
-                    if before is None or before.llm not in names:
-                        continue
-                    if learning:
-                        self._reward(record.feedback, record.told, before.at)
-                    else:
-                        self._settle(before, record.told)
-                        self.memory.reward(record.feedback, record.told)
-                taken += 1
+            charges = self._charges()
+            charge = next(charges, None)
+            for lesson in self.store.lessons(self.learned):
+                if until is not None and lesson.number > until:
+                    break
+                while charge is not None and charge.at <= lesson.at:
+                    taken += self._count(charge)
+                    charge = next(charges, None)
+                taken += self._take_in(lesson, learning=learning)
+            while charge is not None:
+                taken += self._count(charge)
+                charge = next(charges, None)
+            self._first = self.decisions
         return taken
+
+    def count_decisions(self) -> None:
+        """Take in the decisions alone that the store holds beyond what this service knows, for burn-in and budgets."""
+        with self.lock:
+            for charge in self._charges():
+                self._count(charge)
+
+    def _charges(self) -> Iterator["Charge"]:
+        """Give others' decisions since the last time, and move on."""
+        if self.store is None:
+            return
+        after, self.position = self.position, self.store.position()
+        for charge in self.store.charges(after, self.position):
+            session, _, number = charge.decision.rpartition("-")
+            if session != self._session or not number.isdigit() or int(number) < self._first:
+                yield charge
+
+    def _count(self, charge: "Charge") -> bool:
+        names = self.router.llms.names
+        if charge.llm not in names:
+            return False
+        self.online.count(names.index(charge.llm))
+        if charge.budget_usd is not None:
+            self.budget.charge(charge.cost_usd, charge.budget_usd)
+        self.decisions += 1
+        return True
+
+    def _take_in(self, lesson: Lesson, *, learning: bool) -> bool:
+        self.learned = lesson.number
+        record = lesson.record
+        fits = lesson.sequence > self.fits_after and len(record.vector) == len(self.router.feature_map.mean)
+        if not fits or record.llm not in self.router.llms.names:
+            return False
+        if learning:
+            self.learn(record, lesson.told)
+        else:
+            self._settle(record, lesson.told)
+        return True
+
+    def take_over(self, other: "RoutingService") -> None:
+        """Go on with what another service has learned, and with its LLMs.
+
+        What it decides for, its draws, waits, budgets and burn-in stay as they are; an LLM that was not there before
+        comes with the other's. The other may go on, too.
+        """
+        with self.lock, other.lock:
+            names = self.router.llms.names
+            places = [names.index(name) if name in names else None for name in other.router.llms.names]
+
+            def kept(own: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+                return np.array([new if at is None else own[at] for at, new in zip(places, theirs, strict=True)])
+
+            self.workers = kept(self.workers, other.workers)
+            self._backlog = kept(self._backlog, np.zeros(len(places)))
+            self.online.take_over(other.online, kept(self.online.burn_in, other.online.burn_in))
+            self.lessons, self.learned, self.signature = other.lessons, other.learned, other.signature
+            self.fits_after = other.fits_after
 
     def add_llm(
         self,

@@ -1,13 +1,16 @@
-"""The state of a routing service on disk: the router, the decisions that await feedback, and what was rewarded."""
+"""The state of a routing service on disk: the router, what it has learned from, and how it paces budgets.
+
+Without a store, a state also holds the decisions that await feedback and what was rewarded.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
@@ -16,12 +19,17 @@ from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.objectives import Deadline, Objective, TradeOff
 from symbiosis.routing.queries.vector_form import VectorForm
-from symbiosis.routing.serving.journal import Journal, lines, read_records, write_records
+from symbiosis.routing.serving.records import DecisionRecord
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
 from symbiosis.routing.serving.versions import Versions
 
+if TYPE_CHECKING:
+    from symbiosis.routing.serving.store import Store
+
 STATE, RECORDS, BINARY = "service.json", "records.jsonl", "binary.safetensors"
+FORMAT: Literal[2] = 2
+_RECORD = TypeAdapter(DecisionRecord)
 
 
 class Origin(BaseModel):
@@ -36,9 +44,11 @@ class Origin(BaseModel):
     trade_off
         Decided for where no objective is given.
     since
-        Byte of the journal from which on lessons belong to it.
+        Lessons of higher numbers belong to it.
     undone
-        Decisions whose feedback was taken back by a rollback.
+        Lessons that were taken back by a rollback, as pairs: those after the first number, up to the second.
+    fits_after
+        Decisions up to this sequence have vectors of another form: they teach nothing.
     declined
         Digest of a trained router that was rolled back: it is not taken over again.
     """
@@ -49,15 +59,28 @@ class Origin(BaseModel):
     vectors: VectorForm | None = None
     trade_off: float = 1.0
     since: int = 0
-    undone: tuple[str, ...] = ()
+    undone: tuple[tuple[int, int], ...] = ()
+    fits_after: int = 0
     declined: str | None = None
+
+    def belongs(self, lesson: int) -> bool:
+        """Tell whether a lesson is one of its own, and not taken back."""
+        return lesson > self.since and not any(after < lesson <= until for after, until in self.undone)
 
 
 class State(BaseModel):
-    """What is saved beside the router and the decisions that await feedback."""
+    """What is saved beside the router and the decisions that await feedback.
+
+    Attributes
+    ----------
+    logged, position
+        Number of the last lesson of the store that it has learned, and sequence of the last decision that its pacing
+        has taken in; None: there was no store.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    format: Literal[2]
     origin: Origin
     lessons: int
     decisions: int
@@ -73,6 +96,7 @@ class State(BaseModel):
     binary: bool
     rewarded: list[tuple[str, Feedback]]
     logged: int | None = None
+    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +109,14 @@ class Snapshot:
         Goes on from there.
     origin
         Where it comes from.
-    logged
-        Byte of the journal up to which it had learned when it was saved.
+    logged, position
+        See `State`, as it was saved.
     """
 
     service: RoutingService
     origin: Origin
-    logged: int | None
+    logged: int = 0
+    position: int = 0
 
 
 def read_state(folder: Path) -> State:
@@ -102,8 +127,14 @@ def read_state(folder: Path) -> State:
     InputError
         It is damaged, or was written by another version of the program.
     """
+    told = read_json(folder / STATE)
+    if isinstance(told, dict) and "format" not in told:
+        raise InputError(
+            f"{folder / STATE} was written by an earlier release: any command on {folder.parent} takes it over, such "
+            "as `symbiosis versions`"
+        )
     try:
-        return State.model_validate(read_json(folder / STATE))
+        return State.model_validate(told)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -123,12 +154,14 @@ def save(service: RoutingService, versions: Versions, origin: Origin | None = No
         Where, and the version that is written anew; None: a new one.
     """
     with service.lock:  # copies only: no query waits for the disk
+        service.count_decisions()
         online = service.online
         router, records = online.router.copy(), list(service.memory.records.values())
         known = online.experience
         binary = None if online.binary is None else online.binary.tensors()
         state = State(
-            origin=origin or Origin(),
+            format=FORMAT,
+            origin=(origin or Origin()).model_copy(update={"fits_after": service.fits_after}),
             lessons=service.lessons,
             decisions=service.decisions,
             forgetting=router.heads.forgetting,
@@ -142,12 +175,13 @@ def save(service: RoutingService, versions: Versions, origin: Origin | None = No
             rng=dict(online.rng.bit_generator.state),
             binary=binary is not None,
             rewarded=list(service.memory.rewarded.items()),
-            logged=None if service.journal is None else service.journal.position,
+            logged=None if service.store is None else service.learned,
+            position=None if service.store is None else service.position,
         )
 
     def write(folder: Path) -> None:
         router.save(folder / "router")
-        write_records(folder / RECORDS, records)
+        (folder / RECORDS).write_bytes(b"".join(_RECORD.dump_json(record) + b"\n" for record in records))
         if binary is not None:
             from safetensors.numpy import save_file
 
@@ -167,7 +201,9 @@ def load(
     settings: ServiceSettings = DEFAULTS,
     clock: Callable[[], float] = time.time,
     session: str | None = None,
-    journal: Journal | None = None,
+    store: "Store | None" = None,
+    learns: bool = True,
+    writes: bool = True,
 ) -> RoutingService:
     """Read a state; see `open_version`."""
     return open_version(
@@ -179,7 +215,9 @@ def load(
         settings=settings,
         clock=clock,
         session=session,
-        journal=journal,
+        store=store,
+        learns=learns,
+        writes=writes,
     ).service
 
 
@@ -193,7 +231,9 @@ def open_version(
     settings: ServiceSettings = DEFAULTS,
     clock: Callable[[], float] = time.time,
     session: str | None = None,
-    journal: Journal | None = None,
+    store: "Store | None" = None,
+    learns: bool = True,
+    writes: bool = True,
 ) -> Snapshot:
     """Read a state; objective and settings are given anew, and a budget goes on at the price that it had reached.
 
@@ -205,14 +245,14 @@ def open_version(
         None: the trade-off that was stored at training.
     deadline, encode, settings, clock, session
         See `symbiosis.routing.serving.service.RoutingService`.
-    journal
-        Goes on with it. If the newest version was saved with this journal, what was written since is taken in; an older
-        one is loaded as it was.
+    store, learns, writes
+        See there, too. If the newest version was saved with a store, what this one holds since is taken in; an older
+        version is loaded as it was.
 
     Raises
     ------
     InputError
-        There is no whole state of this version, or the journal is shorter than it was then, or damaged since.
+        There is no whole state of this version.
     """
     folder = versions.open(version)
     state = read_state(folder)
@@ -235,15 +275,21 @@ def open_version(
         settings=settings,
         clock=clock,
         session=session,
-        journal=journal,
+        store=store,
+        learns=learns,
+        writes=writes,
     )
     service.online.burn_in = np.array(state.burn_in, dtype=np.int64)
     service.online.rng.bit_generator.state = state.rng
     service.decisions, service.lessons = state.decisions, state.lessons
     service.budget.price, service.budget.spent = state.price, state.spent
-    for record in read_records(folder / RECORDS):
+    for line in (folder / RECORDS).read_bytes().splitlines():
+        record = _RECORD.validate_json(line)
         service.memory.records[record.decision] = record
     service.memory.rewarded.update(state.rewarded)
-    if journal is not None and version is None and state.logged is not None:
-        service.catch_up(line.record for line in lines(journal.path, state.logged))
-    return Snapshot(service, state.origin, state.logged)
+    service.fits_after = state.origin.fits_after
+    if store is not None and state.logged is not None:
+        service.learned, service.position = state.logged, state.position or 0
+        if version is None:
+            service.catch_up()
+    return Snapshot(service, state.origin, state.logged or 0, state.position or 0)

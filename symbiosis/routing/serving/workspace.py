@@ -1,10 +1,13 @@
 """The router of a project's folder: trained by the pipeline, learning in ``.router/``, safe for several processes."""
 
 import fcntl
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,15 +19,18 @@ from symbiosis.routing.policy.objectives import Deadline, Objective, TradeOff
 from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.routing.serving.adoption import adopted, refusal, rolled_back
-from symbiosis.routing.serving.journal import Journal, lines
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
 from symbiosis.routing.serving.snapshots import Origin, Snapshot, open_version, read_state, save
+from symbiosis.routing.serving.upgrade import JOURNAL, take_over
 from symbiosis.routing.serving.versions import Versions
 
-JOURNAL = "decisions.jsonl"
-TAIL_BYTES = 8_000_000
-"""Of the journal since the newest version: beyond it the version is written anew, so that loading stays quick."""
+if TYPE_CHECKING:
+    from symbiosis.routing.serving.store import Store
+
+STORE = "store.db"
+TAIL = 20_000
+"""Decisions since the newest version: beyond them the version is written anew, so that loading stays quick."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,12 @@ class Workspace:
 
     Every method opens the state, does its work and saves what was learned; `service` keeps it open for many queries.
     A version is written when something was learned: feedback, an LLM that came or went, a newer trained router. What
-    was merely asked stands in the journal alone.
+    was merely asked stands in the store alone.
 
     Parameters
     ----------
     state
-        Folder of the versions and the journal.
+        Folder of the versions, and of the store if no other is named.
     router, encoder
         ``models/router`` and ``models/encoder``, as the pipeline leaves them.
     keep
@@ -70,6 +76,9 @@ class Workspace:
         Of the service.
     encode
         From a text to its vector (d,), in the place of the encoder.
+    store
+        Address of the store of decisions and feedback, see `symbiosis.routing.serving.store.Store`; None: ``store.db``
+        in the state folder.
     """
 
     def __init__(
@@ -81,13 +90,24 @@ class Workspace:
         keep: int = 10,
         settings: ServiceSettings = DEFAULTS,
         encode: Callable[[str], np.ndarray] | None = None,
+        store: str | None = None,
     ) -> None:
+        self._address = store
         self._versions = Versions(state, keep=keep)
         self._router, self._encoder, self._settings = Path(router), Path(encoder), settings
         self._encode = encode
         self._encoders: dict[VectorForm, QueryEncoder] = {}
         self.notices: list[str] = []
         """What a user should know of the last call: a newer trained router was taken over, or could not be."""
+
+    @cached_property
+    def store(self) -> "Store":
+        """The store of decisions and feedback, opened when it is first needed."""
+        from symbiosis.routing.serving.store import Store
+
+        store = Store.in_file(self._versions.folder / STORE) if self._address is None else Store(self._address)
+        self._finaliser = weakref.finalize(self, store.close)
+        return store
 
     @contextmanager
     def service(self, objective: Objective | None = None, deadline: Deadline | None = None) -> Iterator[RoutingService]:
@@ -108,15 +128,69 @@ class Workspace:
         with self._alone():
             opened = self._open(objective, deadline)
             service = opened.service
-            if service.encode is None and opened.origin.vectors is not None:
-                form = opened.origin.vectors
-                service.encode = lambda text: self.encoder(form)(text)
+            self._encoding(opened)
             before = service.lessons
             yield service
             if service.lessons != before:
                 save(service, self._versions, opened.origin)
             else:
                 self._keep_short(opened)
+
+    def serving(self, objective: Objective | None = None, deadline: Deadline | None = None) -> RoutingService:
+        """Return a service for a process that only decides, such as one of a gateway.
+
+        It writes no decision by itself (`Decision.record` is what a store wants of it) and learns from no feedback,
+        which it puts into the store. `symbiosis.routing.serving.learner.Learner` learns, and keeps it up to date.
+        """
+        with self._alone():
+            opened = self._open(objective, deadline, serves_alone=False)
+            self._encoding(opened)
+            return opened.service
+
+    def learn(self) -> int:
+        """Number the feedback in the store, learn what is new and save it; return the number of the last lesson.
+
+        A newer trained router is taken over.
+        """
+        with self._alone():
+            opened = self._open(None, None)
+            service = opened.service
+            before = self._saved_lessons()
+            service.learn_new()
+            if service.lessons != before:
+                save(service, self._versions, opened.origin)
+            else:
+                self._keep_short(opened)
+            return service.learned
+
+    def _saved_lessons(self) -> int:
+        return read_state(self._versions.open()).lessons if self._versions.numbers() else 0
+
+    def history(self) -> "Store":
+        """Return the store, with what an earlier release has left in the folder."""
+        if (self._versions.folder / JOURNAL).exists():
+            with self._alone():
+                pass
+        return self.store
+
+    def newest(self) -> int:
+        """Return the number of the newest version, 0 if nothing was saved; reads no file."""
+        return max(self._versions.numbers(), default=0)
+
+    def version(self, number: int) -> Snapshot:
+        """Return a saved version as it was, for `symbiosis.routing.serving.service.RoutingService.take_over`."""
+        with self._alone():
+            opened = self._load(None, None, number)
+            opened.service.signature = opened.origin.router, number
+            return opened
+
+    def trained_at(self) -> object:
+        """Return what changes when the trained router does; reads no file."""
+        try:
+            told = (self._router / MANIFEST).stat()
+        except FileNotFoundError:
+            return None
+        return told.st_mtime_ns, told.st_ino
 
     def route(
         self,
@@ -168,8 +242,7 @@ class Workspace:
 
     def _keep_short(self, opened: Snapshot) -> None:
         """Write the newest version anew where much has been asked since."""
-        journal = opened.service.journal
-        if journal is not None and journal.position - (opened.logged or 0) > TAIL_BYTES:
+        if opened.service.position - opened.position > TAIL:
             save(opened.service, self._versions, opened.origin, opened.service.signature[1] or None)
 
     def feedback(
@@ -237,6 +310,7 @@ class Workspace:
 
     def versions(self) -> list[VersionInfo]:
         """Return the saved versions, oldest first; none before anything was learned."""
+        self.history()
         numbers = self._versions.numbers()
         states = [read_state(self._versions.open(number)) for number in numbers]
         return [
@@ -254,10 +328,11 @@ class Workspace:
                 raise InputError(f"{self._versions.folder} holds no saved state: there is nothing to go back from")
             earlier = self._trained(None, None, logged=0) if version == 0 else self._load(None, None, version)
             try:
-                replaced = read_state(self._versions.open()).origin.router
+                present = read_state(self._versions.open())
+                replaced, learned = present.origin.router, present.logged or 0
             except InputError:  # going back is what a user does about a damaged version
-                replaced = None
-            back = rolled_back(earlier, replaced)
+                replaced, learned = None, self.store.news()[0]
+            back = rolled_back(earlier, learned, replaced)
             return save(back.service, self._versions, back.origin)
 
     def adopt(self) -> int:
@@ -286,6 +361,8 @@ class Workspace:
         self._versions.folder.mkdir(parents=True, exist_ok=True)
         with (self._versions.folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            if (self._versions.folder / JOURNAL).exists():
+                take_over(self._versions, self.store)
             yield
 
     def _form(self) -> VectorForm | None:
@@ -296,10 +373,20 @@ class Workspace:
             return read_state(self._versions.open(numbers[-1])).origin.vectors
         raise InputError(f"there is no trained router in {self._router}: run `make repro`")
 
-    def _journal(self) -> Journal:
-        return Journal(self._versions.folder / JOURNAL)
+    def _encoding(self, opened: Snapshot) -> None:
+        """Let a service encode texts, with an encoder that is loaded when it is first needed."""
+        form = opened.origin.vectors
+        if opened.service.encode is None and form is not None:
+            opened.service.encode = lambda text: self.encoder(form)(text)
 
-    def _load(self, objective: Objective | None, deadline: Deadline | None, version: int | None = None) -> Snapshot:
+    def _load(
+        self,
+        objective: Objective | None,
+        deadline: Deadline | None,
+        version: int | None = None,
+        *,
+        serves_alone: bool = True,
+    ) -> Snapshot:
         return open_version(
             self._versions,
             objective,
@@ -307,14 +394,31 @@ class Workspace:
             version=version,
             encode=self._encode,
             settings=self._settings,
-            journal=self._journal(),
+            store=self.store,
+            learns=serves_alone,
+            writes=serves_alone,
         )
 
-    def _trained(self, objective: Objective | None, deadline: Deadline | None, logged: int | None = None) -> Snapshot:
-        """Return a new service from the trained router, that knows of the journal up to a byte; None: of all."""
+    def _trained(
+        self,
+        objective: Objective | None,
+        deadline: Deadline | None,
+        logged: int | None = None,
+        *,
+        serves_alone: bool = True,
+    ) -> Snapshot:
+        """Return a new service from the trained router.
+
+        Parameters
+        ----------
+        objective, deadline, serves_alone
+            Of the service.
+        logged
+            0: it has still to take in what the store holds; None: nothing of that concerns it.
+        """
         if not (self._router / MANIFEST).is_file():
             raise InputError(f"there is no trained router in {self._router}: run `make repro`")
-        known, journal = ServingState.load(self._router), self._journal()
+        known = ServingState.load(self._router)
         service = RoutingService(
             Router.load(self._router),
             TradeOff(known.trade_off) if objective is None else objective,
@@ -322,40 +426,52 @@ class Workspace:
             encode=self._encode,
             experience=known.experience,
             settings=self._settings,
-            journal=journal,
+            store=self.store,
+            learns=serves_alone,
+            writes=serves_alone,
         )
         origin = Origin(
-            router=digest_of(self._router), vectors=known.vectors, trade_off=known.trade_off, since=journal.position
+            router=digest_of(self._router), vectors=known.vectors, trade_off=known.trade_off, since=service.learned
         )
-        return Snapshot(service, origin, journal.position if logged is None else logged)
+        service.fits_after = self._fits_after(known.vectors, service.position)
+        if logged is not None:
+            service.learned, service.position = logged, 0
+        return Snapshot(service, origin, service.learned, service.position)
 
-    def _open(self, objective: Objective | None, deadline: Deadline | None) -> Snapshot:
+    def _fits_after(self, form: VectorForm, position: int) -> int:
+        """Up to which decision in the store vectors are of another form than this one."""
+        try:
+            present = read_state(self._versions.open()).origin if self._versions.numbers() else None
+        except InputError:
+            present = None
+        if present is None or present.vectors is None:
+            return 0
+        return present.fits_after if present.vectors == form else position
+
+    def _open(self, objective: Objective | None, deadline: Deadline | None, *, serves_alone: bool = True) -> Snapshot:
         """Open the newest version, or start; take over a newer trained router, or tell why not."""
-        opened = self._newest(objective, deadline)
-        numbers = self._versions.numbers()
-        opened.service.signature = opened.origin.router, numbers[-1] if numbers else 0
+        opened = self._newest(objective, deadline, serves_alone)
+        opened.service.signature = opened.origin.router, self.newest()
         return opened
 
-    def _newest(self, objective: Objective | None, deadline: Deadline | None) -> Snapshot:
+    def _newest(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:
         self.notices = []
         if not self._versions.numbers():
-            fresh = self._trained(objective, deadline)
-            service = fresh.service
-            if service.journal is not None:
-                service.catch_up(line.record for line in lines(service.journal.path))
-            return Snapshot(service, fresh.origin.model_copy(update={"since": 0}), 0)
-        opened = self._load(objective, deadline)
+            fresh = self._trained(objective, deadline, logged=0, serves_alone=serves_alone)
+            fresh.service.catch_up()
+            return replace(fresh, origin=fresh.origin.model_copy(update={"since": 0}))
+        opened = self._load(objective, deadline, serves_alone=serves_alone)
         if not (self._router / MANIFEST).is_file():
             return opened
         digest = digest_of(self._router)
         if digest in (opened.origin.router, opened.origin.declined):
             return opened
-        fresh = self._trained(objective, deadline)
+        fresh = self._trained(objective, deadline, serves_alone=serves_alone)
         reason = refusal(opened, fresh)
         if reason is not None:
             self.notices.append(
                 f"the newer router in {self._router} ({digest}) is not taken over: {reason}; "
-                f"version {self._versions.numbers()[-1]} goes on. To start from the newer one, adopt it"
+                f"version {self.newest()} goes on. To start from the newer one, adopt it"
             )
             return opened
         fresh = adopted(opened, fresh)
@@ -364,4 +480,4 @@ class Workspace:
             f"{self._router} has a newer router ({digest}): taken over as version {number}, "
             f"with {fresh.service.lessons} lessons kept"
         )
-        return Snapshot(fresh.service, fresh.origin, fresh.service.journal.position if fresh.service.journal else None)
+        return fresh

@@ -14,8 +14,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.serving_state import FILE, ServingState, digest_of
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.objectives import Budget, TradeOff
-from symbiosis.routing.serving.journal import FeedbackRecord, lines
-from symbiosis.routing.serving.workspace import JOURNAL, Workspace
+from symbiosis.routing.serving.workspace import Workspace
 
 
 def encode(text: str) -> np.ndarray:
@@ -81,7 +80,7 @@ def test_asking_writes_no_version_and_rollback_goes_back_one_lesson(workspace: W
         workspace.rollback(9)
 
 
-def test_feedback_after_a_rollback_counts_once(workspace: Workspace, tmp_path: Path) -> None:
+def test_feedback_after_a_rollback_counts_once(workspace: Workspace) -> None:
     ids = [workspace.route("abc").id for _ in range(2)]
     for key in ids:
         workspace.feedback(key, quality=1.0)
@@ -91,8 +90,7 @@ def test_feedback_after_a_rollback_counts_once(workspace: Workspace, tmp_path: P
     with pytest.raises(InputError, match="has other feedback already"):
         workspace.feedback(ids[1], quality=0.0)
     np.testing.assert_array_equal(weights(workspace), before)
-    told = [line.record for line in lines(tmp_path / "state" / JOURNAL)]
-    assert [record.feedback for record in told if isinstance(record, FeedbackRecord)] == ids
+    assert [lesson.record.decision for lesson in workspace.store.lessons()] == ids
 
 
 def test_a_budgets_pacing_survives_everything(workspace: Workspace) -> None:

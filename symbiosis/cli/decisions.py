@@ -1,0 +1,118 @@
+"""Sub-commands for the decisions that were taken: one with its explanation, or all of them as JSON lines."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from symbiosis.cli.output import JSON, say, table
+from symbiosis.cli.router import STATE, State
+from symbiosis.core.errors import InputError
+
+if TYPE_CHECKING:
+    from symbiosis.routing.serving.store import Store
+
+URL = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="sqlite:///FILE or postgresql+psycopg://... [default: of --state]."),
+]
+
+decisions = typer.Typer(no_args_is_help=True, help="Look at the decisions that were taken, and at their feedback.")
+
+
+@decisions.command()
+def show(
+    decision: Annotated[str, typer.Argument(metavar="ID", help="The id that `symbiosis route` printed.")],
+    state: State = STATE,
+    store: URL = None,
+    as_json: JSON = False,
+) -> None:
+    """Show a decision: what was expected of each LLM, what was called, and what was told of the answer.
+
+    \b
+    symbiosis decisions show 1a2b3c4d-0
+    """
+    with _store(state, store) as opened:
+        found = opened.decision(decision)
+        where = opened.name
+    if found is None:
+        raise InputError(f"there is no decision {decision!r} in {where}")
+    document = found.to_dict()
+    say("" if as_json else _text(document), document, as_json)
+
+
+@decisions.command()
+def export(
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Is written whole or not at all.")],
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Such as 2026-11-28 or 2026-11-28T09:30, in UTC [default: all].")
+    ] = None,
+    state: State = STATE,
+    store: URL = None,
+    as_json: JSON = False,
+) -> None:
+    """Write the decisions as JSON lines, with calls and feedback.
+
+    \b
+    symbiosis decisions export --output decisions.jsonl --since 2026-11-01
+
+    Enough to estimate what another policy would have earned: the propensity and the query's vector are there.
+    """
+    begin = 0.0 if since is None else _seconds(since)
+    with _store(state, store) as opened:
+        count = opened.export(output, begin)
+    say(f"{count:,} decisions in {output}", {"decisions": count, "output": str(output)}, as_json)
+
+
+def _store(state: Path, url: str | None) -> "Store":
+    """Open the store, which must be there."""
+    if url is not None:
+        from symbiosis.routing.serving.store import Store
+
+        return Store(url)
+    if not state.is_dir():
+        raise InputError(f"{state} is not there: nothing has been routed yet")
+    from symbiosis.routing.serving.workspace import Workspace
+
+    return Workspace(state).history()
+
+
+def _seconds(since: str) -> float:
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        raise InputError(f"--since {since}: give a day or a time, such as 2026-11-28 or 2026-11-28T09:30") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _text(told: dict[str, Any]) -> str:
+    """Return a decision as text for people."""
+    arms = (told["details"] or {}).get("arms", [])
+    shown = ("quality", "quality_low", "quality_high", "cost_usd", "wait_s", "completion_s", "score", "probability")
+    parts = [f"{name}: {told[name]}" for name in _HEAD if told[name] not in (None, "")]
+    parts.insert(1, f"at: {datetime.fromtimestamp(told['at'], UTC).isoformat(timespec='seconds')}")
+    for title, rows in (
+        ("expected", [{"llm": arm["llm"], **{name: _number(arm.get(name)) for name in shown}} for arm in arms]),
+        ("calls", [{name: _number(call[name]) for name in _CALLS} for call in told["calls"]]),
+    ):
+        if rows:
+            parts += ["", title, table(rows)]
+    if told["feedback"]:
+        given = {name: value for name, value in told["feedback"].items() if value is not None and name != "at"}
+        parts += ["", f"feedback: {', '.join(f'{name} {value}' for name, value in given.items())}"]
+    return "\n".join(parts)
+
+
+def _number(value: object) -> object:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else value
+
+
+_HEAD = (
+    "id", "llm", "served", "mode", "policy", "propensity", "quality", "cost_usd", "budget_usd", "prompt_tokens",
+    "overhead_ms", "baseline_usd", "router", "version", "api_key", "conversation", "text",
+)  # fmt: skip
+_CALLS = (
+    "attempt", "llm", "upstream", "status", "error", "first_token_s", "total_s", "prompt_tokens", "response_tokens",
+    "cost_usd",
+)  # fmt: skip

@@ -1,0 +1,89 @@
+"""Sub-commands of the gateway: serve, check its config, make keys, report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from symbiosis.cli.output import JSON, note, say
+from symbiosis.core.errors import InputError
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="[default: gateway.yaml; without one, simulated LLMs answer]"),
+]
+
+gateway = typer.Typer(
+    invoke_without_command=True,
+    help="""Serve one OpenAI-compatible address that routes, explains and learns.
+
+\b
+symbiosis gateway
+symbiosis gateway --config gateway.yaml --check
+symbiosis gateway --port 8080 --workers 2
+""",
+)
+keys = typer.Typer(no_args_is_help=True, help="Make API keys.")
+gateway.add_typer(keys, name="keys")
+
+
+@gateway.callback()
+def serve(
+    context: typer.Context,
+    config: Config = None,
+    check: Annotated[bool, typer.Option("--check", help="Check the config and end.")] = False,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="[default: the config's, or 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="[default: the config's, or 8080]")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Serve, unless a sub-command or --check was given."""
+    if context.invoked_subcommand is not None:
+        return
+    from symbiosis.gateway.config import reading
+    from symbiosis.gateway.config.schema import GatewayConfig
+
+    read = reading.load(config)
+    given = {"host": host, "port": port, "workers": workers}
+    listen = read.listen.model_dump() | {key: value for key, value in given.items() if value is not None}
+    try:
+        read = GatewayConfig.model_validate(read.model_dump(by_alias=True) | {"listen": listen})
+    except ValueError as error:
+        raise InputError(reading.explain(error)) from None  # type: ignore[arg-type]
+    notices = reading.check(read, _router_llms())
+    if check:
+        file = str(config or reading.CONFIG_FILE)
+        document = {"file": file, "llms": list(read.llms), "policies": list(read.policies), "notices": notices}
+        lines = [f"{file} is right: {len(read.llms)} LLMs, {len(read.policies)} policies", *notices]
+        say("\n".join(lines), document, as_json)
+        return
+    for line in notices:
+        note(line)
+    reading.require_upstream_keys(read)
+
+    from symbiosis.gateway.service.server import serve as run
+
+    run(read)
+
+
+def _router_llms() -> list[str] | None:
+    from symbiosis.routing.model.router import MANIFEST, Router
+
+    folder = Path("models/router")
+    return list(Router.load(folder).llms.names) if (folder / MANIFEST).is_file() else None
+
+
+@keys.command("new")
+def new_key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")], as_json: JSON = False
+) -> None:
+    """Make a key: the secret is shown once, its hash goes into the config.
+
+    \b
+    symbiosis gateway keys new my-app
+    """
+    from symbiosis.gateway.requests.keys import new_key as make
+
+    made = make()
+    text = f"{made.secret}\n\nfor gateway.yaml, below keys.entries:\n{made.entry(name)}"
+    say(text, {"name": name, "secret": made.secret, "sha256": made.sha256}, as_json)

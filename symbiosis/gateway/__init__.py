@@ -1,0 +1,1 @@
+"""The gateway: one OpenAI-compatible address that routes, explains and learns."""

@@ -1,0 +1,1 @@
+"""The page that shows what the gateway does: spend, LLMs, decisions, and a prompt box."""

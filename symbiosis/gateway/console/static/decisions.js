@@ -1,0 +1,102 @@
+// The latest decisions. Each opens to its explanation.
+
+import { get } from "./api.js";
+import { byId, element, say } from "./elements.js";
+import { explanation, opinion } from "./explanation.js";
+import { clock, fraction, milliseconds, percent, usd } from "./numbers.js";
+
+const shown = new Map(); // the rows by decision
+
+function cells(decision) {
+  const served = decision.served ?? decision.llm;
+  const fallback = decision.served && decision.served !== decision.llm && decision.mode === "apply";
+  const cost = decision.cost_usd ?? decision.expected_cost_usd;
+  return [
+    ["time", clock(decision.at)],
+    ["LLM", [element("span", { class: "llm" }, served), fallback ? element("small", {}, ` for ${decision.llm}`) : ""]],
+    ["policy", [decision.policy ?? "auto", decision.mode && decision.mode !== "apply" ? element("small", {}, ` ${decision.mode}`) : ""]],
+    ["quality", fraction(decision.quality)],
+    ["cost", [usd(cost), decision.cost_usd === null ? element("small", {}, " expected") : ""]],
+    ["overhead", milliseconds(decision.overhead_ms)],
+    ["chance", percent(decision.propensity)],
+    ["feedback", opinion(decision.feedback) || "–"],
+  ];
+}
+
+class Row {
+  constructor(decision) {
+    this.id = decision.id;
+    this.seen = "";
+    this.details = element("div", { id: `why-${decision.id}`, class: "why", hidden: true });
+    this.button = element("button", { type: "button", class: "row", "aria-expanded": "false",
+      "aria-controls": `why-${decision.id}`, click: () => this.toggle() });
+    this.item = element("li", {}, this.button, this.details);
+    this.update(decision);
+  }
+
+  update(decision) {
+    const seen = JSON.stringify(decision);
+    if (seen === this.seen) return;
+    this.seen = seen;
+    const text = decision.text ? [element("span", { class: "text" }, decision.text)] : [];
+    this.button.replaceChildren(...cells(decision).map(([name, value]) =>
+      element("span", { class: `cell ${name}` }, element("span", { class: "label" }, `${name} `), element("span", {}, value))),
+    ...text);
+  }
+
+  async toggle(open = this.details.hidden) {
+    this.details.hidden = !open;
+    this.button.setAttribute("aria-expanded", String(open));
+    if (!open) return;
+    this.details.replaceChildren(element("p", { class: "note" }, "Loading …"));
+    try {
+      this.details.replaceChildren(explanation(await get(`v1/decisions/${encodeURIComponent(this.id)}`)));
+    } catch (error) {
+      const failed = element("p", { class: "error", role: "alert" });
+      say(failed, error.message);
+      this.details.replaceChildren(failed);
+    }
+  }
+}
+
+/** Show a list of decisions, newest first; rows that are open stay so. */
+export function showDecisions(list) {
+  const box = byId("decisions");
+  if (!list.length) {
+    box.replaceChildren(element("p", { class: "note" }, "None yet."));
+    return;
+  }
+  let rows = box.querySelector("ol");
+  if (!rows) {
+    rows = element("ol", { class: "decisions" });
+    const head = cells({}).map(([name]) => element("span", { class: `cell ${name}` }, name));
+    box.replaceChildren(element("div", { class: "row head", "aria-hidden": "true" }, head), rows);
+  }
+  const kept = new Set(list.map(({ id }) => id));
+  for (const [id, row] of shown) {
+    // An open row stays for its reader though newer ones have come.
+    if (!kept.has(id) && row.details.hidden) {
+      row.item.remove();
+      shown.delete(id);
+    }
+  }
+  for (const decision of [...list].reverse()) {
+    const row = shown.get(decision.id);
+    if (row) {
+      row.update(decision);
+    } else {
+      shown.set(decision.id, new Row(decision));
+      rows.prepend(shown.get(decision.id).item);
+    }
+  }
+}
+
+/** Open a decision in the list and go there. */
+export function openDecision(id) {
+  const row = shown.get(id);
+  if (!row) return false;
+  row.toggle(true);
+  row.item.scrollIntoView({ block: "start" });
+  row.button.focus({ preventScroll: true });
+  return true;
+}

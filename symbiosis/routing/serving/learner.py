@@ -1,0 +1,77 @@
+"""What learns while gateways serve: one process per store learns from feedback and saves, the others take it over."""
+
+from collections.abc import Callable
+
+from symbiosis.core.errors import InputError
+from symbiosis.routing.serving.service import RoutingService
+from symbiosis.routing.serving.workspace import Workspace
+
+
+class Learner:
+    """Learns from the feedback in a workspace's store, version by version.
+
+    `step` is the work of the one process that holds the store's `learner_lock`; every process, that one too, calls
+    `reload` for the service that it serves with. Both are cheap where nothing is new.
+
+    Parameters
+    ----------
+    workspace
+        Of the state folder and the store. Several machines on one store need a state folder that they share.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._seen: tuple[int, object] = (-1, None)
+
+    def step(self) -> int | None:
+        """Number new feedback, learn from it and save a version; take over a newer trained router.
+
+        A process that is killed on the way has saved all of it or nothing; the next one goes on from there.
+
+        Returns
+        -------
+        int | None
+            The number of the newest version, if something was done.
+
+        Raises
+        ------
+        InputError
+            The state, the trained router or the store is damaged or not there; nothing was saved.
+        """
+        highest, waiting = self.workspace.store.news()
+        trained = self.workspace.trained_at()
+        if not waiting and self._seen == (highest, trained):
+            return None
+        learned = self.workspace.learn()
+        self._seen = (learned, trained)
+        return self.workspace.newest()
+
+    def reload(self, service: RoutingService, prepare: Callable[[RoutingService], None] | None = None) -> bool:
+        """Let a running service go on from the newest version, if it serves another; tell whether it does now.
+
+        Its waits, budgets, draws and burn-in stay as they are; see `RoutingService.take_over`.
+
+        Parameters
+        ----------
+        service
+            The one that runs.
+        prepare
+            Is called with the newer one before it is taken over, such as to set today's prices.
+
+        Raises
+        ------
+        InputError
+            The newest version is damaged, or needs vectors of another form than the service has: start it anew.
+        """
+        number = self.workspace.newest()
+        if number in (0, service.signature[1]):
+            return False
+        opened = self.workspace.version(number)
+        if len(opened.service.router.feature_map.mean) != len(service.router.feature_map.mean):
+            raise InputError(
+                f"version {number} needs another encoder than the one that is running: restart the gateway"
+            )
+        if prepare is not None:
+            prepare(opened.service)
+        service.take_over(opened.service)
+        return True
