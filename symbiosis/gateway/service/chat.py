@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -25,6 +26,8 @@ from symbiosis.routing.serving.records import CallEntry
 LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
+RECORDED_S = 2.0
+"""In which a decision is in the store, or its answer goes out without it: a locked store holds nobody up."""
 
 
 async def complete(gateway: Gateway, request: Request) -> Response:
@@ -78,11 +81,15 @@ async def _unless_gone(request: Request, asking: Any) -> Served:
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
             raise Problem(499, "the client has left", "client_gone")
-        return task.result()
-    finally:
+        served: Served = task.result()
+        return served
+    except BaseException:
         task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await (await task).answer.aclose()
+        raise
+    finally:
         leaving.cancel()
 
 
@@ -157,25 +164,36 @@ class Passing(Response):
 
     async def _recorded(self) -> list[tuple[bytes, bytes]]:
         whom, served = self._plan, self._served
-        whom.entry.served, whom.entry.overhead_ms = served.llm, whom.overhead_ms
+        # A refusal of the request itself is no answer that feedback could be about.
+        whom.entry.served = served.llm if served.answer.status < 300 else None
+        whom.entry.overhead_ms = whom.overhead_ms
         try:
-            await self._gateway.record([whom.entry])
-        except InputError:
+            async with asyncio.timeout(RECORDED_S):
+                await self._gateway.record([whom.entry])
+        except (InputError, TimeoutError):
             whom.notice = "the decision could not be recorded: it takes no feedback"
             headers = whom.headers(served.llm)
             return [(name, value) for name, value in headers if name != b"x-symbiosis-decision"]
         return whom.headers(served.llm)
 
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
+        # Side by side: an upstream that has fallen silent must not hide that the client has left.
+        pumping = asyncio.ensure_future(_pump(answer, send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            async for part in answer:
-                if leaving.done():
-                    return
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if pumping.done():
+                pumping.result()
         finally:
             leaving.cancel()
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+
+
+async def _pump(answer: UpstreamAnswer, send: Send) -> None:
+    async for part in answer:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -114,6 +114,13 @@ def test_no_document_makes_it_fail(document: object) -> None:
     AnswerReader().see(b"[" * 100_000)
 
 
+def test_an_emoji_cut_in_two_is_whole_again() -> None:
+    reader = AnswerReader()
+    for half in ("\\ud83d", "\\ude00", "\\ud83d"):
+        reader.see_event(chunk("half").replace(b"half", half.encode()))
+    assert (reader.text, reader.garbage) == ("\N{GRINNING FACE}\ufffd", 0)
+
+
 def test_an_error_is_read() -> None:
     reader = AnswerReader()
     reader.see_event(b'data: {"error": {"message": "overloaded", "code": 529}}\n\n')

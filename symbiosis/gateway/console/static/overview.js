@@ -3,7 +3,7 @@
 import { byId, drawn, element, table } from "./elements.js";
 import { whisker } from "./drawings.js";
 import { count, finePercent, fraction, interval, known, milliseconds, moment, percent, seconds, signed,
-  usd } from "./numbers.js";
+  usd, usdMore } from "./numbers.js";
 
 const PERIODS = { 1: "the last hour", 24: "the last 24 hours", 168: "the last 7 days", 720: "the last 30 days" };
 const CHART_HEIGHT = 230;
@@ -178,7 +178,7 @@ function study(summary) {
 }
 
 /** Routed queries beside those of the control group. */
-function experiment({ routed, control, quality_difference: quality, usd_difference: usdMore }) {
+function experiment({ routed, control, quality_difference: quality, usd_difference: more }) {
   const groups = [["routed", routed], ["control: the default LLM", control]];
   const bounds = groups.map(([, group]) => group.quality).filter(Boolean);
   const start = Math.min(...bounds.map(({ low }) => low));
@@ -190,7 +190,7 @@ function experiment({ routed, control, quality_difference: quality, usd_differen
       element("small", {}, "no feedback")] }));
   const told = [
     quality && `quality ${signed(quality.mean)} (${signed(quality.low)} to ${signed(quality.high)})`,
-    usdMore && `${usd(usdMore.mean)} per query (${usd(usdMore.low)} to ${usd(usdMore.high)})`].filter(Boolean);
+    more && `${usdMore(more.mean)} per query (${usdMore(more.low)} to ${usdMore(more.high)})`].filter(Boolean);
   return [element("h3", {}, "A/B"),
     table("Routed queries and the control group", [{ label: "group", kind: "name" }, { label: "queries", kind: "number" },
       { label: "cost per query", kind: "number" }, { label: "quality, 95 %", kind: "number long" }], rows),
@@ -219,8 +219,9 @@ export function showSummary(summary) {
   byId("llms").replaceChildren(llms(summary));
   byId("checks").replaceChildren(...[summary.ab ? experiment(summary.ab) : "", summary.drift ? drift(summary.drift) : ""]
     .flat().filter(Boolean));
+  const series = summary.queries ? summary.series ?? [] : [];
+  byId("spend-chart").hidden = !series.length;
   line ??= new SpendLine(byId("spend-line"));
-  line.show(summary.series ?? [], summary.best_single?.llm);
-  byId("spend-numbers").hidden = !summary.series?.length;
-  byId("spend-table").replaceChildren(numbers(summary.series ?? []));
+  line.show(series, summary.best_single?.llm);
+  byId("spend-table").replaceChildren(numbers(series));
 }
