@@ -29,6 +29,7 @@ function values(decision) {
 class Row {
   constructor(decision) {
     this.id = decision.id;
+    this.at = decision.at;
     this.seen = "";
     this.details = element("div", { id: `why-${decision.id}`, class: "why", hidden: true });
     this.button = element("button", { type: "button", class: "row", "aria-expanded": "false",
@@ -62,6 +63,13 @@ class Row {
   }
 }
 
+/** Put a row where its time belongs: a decision is listed once it is answered, so that a later one may come first. */
+function place(row, rows) {
+  const others = [...shown.values()].filter((other) => other.at <= row.at).sort((a, b) => b.at - a.at);
+  rows.insertBefore(row.item, others[0]?.item ?? null);
+  shown.set(row.id, row);
+}
+
 /** Show a list of decisions, newest first; rows that are open stay so. */
 export function showDecisions(list) {
   const box = byId("decisions");
@@ -85,12 +93,8 @@ export function showDecisions(list) {
   }
   for (const decision of [...list].reverse()) {
     const row = shown.get(decision.id);
-    if (row) {
-      row.update(decision);
-    } else {
-      shown.set(decision.id, new Row(decision));
-      rows.prepend(shown.get(decision.id).item);
-    }
+    if (row) row.update(decision);
+    else place(new Row(decision), rows);
   }
 }
 

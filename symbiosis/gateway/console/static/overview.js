@@ -48,7 +48,7 @@ function llmRow(llm, start, stop, strongest) {
   return {
     kind: llm.llm === strongest ? "strongest" : "",
     cells: [
-      [element("span", { class: "llm" }, llm.llm), element("small", {}, llm.llm === strongest ? " best single LLM" :
+      [element("span", { class: "llm" }, llm.llm), element("small", {}, llm.llm === strongest ? " best single" :
         llm.upstream ? ` ${llm.upstream}` : "")],
       [element("meter", { min: 0, max: 1, value: llm.share ?? 0, "aria-hidden": "true" }),
         element("span", { class: "figure" }, percent(llm.share))],
@@ -172,7 +172,7 @@ class SpendLine {
 }
 
 function study(summary) {
-  const told = [summary.mode && `mode ${summary.mode}`, summary.router && `router ${summary.router}`,
+  const told = [summary.mode && `mode ${summary.mode}`, summary.router && `router ${summary.router.slice(0, 8)}`,
     known(summary.version) && `version ${summary.version}`];
   return told.filter(Boolean).join(" · ");
 }

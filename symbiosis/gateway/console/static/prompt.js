@@ -91,7 +91,7 @@ async function send() {
   complain("");
   sending = new AbortController();
   busy(true);
-  const answer = element("div", { class: "answer", "aria-live": "polite", "aria-busy": "true" });
+  const answer = element("div", { class: "answer", tabindex: 0, role: "region", "aria-label": "Answer", "aria-live": "polite", "aria-busy": "true" });
   const facts = element("p", { class: "note facts", role: "status" }, "Waiting for the first token …");
   const box = byId("answer");
   box.replaceChildren(answer, facts);
