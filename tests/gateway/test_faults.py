@@ -19,6 +19,7 @@ from symbiosis.gateway.simulation.server import Call, Simulation
 
 PROMPT: Any = [{"role": "user", "content": "Explain a database index and when it matters."}]
 DECISION, MODEL, FALLBACKS = "x-symbiosis-decision", "x-symbiosis-model", "x-symbiosis-fallbacks"
+CHEAPEST = "pocket-7b"
 MEGABYTE = 1_000_000
 
 
@@ -40,6 +41,7 @@ def events_of(text: str) -> list[str]:
 
 def works(web: httpx.Client) -> None:
     """The gateway answers as if nothing had been."""
+    eventually(lambda: ask(web, "auto:cheapest", max_tokens=2).headers.get(MODEL) == CHEAPEST, "that all are asked")
     answer = ask(web, max_tokens=2)
     assert (answer.status_code, answer.headers[FALLBACKS]) == (200, "0")
 
@@ -51,8 +53,9 @@ def works(web: httpx.Client) -> None:
 def test_before_the_first_byte_another_llm_answers(
     web: httpx.Client, llms: Simulation, fault: str, stream: bool
 ) -> None:
-    llms.faults.order(Fault.parse(fault), times=1)
-    answer = ask(web, stream=stream, max_tokens=4)
+    # A connection that was used before and breaks may have been idle for too long: the same LLM is asked again.
+    llms.faults.order(Fault.parse(fault), CHEAPEST)
+    answer = ask(web, "auto:cheapest", stream=stream, max_tokens=4)
     assert (answer.status_code, answer.headers[FALLBACKS]) == (200, "1")
     failed, served = list(llms.calls)[-2:]
     assert failed.llm != served.llm == answer.headers[MODEL]
@@ -131,7 +134,8 @@ def test_garbage_is_no_fault_of_the_gateway(web: httpx.Client, llms: Simulation,
 
 
 def test_a_storm_of_429_leaves_the_llm_alone_for_as_long_as_it_asks(web: httpx.Client, llms: Simulation) -> None:
-    chosen = ask(web, "auto:cheapest", max_tokens=2).headers[MODEL]
+    works(web)
+    chosen = CHEAPEST
     llms.faults.order(Fault(status=429, retry_after=2), chosen)
     begun, before = time.monotonic(), len(llms.calls)
     answers = [ask(web, "auto:cheapest", max_tokens=2) for _ in range(10)]
@@ -167,14 +171,14 @@ def test_a_client_that_leaves_ends_the_call(
     before = len(llms.calls)
     body = {"model": "auto", "messages": PROMPT, "stream": stream}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{door.api}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.4))
+        httpx.post(f"{door.api}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.3))
     calls = list(llms.calls)[before:]
     assert calls
     left = time.monotonic()
     eventually(lambda: all(call.ended for call in calls), "the end of the upstream's calls")
     assert len(llms.calls) - before == len(calls)  # and nobody else was asked for one who has gone
     # At once, not when the upstream has been silent for too long.
-    assert time.monotonic() - left < 0.9
+    assert time.monotonic() - left < 1
     llms.faults.clear()
     works(web)
     eventually(lambda: in_flight(web) == 0, "that nothing is in flight")

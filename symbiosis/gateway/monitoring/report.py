@@ -212,16 +212,18 @@ def _drift(drift: Document | None) -> list[str]:
 def _policies(document: Document) -> list[str]:
     if not document["policies"]:
         return ["other policies: no routed query with feedback and an explanation in the window"]
-    rows = [["policy", "quality (doubly robust)", "USD per query", "effective n", ""]]
-    rows += [
-        [
-            one["policy"],
-            _interval(one["quality"]),
-            f"{one['usd_per_query']:.6f}",
-            f"{one['effective_sample_size']:.0f}",
-            "see alarms" if one["alarms"] else "",
-        ]
-        for one in document["policies"]
+    rows = [
+        ["policy", "quality (doubly robust)", "USD per query", "effective n", ""],
+        *(
+            [
+                one["policy"],
+                _interval(one["quality"]),
+                f"{one['usd_per_query']:.6f}",
+                f"{one['effective_sample_size']:.0f}",
+                "see alarms" if one["alarms"] else "",
+            ]
+            for one in document["policies"]
+        ),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

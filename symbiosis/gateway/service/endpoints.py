@@ -180,5 +180,7 @@ async def ready(request: Request) -> JSONResponse:
 @router.get("/metrics", summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
     """Return the metrics of all workers."""
-    page, kind = gateway_of(request).metrics.page(request.headers.get("accept"))
+    gateway = gateway_of(request)
+    gateway.note_state()
+    page, kind = gateway.metrics.page(request.headers.get("accept"))
     return Response(page, media_type=kind)

@@ -130,12 +130,12 @@ def _share(conversation: str) -> float:
 
 async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str) -> Plan:
     engine, config, upstreams = gateway.engine, gateway.config, gateway.upstreams
-    vector = await engine.vector(request.text)
     names = engine.names
     llms = [gateway.llm(name) for name in names]
     able_to = able(llms, request.needs)
     if not able_to.any():
         raise _nobody_able(gateway, request)
+    vector = await engine.vector(request.text)
     circuits = upstreams.circuits()
     ready = np.array([circuits.get(one) != "open" and not gateway.is_drained(one) for one in names])
     allowed = able_to & ready if (able_to & ready).any() else able_to
