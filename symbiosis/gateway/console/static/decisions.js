@@ -46,13 +46,19 @@ class Row {
     this.button.replaceChildren(...values(decision).map((value, i) =>
       element("span", { class: `cell ${NAMES[i]}` }, element("span", { class: "label" }, `${NAMES[i]} `), element("span", {}, value))),
     ...text);
+    // Its answer or its feedback has come.
+    if (!this.details.hidden && !this.details.contains(document.activeElement)) this.explain();
   }
 
   async toggle(open = this.details.hidden) {
     this.details.hidden = !open;
     this.button.setAttribute("aria-expanded", String(open));
     if (!open) return;
-    this.details.replaceChildren(element("p", { class: "note" }, "Loading …"));
+    if (!this.details.hasChildNodes()) this.details.replaceChildren(element("p", { class: "note" }, "Loading …"));
+    await this.explain();
+  }
+
+  async explain() {
     try {
       this.details.replaceChildren(explanation(await get(`v1/decisions/${encodeURIComponent(this.id)}`)));
     } catch (error) {

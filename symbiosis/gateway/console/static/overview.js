@@ -98,7 +98,7 @@ function numbers(series) {
   const step = Math.ceil(at.length / 24) || 1;
   const kept = at.map((_, i) => i).filter((i) => i % step === 0 || i === at.length - 1);
   return table("Spend so far", [{ label: "time", kind: "name" }, { label: "queries", kind: "number" },
-    { label: "spent so far", kind: "number long" }, { label: "best single LLM so far", kind: "number long" }],
+    { label: "spent so far", kind: "number long" }, { label: "best single LLM instead", kind: "number long" }],
   kept.map((i) => ({ kind: "", cells: [moment(at[i]), count(queries[i]), usd(ours[i]), usd(single[i])] })));
 }
 
@@ -118,7 +118,7 @@ class SpendLine {
     const label = best ?? "best single LLM";
     this.box.setAttribute("role", "img");
     this.box.setAttribute("aria-label", data[0].length ?
-      `Spend so far: ${usd(data[1].at(-1))}; ${label} alone: ${usd(data[2].at(-1))}` : "No spend yet");
+      `Spend so far: ${usd(data[1].at(-1))}; ${label} instead of routing: ${usd(data[2].at(-1))}` : "No spend yet");
     const sameName = this.label === label;
     this.data = data;
     this.label = label;
@@ -134,7 +134,7 @@ class SpendLine {
     const entry = (kind, text) => element("span", {}, drawn("svg", { viewBox: "0 0 24 8", class: "stroke", "aria-hidden": "true" },
       drawn("line", { class: kind, x1: 0, x2: 24, y1: 4, y2: 4 })), text);
     this.legend.replaceChildren(...(i < 0 ? [] : [entry("ours", `spent ${usd(ours[i])}`),
-      entry("rival", `${this.label} alone ${usd(single[i])}`), element("span", {}, `until ${moment(at[i])}`)]));
+      entry("rival", `${this.label} instead of routing ${usd(single[i])}`), element("span", {}, `until ${moment(at[i])}`)]));
   }
 
   resize() {
