@@ -141,7 +141,8 @@ def test_from_a_prompt_to_a_thumb_by_keyboard(browser: Any) -> None:
 
 
 def test_names_are_text_and_texts_fit(browser: Any) -> None:
-    with running(fake_gateway(Played())) as address:
+    played = Played()
+    with running(fake_gateway(played)) as address:
         for width in (360, 800, 1280):
             narrow(browser, width)
             for colours in ("light", "dark"):
@@ -155,6 +156,10 @@ def test_names_are_text_and_texts_fit(browser: Any) -> None:
                 assert browser.execute_script(BROAD) == []
                 assert browser.execute_script(FAINT) == []
                 keep(browser, f"console_{width}_{colours}")
+        rows = browser.find_elements("css selector", "button.row")
+        newest = sorted(played.decisions[-20:], key=lambda one: -one["at"])
+        assert newest != played.decisions[:-21:-1]
+        assert [row.get_attribute("aria-controls") for row in rows] == [f"why-{one['id']}" for one in newest]
         told = [name.get_attribute("textContent") for name in browser.find_elements("css selector", "#llms .llm")]
         assert sorted(told) == sorted(LLMS)
         assert browser.find_elements("css selector", "#llms b, .arms b") == []
