@@ -17,11 +17,10 @@ import yaml
 from flows.overrides import override
 from flows.repro import CHILD
 from flows.work_tree import environment, prepare
-from flows.workspace import top
+from flows.workspace import command, top
 from symbiosis.core.artifacts import staged
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import StageParams
-from symbiosis.core.telemetry import switch_telemetry_off
 from symbiosis.reporting.results import markdown, text
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.store import explain
@@ -158,14 +157,12 @@ def main() -> None:
     parser.add_argument("name", help="a file in configs/, without its extension")
     parser.add_argument("--dirty", action="store_true", help="run tracked files as they are, committed or not")
     chosen = parser.parse_args()
-    switch_telemetry_off()
-    try:
-        folder = repeat(chosen.name, top(), dirty=chosen.dirty)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
-    print(text(folder))
+    with command():
+        try:
+            folder = repeat(chosen.name, top(), dirty=chosen.dirty)
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)
+        print(text(folder))
 
 
 if __name__ == "__main__":

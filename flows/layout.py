@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from flows.workspace import command
 from symbiosis.core.artifacts import staged
 from symbiosis.core.errors import InputError
 
@@ -88,16 +89,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.layout", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if the list is out of date")
     chosen = parser.parse_args()
-    try:
+    with command():
         before = README.read_text(encoding="utf-8")
         after = rewrite(before, layout())
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    if chosen.check and after != before:
-        sys.exit("error: the layout in README.md is out of date: run `python -m flows.layout`")
-    if after != before:
-        with staged(README) as (temporary,):
-            temporary.write_text(after, encoding="utf-8")
+        if chosen.check and after != before:
+            sys.exit("error: the layout in README.md is out of date: run `python -m flows.layout`")
+        if after != before:
+            with staged(README) as (temporary,):
+                temporary.write_text(after, encoding="utf-8")
     print("the layout in README.md is up to date" if after == before else "README.md: the layout was rewritten")
 
 

@@ -14,9 +14,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from flows.workspace import command, one_writer, port_of, top
 from symbiosis.core.telemetry import switch_telemetry_off
 
 switch_telemetry_off()  # before prefect is imported
+if __name__ == "__main__":
+    with command():
+        port_of("PREFECT_SERVER_API_PORT", 4200)  # prefect's own message runs to pages
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow, get_run_logger, task  # noqa: E402
@@ -29,8 +33,6 @@ from prefect.states import Completed, State  # noqa: E402
 from flows.dag import select, stage_graph  # noqa: E402
 from flows.overrides import override, parse  # noqa: E402
 from flows.repro import StageError, reproduce  # noqa: E402
-from flows.workspace import one_writer, top  # noqa: E402
-from symbiosis.core.errors import InputError  # noqa: E402
 from symbiosis.tracking.publish import publish  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
 
@@ -145,7 +147,7 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
 
 def _local_server() -> str | None:
     """Return the address of the server that `make serve` started here, if it answers."""
-    url = f"http://127.0.0.1:{os.environ.get('PREFECT_SERVER_API_PORT', '4200')}/api"
+    url = f"http://127.0.0.1:{port_of('PREFECT_SERVER_API_PORT', 4200)}/api"
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
             return url if answer.status == 200 else None
@@ -162,17 +164,16 @@ def main() -> None:
     chosen = parser.parse_args()
     # Prefect passes SIGTERM on after the flow has cleaned up; sys.exit also stops the temporary server.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    address = None if os.environ.get("PREFECT_API_URL") else _local_server()
-    try:
+    with command():
+        address = None if os.environ.get("PREFECT_API_URL") else _local_server()
         overrides = parse(chosen.set)
         select(stage_graph(top()), chosen.targets)
         override(top() / "params.yaml", overrides, write=False)
         with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
-            pipeline(chosen.targets or None, overrides or None, chosen.force)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except RuntimeError as error:
-        sys.exit(f"error: {error}")
+            try:
+                pipeline(chosen.targets or None, overrides or None, chosen.force)
+            except RuntimeError as error:
+                sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

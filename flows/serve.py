@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from flows.repro import CHILD, end_group
-from flows.workspace import top
+from flows.workspace import command, port_number, top
 from symbiosis.core.errors import InputError
 from symbiosis.core.layout import ROUTER
 from symbiosis.core.telemetry import TELEMETRY_OFF
@@ -47,10 +47,7 @@ class Ports:
             One is no port.
         """
         given = {"PREFECT_SERVER_API_PORT": prefect, "MLFLOW_PORT": mlflow, "GATEWAY_PORT": gateway}
-        for name, value in given.items():
-            if not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 16):
-                raise InputError(f"{name}={value} is no port: give a number from 1 to 65535")
-        return cls(*(int(value) for value in given.values()))
+        return cls(*(port_number(value, name) for name, value in given.items()))
 
     def check(self) -> None:
         """Check that all are free.
@@ -234,12 +231,11 @@ def main() -> None:
         parser.add_argument(f"--{service}-port", metavar="N", default=environment(variable) or usual)
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        serve(Ports.read(chosen.prefect_port, chosen.mlflow_port, chosen.gateway_port))
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("stopped")
+    with command():
+        try:
+            serve(Ports.read(chosen.prefect_port, chosen.mlflow_port, chosen.gateway_port))
+        except KeyboardInterrupt:
+            print("stopped")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,10 @@ from flows.configuration import overlay, read
 from flows.overrides import override
 from flows.repro import CHILD, end_group, output_lines
 from flows.work_tree import State, environment, prepare
-from flows.workspace import top
+from flows.workspace import command, top
 from symbiosis.core.artifacts import read_json, staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import StageParams
-from symbiosis.core.telemetry import switch_telemetry_off
 
 FULL = "full"
 """The variant that all others are compared with; the only one that is run with the baselines."""
@@ -268,19 +267,18 @@ def main() -> None:
     parser.add_argument("--report-only", action="store_true", help="only make the page, from the runs that are done")
     parser.add_argument("--keep-earlier", action="store_true", help="keep the page's rows that this table does not run")
     chosen = parser.parse_args()
-    switch_telemetry_off()
-    try:
+    with command():
         root = top()
         results = root / ".runs/results" / chosen.name
-        if not chosen.report_only:
-            results = fill(chosen.name, root, dirty=chosen.dirty)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
-    page = [sys.executable, "-m", "symbiosis.recommender.evaluation.table", str(results), "reports/recommender_table"]
-    page += ["--keep-earlier"] if chosen.keep_earlier else []
-    sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
+        try:
+            if not chosen.report_only:
+                results = fill(chosen.name, root, dirty=chosen.dirty)
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)
+        made = "symbiosis.recommender.evaluation.table"
+        page = [sys.executable, "-m", made, str(results), "reports/recommender_table"]
+        page += ["--keep-earlier"] if chosen.keep_earlier else []
+        sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
 
 
 if __name__ == "__main__":

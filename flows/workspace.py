@@ -1,12 +1,58 @@
-"""The workspace of a flow: its top folder, and a lock for one writer at a time."""
+"""The workspace of a flow: its top folder, a lock for one writer at a time, its ports, and how its commands end."""
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
+from symbiosis.core.processes import print_anything, spare_loopback
+from symbiosis.core.telemetry import switch_telemetry_off
+
+INTERRUPTED = 130
+HIGHEST_PORT = 65_535
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """Do what every command begins with; bad input, a full disk and an interruption end it in one line at most."""
+    print_anything()
+    spare_loopback()
+    switch_telemetry_off()
+    try:
+        yield
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def port_of(variable: str, default: int) -> int:
+    """Return the port that an environment variable names.
+
+    Raises
+    ------
+    InputError
+        It is no port.
+    """
+    given = os.environ.get(variable, "").strip()
+    return port_number(given, variable) if given else default
+
+
+def port_number(given: str, name: str) -> int:
+    """Return a port's number.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    digits = given if given.isascii() and given.isdecimal() and len(given) < 9 else "0"
+    if not 0 < int(digits) <= HIGHEST_PORT:
+        raise InputError(f"{name} is {given!r}: give a port, a number from 1 to {HIGHEST_PORT}")
+    return int(digits)
 
 
 def top(folder: Path | None = None) -> Path:

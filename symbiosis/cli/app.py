@@ -1,5 +1,6 @@
 """The command `symbiosis`, its sub-commands and how it ends."""
 
+import errno
 import gc
 import os
 import sys
@@ -10,7 +11,8 @@ import typer
 
 from symbiosis.cli import decisions, gateway, recommender, router, upstreams
 from symbiosis.cli.output import JSON, say
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line, quoted
+from symbiosis.core.processes import print_anything, spare_loopback
 from symbiosis.core.telemetry import switch_telemetry_off
 
 BAD_INPUT, USAGE, INTERRUPTED = 1, 2, 130
@@ -97,18 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Without the program's name; None: those of the process.
     """
+    print_anything()
+    spare_loopback()
     switch_telemetry_off()
     # Importing makes many objects that all stay: looking for garbage among them takes a tenth of a command's time.
     thresholds = gc.get_threshold()
     gc.set_threshold(RARELY)
     try:
-        status = app(args=None if arguments is None else list(arguments), prog_name="symbiosis", standalone_mode=False)
-        sys.stdout.flush()
+        given = [_utf8(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+        status = app(args=given, prog_name="symbiosis", standalone_mode=False)
+        if sys.stdout is not None:  # it is closed
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone, as `head` does; what Python still holds must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return BAD_INPUT
     except InputError as error:
         return _failed(str(error), BAD_INPUT)
@@ -121,7 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USAGE
         return _failed(message, USAGE)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _discard_output()
         return _failed(str(error), BAD_INPUT)
+    except MemoryError as error:
+        return _failed(f"not enough memory ({error}): free some", BAD_INPUT)
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
@@ -132,6 +142,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(status or 0)
 
 
+def _utf8(argument: str) -> str:
+    """Return an argument; bytes that are no UTF-8 arrive as halves of surrogate pairs.
+
+    Raises
+    ------
+    InputError
+        It is no UTF-8.
+    """
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"the argument {quoted(argument)} is not UTF-8: convert it, as with iconv") from None
+    return argument
+
+
+def _discard_output() -> None:
+    """Throw away what Python still holds for standard output: it must not be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _failed(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return status

@@ -1,13 +1,12 @@
 """Sub-commands of the router: which LLM answers, feedback, LLMs that come and go, and versions of what was learned."""
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from symbiosis.cli.output import JSON, note, say, table
+from symbiosis.cli.output import JSON, note, read_input, say, table
 from symbiosis.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def route(
         return
     if prompt is None:
         raise typer.BadParameter("give the prompt as TEXT, or - to read it from standard input")
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = read_input() if prompt == "-" else prompt
     if not text.strip():
         raise InputError("the prompt is empty: give a text, or - to read it from standard input")
     workspace = _workspace(state)
@@ -74,12 +73,15 @@ def route(
 
 def _route_lines(workspace: "Workspace", objective: "Objective | None", deadline: "Deadline | None") -> None:
     """Route the lines of standard input with one encoder and one router."""
-    texts = sys.stdin.read().splitlines()
+    # At line ends alone: `splitlines` also cuts at a form feed and at other characters inside a text.
+    texts = [text.removesuffix("\r") for text in read_input().split("\n")]
+    while texts and not texts[-1].strip():
+        texts.pop()
+    if not texts:
+        raise InputError("standard input is empty: give one prompt a line")
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InputError(f"standard input, line {number}: the prompt is empty")
-    if not texts:
-        raise InputError("standard input is empty: give one prompt a line")
     decisions = workspace.route_many(texts, objective, deadline)
     _notices(workspace)
     for decision in decisions:
@@ -248,6 +250,9 @@ def _objective(trade_off: float | None, floor: float | None, budget: float | Non
     for name, value in chosen.items():
         if not 0 <= value < math.inf:
             raise InputError(f"{name} {value} must be a number not below 0")
+    if floor is not None and floor > 1:
+        hint = f": did you mean {floor / 100:g}?" if floor <= 100 else ""
+        raise InputError(f"--floor {floor:g} must be a share from 0 to 1{hint}")
     if budget == 0:
         raise InputError("--budget 0 buys nothing: give a mean of USD per query above 0")
 

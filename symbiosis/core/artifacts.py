@@ -1,6 +1,8 @@
 """Write artefacts whole or not at all, and read them with clear errors."""
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -8,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,16 @@ def staged(*targets: Path | str) -> Iterator[tuple[Path, ...]]:
     Raises
     ------
     InputError
-        The disk is full, or a quota or file size limit is reached.
+        The disk is full, a quota or file size limit is reached, or the folder of a target cannot be written to.
     """
     finals = [Path(target) for target in targets]
-    folders = []
+    with ExitStack() as held:
+        folders = [held.enter_context(_beside(final)) for final in finals]
+        yield from _written(finals, folders)
+
+
+def _written(finals: Sequence[Path], folders: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     try:
-        for final in finals:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            folders.append(Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent)))
         temporary = [folder / final.name for folder, final in zip(folders, finals, strict=True)]
         yield tuple(temporary)
         missing = [str(final) for path, final in zip(temporary, finals, strict=True) if not path.exists()]
@@ -51,9 +55,7 @@ def staged(*targets: Path | str) -> Iterator[tuple[Path, ...]]:
         for path in temporary:
             _flush(path)
         for path, final in zip(temporary, finals, strict=True):
-            if final.is_dir() and not final.is_symlink():
-                shutil.rmtree(final)
-            path.replace(final)
+            _put(path, final)
     except Exception as error:
         if (number := _os_error(error)) in _NO_ROOM:
             names = ", ".join(map(str, finals))
@@ -62,9 +64,70 @@ def staged(*targets: Path | str) -> Iterator[tuple[Path, ...]]:
                 "free some disk space and run again"
             ) from error
         raise
-    finally:
-        for folder in folders:
+
+
+def _put(path: Path, final: Path) -> None:
+    """Move a file or folder into place; a folder there gives way in one step, however much it holds."""
+    old = path.with_name(f"{path.name}.old")
+    if final.is_dir() and not final.is_symlink():
+        final.replace(old)
+    try:
+        path.replace(final)
+    except OSError:
+        if old.exists():
+            old.replace(final)
+        raise
+
+
+@contextmanager
+def _beside(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside a path, and remove it and what killed processes have left of such folders.
+
+    A folder is locked as long as its process lives.
+
+    Raises
+    ------
+    InputError
+        It cannot be made.
+    """
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for left in final.parent.glob(f".{glob.escape(final.name)}.{'[a-z0-9_]' * 8}"):
+            with suppress(OSError), _locked(left):
+                shutil.rmtree(left)
+        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    except OSError as error:
+        raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
+    with _locked(folder):
+        try:
+            yield folder
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in _NO_ROOM:
+        return "free some disk space and run again"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "a file stands where a folder must be; name another place, or move the file"
+    return "make its folder writable, or work in a copy"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder.
+
+    Raises
+    ------
+    OSError
+        Another process holds it, or it is gone.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _os_error(error: Exception) -> int:
@@ -106,7 +169,9 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
-    except ValueError as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from None
 
 
@@ -122,6 +187,8 @@ def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        raise _unreadable(path, error) from None
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
     return array
@@ -136,14 +203,20 @@ def read_frame(path: Path | str, columns: Sequence[str] | None = None) -> pl.Dat
         The file is missing or damaged, or lacks a column.
     """
     try:
+        Path(path).stat()  # polars tells neither a missing file nor a folder that is a file apart from damage
         return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): change its permissions") from None
+    except (PermissionError, NotADirectoryError) as error:
+        raise _unreadable(path, error) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro`") from None
+
+
+def _unreadable(path: Path | str, error: OSError) -> InputError:
+    remedy = "change its permissions" if isinstance(error, PermissionError) else "name another place"
+    return InputError(f"{path} cannot be read ({error.strerror}): {remedy}")
 
 
 def sha256_of(path: Path | str) -> str:

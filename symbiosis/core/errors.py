@@ -1,4 +1,12 @@
-"""The one exception for input that the user can mend."""
+"""The one exception for input that the user can mend, which names are accepted, and how both are shown."""
+
+import re
+
+LONGEST_MESSAGE = 2_000
+LONGEST_NAME = 200
+"""Characters, both."""
+# Control characters, other line breaks, marks that turn the reading direction, halves of surrogate pairs.
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
@@ -6,3 +14,59 @@ class InputError(ValueError):
 
     A stage prints the message alone, without a traceback, and exits with status 1.
     """
+
+
+def require_name(name: str, what: str) -> None:
+    """Make sure that something can be called by a name in tables, pages, metrics and on the command line.
+
+    Letters of any alphabet, signs, quotes and slashes are welcome: whatever shows a name escapes it.
+
+    Parameters
+    ----------
+    name
+        As it was given.
+    what
+        What it names, for the message: ``LLM``, ``policy``.
+
+    Raises
+    ------
+    InputError
+        It is empty, too long, begins or ends with a blank, or has line breaks or control characters.
+    """
+    fault = None
+    if not name.strip():
+        fault = "it is empty"
+    elif name != name.strip():
+        fault = "it begins or ends with a blank"
+    elif _ACTIVE.search(name):
+        fault = "it holds a line break or another control character"
+    elif len(name) > LONGEST_NAME:
+        fault = f"it has more than {LONGEST_NAME} characters"
+    if fault:
+        raise InputError(f"{quoted(name)} cannot be the name of {what}: {fault}; choose another name")
+
+
+def quoted(value: object, longest: int = 80) -> str:
+    """Return a value in quotes on one line, control characters escaped and the middle of a long one left out."""
+    return repr(_shortened(value, longest) if isinstance(value, str) else value)
+
+
+def one_line(text: object, longest: int = LONGEST_MESSAGE) -> str:
+    """Return a message on one line that any terminal can show: no line breaks and no control characters."""
+    return printable(_shortened(" ".join(str(text).split()), longest))
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which characters that do something to a terminal are escaped, as ``\x1b``."""
+    return text if text.isprintable() else _ACTIVE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... {text[-half:]} ({len(text):,} characters)"

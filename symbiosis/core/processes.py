@@ -1,8 +1,12 @@
-"""Processes that end with their parent."""
+"""How a process of this project begins: it ends with its parent, prints anything, and asks no proxy for loopback."""
 
 import ctypes
+import os
 import signal
 import sys
+from io import TextIOWrapper
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def die_with_parent() -> None:
@@ -11,3 +15,23 @@ def die_with_parent() -> None:
         return
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG in <linux/prctl.h>
     ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGTERM, 0, 0, 0)
+
+
+def print_anything() -> None:
+    """Let standard output and error escape what their encoding lacks: no traceback after the work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def spare_loopback() -> None:
+    """Add this machine to ``NO_PROXY``: a proxy elsewhere cannot reach the servers that run here.
+
+    Child processes inherit it. Without a proxy in the environment nothing changes.
+    """
+    if not any(name.lower().endswith("_proxy") and value for name, value in os.environ.items()):
+        return
+    # Python's urllib takes the lower-case name first, other libraries the other.
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in map(str.strip, known.split(",")) if host]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])

@@ -2,17 +2,23 @@
 
 import argparse
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Callable
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
 from symbiosis.core.params import PARAMS_FILE, Params, read_document, validate_block
-from symbiosis.core.processes import die_with_parent
+from symbiosis.core.processes import die_with_parent, print_anything, spare_loopback
 from symbiosis.core.telemetry import switch_telemetry_off
+
+INTERRUPTED = 130
+TRACEBACK = "SYMBIOSIS_TRACEBACK"
+"""Environment variable: if set, errors come with the place where they arose."""
 
 
 def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None:
-    """Run a stage: validate all params, do the work, and turn bad input into one clear line.
+    """Run a stage: validate all params, do the work, and turn bad input, a full disk and the like into one clear line.
 
     The whole of ``params.yaml`` is validated, so that a typo in a late block stops the pipeline before any long
     work; the stage itself sees only its own block.
@@ -33,6 +39,8 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_known_args()
     die_with_parent()
+    print_anything()
+    spare_loopback()
     switch_telemetry_off()
     try:
         document = read_document()
@@ -41,6 +49,23 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
         # no dependency of it.
         importlib.import_module("symbiosis.params").validate(document)
         work(params)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except (InputError, OSError) as error:
+        raise _failed(str(error)) from None
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        raise _failed(f"not enough memory ({error}): free some, or make the data or the model smaller") from None
+
+
+def _failed(message: str) -> SystemExit:
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    return SystemExit(1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out; torch says so in an error of no class of its own."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

@@ -107,6 +107,11 @@ def decode(line: bytes) -> str:
     return text
 
 
+def mended(text: str) -> str:
+    """Return a text with question marks for halves of surrogate pairs, which JSON can write but no file hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def read_text(path: Path) -> str:
     """Read a whole file as text, its line ends kept.
 
@@ -116,16 +121,27 @@ def read_text(path: Path) -> str:
         The file is missing or damaged, or some line is no text; the message names it and the fix.
     """
     with _translated(str(path)), _open(path) as handle:
-        encoding = _encoding(handle) or "utf-8"
         content = handle.read()
+    return decoded(content, str(path))
+
+
+def decoded(content: bytes, name: str) -> str:
+    """Return the content of a file or of standard input as text, its line ends kept.
+
+    Raises
+    ------
+    InputError
+        Some line is no text; the message names it and the fix.
+    """
+    encoding = next((encoding for mark, encoding in _WIDE.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = _line_at(content, error.start, encoding)
-        raise InputError(f"{path}: line {line:,} is not {encoding.upper()}: {ENCODE}") from None
+        raise InputError(f"{name}: line {line:,} is not {encoding.upper()}: {ENCODE}") from None
     if (place := text.find("\0")) >= 0:
         line = text.count("\n", 0, place) + 1
-        raise InputError(f"{path}: line {line:,} holds a NUL character: take it out, or export the file again")
+        raise InputError(f"{name}: line {line:,} holds a NUL character: take it out, or export the file again")
     text = text.removeprefix("\ufeff")
     return text.replace("\n\ufeff", "\n")
 

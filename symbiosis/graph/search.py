@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.progress import tqdm
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE
 

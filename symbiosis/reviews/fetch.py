@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from tqdm import tqdm
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
 from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.http import PASSING, patient_session, retries
+from symbiosis.core.progress import tqdm
 
 ATTEMPTS = 6  # in a row without a single new byte
 _TIMEOUTS = (10, 60)  # seconds to connect, and between two packets

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TextIO, TypeGuard
 
 import polars as pl
-from tqdm import tqdm
 
 from symbiosis.core import text_files
 from symbiosis.core.errors import InputError
+from symbiosis.core.progress import tqdm
 from symbiosis.reviews import text
 
 REVIEW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -200,9 +200,7 @@ def read_metadata(
 
 
 def _progress(path: Path, what: str) -> Iterator[tuple[int, bytes | None]]:
-    return iter(
-        tqdm(text_files.read_lines(path), desc=f"reading {what}", unit=" lines", unit_scale=True, mininterval=1)
-    )
+    return iter(tqdm(text_files.read_lines(path), desc=f"reading {what}", unit=" lines", unit_scale=True))
 
 
 def _no_constant(name: str) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.reviews import vocabulary
 from symbiosis.reviews.synthetic import BRANDS, GOOD, Goods, World, is_favourite
 

@@ -3,6 +3,8 @@
 import html
 import re
 
+from symbiosis.core.text_files import mended
+
 MAXIMUM_CATEGORY_CHARACTERS = 60
 
 # The elements of HTML, with those of old pages: what begins otherwise, as `<M6` or `<user_3>`, is text.
@@ -38,9 +40,7 @@ def plain(value: object) -> str | None:
         text = html.unescape(html.unescape(text))
     if "<" in text:
         text = _CUT_TAG.sub(" ", _TAG.sub(" ", text))
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return " ".join(text.replace("\0", " ").split()) or None
+    return " ".join(mended(text).replace("\0", " ").split()) or None
 
 
 def title(value: object) -> str | None:

@@ -5,6 +5,7 @@ leaves out is the import of two large libraries, seconds of CPU before the first
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+_MOST_PER_TOKEN = 64
+"""Characters of a text's end that are tried first, for each token that is read."""
+_UNKNOWN = 1_000
+_ENDLESS = re.compile(f"[0-9A-Za-z]{{{_UNKNOWN},}}")
+_BOUNDARY = re.compile(r"[ \t\n\r!-/:-@\\\]-`{-~\u4e00-\u9fff]")  # no `[`: it may begin a special token
 _LAYER = (
     "attention.self.query",
     "attention.self.key",
@@ -55,6 +61,10 @@ class BertEncoder:
         self.normalised = len(_json(folder / "modules.json")) == 3
         self.tokenizer = Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8"))
         self.tokenizer.no_padding()
+        self._word_by_word = (
+            type(self.tokenizer.pre_tokenizer).__name__ == "BertPreTokenizer"
+            and getattr(self.tokenizer.model, "max_input_chars_per_word", _UNKNOWN) < _UNKNOWN
+        )
         self.tokenizer.enable_truncation(maximum_tokens, direction="left")
         try:
             tensors = load_file(folder / WEIGHTS)
@@ -83,6 +93,24 @@ class BertEncoder:
             "truncation_side": "left",
         }
 
+    def last_tokens(self, text: str) -> list[int]:
+        """Return the ids of a text's last tokens, special ones included; a long text costs what its end costs.
+
+        BERT takes words apart one by one and knows no word of more than a hundred characters. So a part that begins
+        behind a blank or a sign has the same last tokens as the whole, if it has as many as are read.
+        """
+        characters = _MOST_PER_TOKEN * self.maximum_tokens if self._word_by_word else len(text)
+        if len(text) > characters:
+            text = _ENDLESS.sub(lambda word: word[0][:_UNKNOWN], text)
+        while len(text) > characters:
+            if begin := _BOUNDARY.search(text, len(text) - characters):
+                ids: list[int] = self.tokenizer.encode(text[begin.end() :]).ids
+                if len(ids) == self.maximum_tokens:
+                    return ids
+            characters *= 4
+        whole: list[int] = self.tokenizer.encode(text).ids
+        return whole
+
     def embedder(self, precision: str) -> Callable[[str], np.ndarray]:
         """Return a function from a text to its embedding, (dimension,) float32.
 
@@ -109,7 +137,7 @@ class BertEncoder:
 
         @torch.inference_mode()
         def embed(text: str) -> np.ndarray:
-            ids = torch.tensor([self.tokenizer.encode(text).ids])
+            ids = torch.tensor([self.last_tokens(text)])
             length = ids.shape[1]
             x = F.embedding(ids, words) + types[:1] + positions[None, :length]
             x = F.layer_norm(x, (width,), *first_norm, epsilon)

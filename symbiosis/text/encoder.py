@@ -221,7 +221,7 @@ def embed(model: Encoder, texts: Sequence[str], precision: Precision = "float32"
     numpy.ndarray
         (len(texts), dimension) float32, each row of length 1, in the order of `texts`.
     """
-    from tqdm import tqdm
+    from symbiosis.core.progress import tqdm
 
     embed_one = embedder(model, precision)
     return np.stack([embed_one(text) for text in tqdm(texts, desc="embeddings", unit="text")])

@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
+from symbiosis.core.processes import print_anything
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.state import experiments
 from symbiosis.tracking.store import explain, tracking_uri, without_credentials
@@ -18,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m symbiosis.tracking", description=__doc__)
     parser.add_argument("--experiments", action="store_true", help="record all DVC experiments, not the workspace")
     chosen = parser.parse_args()
+    print_anything()
     root = Path.cwd()
     revisions = experiments(root) if chosen.experiments else [None]
     try:
@@ -32,8 +34,10 @@ def main() -> None:
             print(f"{name}run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
         if not revisions:
             print("there are no DVC experiments: make some with `dvc exp run`")
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         sys.exit(f"error: MLflow at {without_credentials(tracking_uri(root) or '')} cannot be used: {explain(error)}")
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from symbiosis.core.processes import spare_loopback
 from symbiosis.core.telemetry import switch_telemetry_off
 from symbiosis.tracking import database
 
@@ -85,6 +86,7 @@ class Store:
 
     def __init__(self, uri: str, root: Path | str | None = None, *, seconds: int = 10, retries: int = 1) -> None:
         switch_telemetry_off()
+        spare_loopback()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(seconds))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(retries))
         for chatty in ("mlflow.store.db.utils", "alembic"):  # migrations; failures, which are raised as well

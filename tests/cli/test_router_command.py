@@ -138,7 +138,7 @@ def test_one_object_has_what_a_program_needs(say: Any) -> None:
 
 def test_prompts_from_standard_input(say: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def piped(text: str, *arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         return say("route", *arguments)
 
     texts = ["a", "bb", "ccc", "dd"]

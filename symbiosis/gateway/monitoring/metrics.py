@@ -29,8 +29,7 @@ LATENCY_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 3
 MOST_VALUES = 1000
 """Values of a label that are kept apart; those that come later count as `OTHER`."""
 INLINE = "inline"
-Circuit = Literal["closed", "half-open", "open"]
-CIRCUITS: tuple[Circuit, ...] = ("closed", "half-open", "open")
+CIRCUITS = ("closed", "half-open", "open")
 Refusal = Literal["overload", "rate", "budget", "key", "request", "not-found", "no-llm"]
 
 
@@ -119,14 +118,6 @@ class Metrics:
         if overhead_s is not None:
             self._overhead.observe(overhead_s)
 
-    def started(self, llm: str) -> None:
-        """Count an upstream call that begins; `ended` must follow, whatever happens."""
-        self._in_flight.labels(self._label("llm", llm)).inc()
-
-    def ended(self, llm: str) -> None:
-        """Count an upstream call that is over."""
-        self._in_flight.labels(self._label("llm", llm)).dec()
-
     def called(self, call: "CallEntry") -> None:
         """Count an upstream call that is over: its times, tokens and cost, or what went wrong."""
         llm = self._label("llm", call.llm)
@@ -163,9 +154,15 @@ class Metrics:
         """Count a request that was refused."""
         self._refusals.labels(self._label("reason", reason)).inc()
 
-    def circuit(self, llm: str, state: Circuit) -> None:
-        """Note the state of an LLM's circuit breaker, at each change."""
-        self._circuits.labels(self._label("llm", llm)).set(CIRCUITS.index(state))
+    def observed(self, circuits: Mapping[str, str], in_flight: Mapping[str, int]) -> None:
+        """Note the present state of this worker: each LLM's circuit breaker, and its calls that are under way.
+
+        A scrape shows of other workers what they noted last: call it every moment, and before `page`.
+        """
+        for llm, state in circuits.items():
+            self._circuits.labels(self._label("llm", llm)).set(CIRCUITS.index(state))
+        for llm, calls in in_flight.items():
+            self._in_flight.labels(self._label("llm", llm)).set(calls)
 
     def told(self, llm: str, source: str) -> None:
         """Count feedback that was taken in, from ``user`` or ``check:NAME``."""

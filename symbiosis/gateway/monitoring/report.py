@@ -213,16 +213,16 @@ def _policies(document: Document) -> list[str]:
     if not document["policies"]:
         return ["other policies: no routed query with feedback and an explanation in the window"]
     rows = [["policy", "quality (doubly robust)", "USD per query", "effective n", ""]]
-    for one in document["policies"]:
-        rows.append(
-            [
-                one["policy"],
-                _interval(one["quality"]),
-                f"{one['usd_per_query']:.6f}",
-                f"{one['effective_sample_size']:.0f}",
-                "see alarms" if one["alarms"] else "",
-            ]
-        )
+    rows += [
+        [
+            one["policy"],
+            _interval(one["quality"]),
+            f"{one['usd_per_query']:.6f}",
+            f"{one['effective_sample_size']:.0f}",
+            "see alarms" if one["alarms"] else "",
+        ]
+        for one in document["policies"]
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"policies, estimated from {document['judged']:,} answers with feedback:"

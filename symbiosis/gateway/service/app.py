@@ -1,6 +1,5 @@
 """The gateway as an application: its endpoints, what guards them, and errors in OpenAI's form."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -20,12 +19,10 @@ from symbiosis.gateway.requests.keys import KeyRefused
 from symbiosis.gateway.service import admin, endpoints
 from symbiosis.gateway.service.chat import complete
 from symbiosis.gateway.service.gateway import Gateway
-from symbiosis.gateway.service.guards import HostGuard
+from symbiosis.gateway.service.guards import FaultGuard, HostGuard
 from symbiosis.gateway.service.problems import Problem, response
 from symbiosis.gateway.service.server import config_of_process
 from symbiosis.routing.serving.store import StoreUnavailable
-
-LOG = logging.getLogger("symbiosis.gateway")
 
 CHAT_BODY = {
     "type": "object",
@@ -104,8 +101,8 @@ def application(config: GatewayConfig) -> FastAPI:
     app.add_exception_handler(InputError, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _fault)
-    app.add_middleware(HostGuard, listen=config.listen)
+    app.add_middleware(FaultGuard)
+    app.add_middleware(HostGuard, listen=config.listen)  # the outermost
     return app
 
 
@@ -144,8 +141,3 @@ async def _invalid(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     return response(Problem(422, f"`{place}`: {first['msg']}", "invalid"))
-
-
-async def _fault(_: Request, error: Exception) -> Response:
-    LOG.error("a fault of the gateway: %s: %s", type(error).__name__, error)
-    return response(Problem(500, "the gateway has a fault; its log says more", "gateway_fault"))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from symbiosis.core.errors import InputError
+from symbiosis.gateway.monitoring.traces import RequestTrace
 from symbiosis.gateway.requests.chat import ChatRequest
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.planning import Plan, plan
@@ -30,24 +32,40 @@ RECORDED_S = 2.0
 
 async def complete(gateway: Gateway, request: Request) -> Response:
     """Answer ``POST /v1/chat/completions``."""
-    began = time.perf_counter()
+    began, at = time.perf_counter(), time.time()
     key = gateway.admit(request)
     chat = ChatRequest.parse(await gateway.body(request))
-    whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
-    calls: list[Call] = []
-    asking = ask(
-        gateway.upstreams,
-        whom.candidates,
-        chat,
-        list(request.headers.items()),
-        expected_tokens=whom.expected_tokens,
-        on_call=calls.append,
-    )
-    served = await _unless_gone(request, asking)
+    trace = gateway.traces.request(request.headers, chat.model, stream=chat.stream)
+    try:
+        whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
+        _trace_decision(trace, whom, at)
+        calls: list[Call] = []
+        asking = ask(
+            gateway.upstreams,
+            whom.candidates,
+            chat,
+            list(request.headers.items()),
+            expected_tokens=whom.expected_tokens,
+            on_call=calls.append,
+        )
+        served = await _unless_gone(request, asking)
+    except BaseException as error:
+        trace.end(getattr(error, "status", 500), error=str(error) or type(error).__name__)
+        raise
     whom.fallbacks = len(served.failed)
     if served.llm is None and whom.mode != "explicit" and whom.fallbacks:
         whom.notice = whom.notice or "no LLM answered"
-    return Passing(gateway, chat, whom, served, calls)
+    return Passing(gateway, chat, whom, served, calls, trace)
+
+
+def _trace_decision(trace: RequestTrace, whom: Plan, at: float) -> None:
+    decision = whom.decision
+    known: dict[str, float] = {}
+    if decision is not None:
+        known = {"propensity": decision.propensity, "expected_cost_usd": float(decision.cost_usd[decision.arm])}
+    trace.decided(at, whom.id, whom.candidates[0], mode=whom.mode, policy=whom.policy, **known)
+    if trace.id is not None:
+        whom.entry.details = {**(whom.entry.details or {}), "trace": trace.id}
 
 
 async def _unless_gone(request: Request, asking: Any) -> Served:
@@ -63,12 +81,15 @@ async def _unless_gone(request: Request, asking: Any) -> Served:
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)  # until the call of the upstream has ended
             raise Problem(499, "the client has left", "client_gone")
-        return task.result()
-    finally:
+        served: Served = task.result()
+        return served
+    except BaseException:
         task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await (await task).answer.aclose()
+        raise
+    finally:
         leaving.cancel()
 
 
@@ -86,11 +107,22 @@ class Passing(Response):
         Records.
     request, whom, served, calls
         What was asked, whom, who answered, and the calls that are over so far.
+    trace
+        Of the request; it ends with the answer.
     """
 
-    def __init__(self, gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: ChatRequest,
+        whom: Plan,
+        served: Served,
+        calls: list[Call],
+        trace: RequestTrace,
+    ) -> None:
         super().__init__()
         self._gateway, self._request, self._plan, self._served, self._calls = gateway, request, whom, served, calls
+        self._trace = trace
         self.status_code = served.answer.status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,11 +148,25 @@ class Passing(Response):
             gateway.leave()
             await answer.aclose()
             gateway.metrics.answered(answer.status)
+            self._end_trace()
             gateway.later(_settled(gateway, self._request, whom, served, self._calls))
+
+    def _end_trace(self) -> None:
+        trace, answer = self._trace, self._served.answer
+        if trace.id is None:
+            return
+        for call in self._calls:
+            upstream, llm = self._gateway.llms[call.llm]
+            span = trace.call(call.llm, llm.model, upstream.base_url, stream=call.streamed, began=call.at)
+            span.end(_entry(self._plan, call), model=None)
+        error = None if answer.call is None else answer.call.error
+        trace.end(answer.status, error=error, prompt=self._request.text, answer=answer.text or "")
 
     async def _recorded(self) -> list[tuple[bytes, bytes]]:
         whom, served = self._plan, self._served
-        whom.entry.served, whom.entry.overhead_ms = served.llm, whom.overhead_ms
+        # A refusal of the request itself is no answer that feedback could be about.
+        whom.entry.served = served.llm if served.answer.status < 300 else None
+        whom.entry.overhead_ms = whom.overhead_ms
         try:
             async with asyncio.timeout(RECORDED_S):
                 await self._gateway.record([whom.entry])
@@ -131,23 +177,22 @@ class Passing(Response):
         return whom.headers(served.llm)
 
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
-        # Side by side: an upstream that has fallen silent must not hide that the client has left.
-        pumping = asyncio.ensure_future(_pump(answer, send))
-        leaving = asyncio.ensure_future(_disconnected(receive))
+        """Pass the parts on as they come; if the client leaves, the upstream's connection closes at once."""
+
+        async def pump() -> None:
+            async for part in answer:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        sending, leaving = asyncio.ensure_future(pump()), asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if pumping.done():
-                pumping.result()
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         finally:
-            leaving.cancel()
-            pumping.cancel()
-            await asyncio.gather(pumping, return_exceptions=True)
-
-
-async def _pump(answer: UpstreamAnswer, send: Send) -> None:
-    async for part in answer:
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,17 +1,16 @@
 """What every request passes before anything acts: its host and origin, its size, and its key."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+import logging
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from symbiosis.gateway.config.schema import GatewayConfig, ListenConfig
 from symbiosis.gateway.service.problems import Problem, response
 
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOG = logging.getLogger("symbiosis.gateway")
 READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -29,16 +28,14 @@ class HostGuard:
         Where it listens, and what else it is called.
     """
 
-    def __init__(self, app: App, listen: ListenConfig) -> None:
+    def __init__(self, app: ASGIApp, listen: ListenConfig) -> None:
         self._app = app
         self._hosts = {host.lower() for host in (*LOOPBACK, listen.host, *listen.allowed_hosts)}
         # Behind a proxy or on every address of a machine, its names cannot be known: keys guard it then.
         self._any_host = not listen.is_loopback and not listen.allowed_hosts
         self._origins = set(listen.allowed_origins)
 
-    async def __call__(
-        self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] == "http" and (problem := self._refusal(Request(scope))) is not None:
             await response(problem)(scope, receive, send)
@@ -58,6 +55,38 @@ class HostGuard:
                     403, "pages of this origin may not act here: add it to `listen.allowed_origins`", "origin"
                 )
         return None
+
+
+class FaultGuard:
+    """Turns a fault of the gateway into one line in its log and an answer with status 500.
+
+    Parameters
+    ----------
+    app
+        What may have faults.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; an answer that has begun ends without an end."""
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            LOG.exception("a fault of the gateway: %s", type(error).__name__)
+            if not begun:
+                problem = Problem(500, "the gateway has a fault; its log says more", "gateway_fault")
+                await response(problem)(scope, receive, send)
 
 
 async def body_of(request: Request, config: GatewayConfig) -> bytes:
@@ -80,12 +109,3 @@ async def body_of(request: Request, config: GatewayConfig) -> bytes:
             raise too_large
         parts.append(part)
     return b"".join(parts)
-
-
-def bearer(headers: Iterable[tuple[str, str]]) -> str | None:
-    """Return the key that a client sends: ``Authorization: Bearer KEY`` or ``x-api-key: KEY``."""
-    found = dict(headers)
-    kind, _, key = found.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and key.strip():
-        return key.strip()
-    return found.get("x-api-key")

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
 from symbiosis.core.params import StageParams
+from symbiosis.core.progress import tqdm
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.metrics.metrics import means
 from symbiosis.recommender.metrics.ranking import rank_all

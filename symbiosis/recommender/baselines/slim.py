@@ -5,8 +5,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
 from symbiosis.recommender.data.training_data import TrainingData
 

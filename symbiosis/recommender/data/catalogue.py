@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from symbiosis.core.artifacts import read_frame
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 
 _COLUMNS = {
     "users": ["user", "user_id"],
@@ -83,10 +83,10 @@ class Catalogue:
 def _number(name: str, noun: str, numbers: dict[str, int]) -> int:
     if name in numbers:
         return numbers[name]
-    if name.isascii() and name.isdecimal() and int(name) < len(numbers):
+    if name.isascii() and name.isdecimal() and len(name) < 20 and int(name) < len(numbers):
         return int(name)
     example = next(iter(numbers), "")
     raise InputError(
-        f"{noun} {name} is unknown: give an original id such as {example} (data/clean/{noun}s.parquet, column "
+        f"{noun} {quoted(name)} is unknown: give an original id such as {example} (data/clean/{noun}s.parquet, column "
         f"{noun}_id) or a number from 0 to {len(numbers) - 1}"
     )

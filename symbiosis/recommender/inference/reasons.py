@@ -56,6 +56,8 @@ class Sampling:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise InputError(f"{name} {getattr(self, name)} must be at least {minimum}")
+        if self.seed >= 1 << 63:
+            raise InputError(f"seed {self.seed} must be below 2 to the power of 63")
 
 
 class Writer:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_json
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 from symbiosis.core.layout import ITEM_VECTORS
 from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.metrics.ranking import NONE, top_items
@@ -94,7 +94,9 @@ class Requests:
         """
         vector = self.encode([request])[0]
         if not vector.any():
-            raise InputError(f"the request {request!r} has no word that several items' texts have: use other words")
+            raise InputError(
+                f"the request {quoted(request)} has no word that several items' texts have: use other words"
+            )
         similarity: np.ndarray = (self.vectors @ vector).astype(np.float32)
         return similarity
 
@@ -135,6 +137,6 @@ def best_items(
         What they are ranked by.
     """
     total = scores if similarity is None else (scores + np.float32(weight) * similarity).astype(np.float32)
-    ranked = top_items(total[None], taken[[user]], count, seed, np.array([user]))[0]
+    ranked = top_items(total[None], taken[[user]], min(count, len(total)), seed, np.array([user]))[0]
     items = ranked[ranked != NONE]
     return items, total[items]

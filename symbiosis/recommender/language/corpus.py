@@ -25,8 +25,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.language.params import CorpusParams

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
 from symbiosis.core.artifacts import read_array
 from symbiosis.core.errors import InputError
+from symbiosis.core.progress import tqdm
 
 NONE = -1
 """Pads a ranking where a user has fewer candidates than the ranking has places."""

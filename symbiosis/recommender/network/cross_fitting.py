@@ -7,8 +7,8 @@ give are, in training, what they are for a user who comes later.
 
 import numpy as np
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.metrics.ranking import tie_order
 from symbiosis.recommender.network.graph_terms import Propagation, flows

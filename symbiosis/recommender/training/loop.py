@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.params import TrainingParams

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.routing.baselines.base import Baseline, BaselineParams, Training
 from symbiosis.routing.metrics.curves import Curve, summarise
 

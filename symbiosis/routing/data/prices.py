@@ -105,12 +105,7 @@ def _price(own: pl.DataFrame, name: str, given: ListPrice | None, tolerance: flo
     price = None
     if given is not None:
         price, basis = np.array([given.prompt, given.response]) / 1e6, "given"
-        ratio = (tokens @ price).sum() / cost.sum() if cost.sum() > 0 else np.nan
-        if abs(ratio - 1) > tolerance:
-            raise InputError(
-                f"params.yaml: `clean_routing.prices` of LLM {name!r} give {ratio:.3g} times the costs in the table: "
-                "prices are USD per million tokens; correct them or leave them out to have them fitted"
-            )
+        _require_agreement(name, float((tokens @ price).sum()), float(cost.sum()), tolerance)
     elif tokens.sum() > 0:
         price = fit_prices(tokens, cost)
         bases = known["cost_basis"].unique().sort().to_list()
@@ -124,6 +119,26 @@ def _price(own: pl.DataFrame, name: str, given: ListPrice | None, tolerance: flo
         "price_basis": basis,
         "price_error": None if error is None else round(float(error), 6),
     }
+
+
+def _require_agreement(name: str, listed_usd: float, usd: float, tolerance: float) -> None:
+    """Make sure that a price list gives the costs of the table.
+
+    Raises
+    ------
+    InputError
+        It gives others; the message names the usual reason.
+    """
+    ratio = listed_usd / usd if usd > 0 else np.inf if listed_usd > 0 else 1.0
+    if abs(ratio - 1) <= tolerance:
+        return
+    told = f"give {ratio:.3g} times the costs in the table" if usd > 0 else "are not 0, but all costs in the table are"
+    units = {1e-3: "thousand tokens", 1e-6: "token"}
+    hint = next((f", as if they were per {unit}" for by, unit in units.items() if abs(ratio / by - 1) <= tolerance), "")
+    raise InputError(
+        f"params.yaml: `clean_routing.prices` of LLM {name!r} {told}{hint}: prices are USD per million tokens; correct "
+        "them or leave them out to have them fitted"
+    )
 
 
 def fit_prices(tokens: np.ndarray, cost: np.ndarray) -> np.ndarray:

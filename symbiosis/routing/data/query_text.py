@@ -6,6 +6,7 @@ import json
 import polars as pl
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.text_files import mended
 
 
 def text_of(value: object) -> str | None:
@@ -72,5 +73,5 @@ def _of_written_list(text: str) -> str:
             continue
         are_messages = all(isinstance(part, dict) and {"role", "content"} <= part.keys() for part in value)
         joined = text_of(value) if are_messages else None
-        return text if joined is None else joined.encode("utf-8", "replace").decode("utf-8")
+        return text if joined is None else mended(joined)
     return text

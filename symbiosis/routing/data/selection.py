@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, require_name
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 from symbiosis.routing.data.splits import normalised
 from symbiosis.routing.data.table import place
@@ -81,6 +81,9 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
             raise InputError(
                 f"{path}: `{column}` is missing in {frame[column].null_count()} rows, as in {where}: give it"
             )
+    for column, what in (("llm", "an LLM"), ("domain", "a domain")):
+        for name in frame[column].unique().sort():
+            require_name(name, f"{what} (column `{column}` of {path})")
     frame = frame.with_columns(pl.col("subdomain").fill_null("")).sort("query_id", "llm", maintain_order=True)
     repeated = frame.group_by("query_id", "llm").len().filter(pl.col("len") > 1).sort("query_id", "llm")
     if repeated.height:

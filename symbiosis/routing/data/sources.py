@@ -4,10 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm import tqdm
-
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
+from symbiosis.core.progress import tqdm
 from symbiosis.routing.data import pickles, routerbench, synthetic, table, table_files
 from symbiosis.routing.data.params import DownloadRoutingParams
 

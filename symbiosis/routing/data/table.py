@@ -187,16 +187,20 @@ def require_plausible(frame: pl.DataFrame, path: Path) -> None:
             "divide by the highest mark there is"
         )
     timed = frame.filter(pl.col("latency_s") > 0, pl.col("response_tokens") > 0)
-    if timed.height:
-        seconds, rate = timed.select(
+    slow = (
+        timed.group_by("llm")
+        .agg(
             pl.col("latency_s").median().alias("seconds"),
             (pl.col("response_tokens") / pl.col("latency_s")).median().alias("rate"),
-        ).row(0)
-        if seconds > SLOW_S and rate < SLOW_TOKENS_PER_S:
-            raise InputError(
-                f"{path}: the median `latency_s` is {seconds:,.0f}, at {rate:.2g} tokens a second: this looks like "
-                "milliseconds; divide by 1,000"
-            )
+        )
+        .filter(pl.col("seconds") > SLOW_S, pl.col("rate") < SLOW_TOKENS_PER_S)
+        .sort("llm")
+    )
+    for llm, seconds, rate in slow.iter_rows():
+        raise InputError(
+            f"{path}: the median `latency_s` of LLM {llm!r} is {seconds:,.0f}, at {rate:.2g} tokens a second: this "
+            "looks like milliseconds; divide by 1,000"
+        )
 
 
 def place(frame: pl.DataFrame, row: int | None) -> str:

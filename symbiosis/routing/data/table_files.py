@@ -126,5 +126,4 @@ def _as_text(value: object) -> str | None:
         return None
     if not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False)
-    # Halves of surrogate pairs, which JSON can write but no file hold, become question marks.
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    return text_files.mended(value)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.progress import tqdm
 from symbiosis.core.rounding import rounded
 from symbiosis.routing.baselines.base import Baseline, Predictive, Sample, Training
 from symbiosis.routing.baselines.registry import BASELINES

@@ -59,7 +59,7 @@ class ForestPrior:
         tuple of LengthChoice
             How each LLM's regressor of the length was chosen.
         """
-        from tqdm import tqdm
+        from symbiosis.core.progress import tqdm
 
         held_out = np.empty_like(targets)
         quality, length = [], []

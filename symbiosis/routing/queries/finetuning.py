@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
+from symbiosis.core.progress import tqdm
 from symbiosis.routing.queries.params import TrainEncoderParams
 
 if TYPE_CHECKING:

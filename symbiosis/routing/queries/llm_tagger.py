@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from tqdm import tqdm
 
 from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.http import PASSING, patient_session
+from symbiosis.core.progress import tqdm
 from symbiosis.routing.queries.tags import READ_CHARACTERS, TaggedQueries
 
 FOLDER = Path(".tags")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.text_files import mended
 from symbiosis.routing.queries.text_shape import VERSION, query_vectors
 from symbiosis.routing.queries.vector_form import VectorForm
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from symbiosis.text.encoder import Encoder, Precision
 
 REMEMBERED = 4096  # texts whose vectors stay in memory
+LONGEST_REMEMBERED = 20_000  # characters: the texts stay, too
 
 
 class QueryEncoder:
@@ -81,10 +83,11 @@ def encoder_of(
 
     embed_one = embedder(model, precision)
 
-    @lru_cache(maxsize=REMEMBERED)
-    def encode(text: str) -> np.ndarray:
+    def computed(text: str) -> np.ndarray:
+        text = mended(text)  # a tokenizer refuses halves of surrogate pairs
         vector: np.ndarray = query_vectors(embed_one(text)[None], [text], shape_weight)[0]
         vector.flags.writeable = False
         return vector
 
-    return encode
+    remembered = lru_cache(maxsize=REMEMBERED)(computed)
+    return lambda text: remembered(text) if len(text) <= LONGEST_REMEMBERED else computed(text)

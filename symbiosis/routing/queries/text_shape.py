@@ -15,6 +15,8 @@ _COUNTED = ("\n", "$", "\\", "`", "?", ",", "(", "=", "\"'")
 VERSION = 2
 """Of the counts: a router and a text described by different versions do not go together."""
 WIDEST = 3.0  # a column never counts more than so many times its usual spread
+LONGEST = 1 << 18
+"""Characters of a text's end that count: nearly all columns are at their limit long before."""
 # Usual mean and spread of each column. They are fixed: a query's vector depends on that query alone.
 _USUAL = np.array(
     [
@@ -58,6 +60,7 @@ def shape(texts: Sequence[str]) -> np.ndarray:
 
 
 def _counts(text: str) -> list[float]:
+    text = text[-LONGEST:]
     words = text.split()
     numbers = [float(number) for number in _NUMBER.findall(text)[:200]]
     length = max(len(text), 1)

@@ -14,6 +14,7 @@ from symbiosis.routing.metrics.metrics import cost_key
 from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent, seconds
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROUNDS_SHOWN = 200
@@ -232,9 +233,15 @@ def _quality_cost_figure(evaluation: Evaluation, router: str) -> "Figure":
         alpha=0.5,
         label=f"{router}, with time limit",
     )
-    axes.set(xlabel="USD per query", ylabel="quality", xscale="log")
+    axes.set(xlabel="USD per query", ylabel="quality", xscale=_cost_scale(axes))
     axes.legend(fontsize=8)
     return drawing
+
+
+def _cost_scale(axes: "Axes") -> str:
+    """Return a logarithmic axis for costs if there are different ones above 0."""
+    shown = axes.dataLim
+    return "log" if 0 < shown.minposx < shown.x1 else "linear"
 
 
 def _budget_figure(evaluation: Evaluation, router: str) -> "Figure":
@@ -243,7 +250,8 @@ def _budget_figure(evaluation: Evaluation, router: str) -> "Figure":
 
     drawing, pair = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
     best = evaluation.numbers["test"]["best_single"]
-    scale = 100 / np.array([best["cost_usd"], best["quality"]])
+    whole = np.array([best["cost_usd"], best["quality"]])
+    scale = np.divide(100, whole, out=np.zeros(2), where=whole > 0)  # of nothing there is no share
     headline = f"router_{evaluation.numbers['headline']['feedback']}"
     for name, points in evaluation.limited.items():
         strong = name == "router"
@@ -254,7 +262,7 @@ def _budget_figure(evaluation: Evaluation, router: str) -> "Figure":
             pair[0].plot(*(evaluation.curves[idle][0] * scale).T, label=shown, **style)
         pair[1].plot(*(points * scale).T, label=shown, **style)
     for axes, title in zip(pair, ("without time limit", "with time limit"), strict=True):
-        axes.set(xlabel="% of the best single LLM's cost", title=title, xscale="log")
+        axes.set(xlabel="% of the best single LLM's cost", title=title, xscale=_cost_scale(axes))
     for name, (cost, quality) in PUBLISHED.items():
         pair[1].plot([cost], [quality], "*", color="0.2" if name == "MixLLM" else "0.6", label=f"{name}, other data")
     pair[0].set(ylabel="% of its quality")

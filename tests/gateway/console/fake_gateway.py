@@ -180,8 +180,8 @@ def summary(played: Played, hours: float, now: float) -> dict[str, Any]:
         queries = max(round(rate), 0)
         spend = queries * 0.0011 * math.exp(dice.gauss(0, 0.3))
         series.append({"at": at, "queries": queries, "spend_usd": spend, "baseline_usd": queries * 0.0041})
-    total = sum(bin["queries"] for bin in series)
-    spend, single = sum(bin["spend_usd"] for bin in series), sum(bin["baseline_usd"] for bin in series)
+    total = sum(part["queries"] for part in series)
+    spend, single = sum(part["spend_usd"] for part in series), sum(part["baseline_usd"] for part in series)
     shares = dict(zip(LLMS, (0.31, 0.06, 0.0, 0.2, 0.31, 0.12), strict=True))
     llms = []
     for name, (mean, usd, seconds) in LLMS.items():

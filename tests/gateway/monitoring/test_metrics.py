@@ -84,10 +84,8 @@ def test_decisions_spend_and_state() -> None:
     metrics.decided("small", "cheap", "apply", 0.003)
     metrics.decided("small", "auto:floor=0.31", "apply")
     metrics.saved(2.0, 1.5)
-    metrics.circuit("small", "open")
-    metrics.started("small")
-    metrics.started("small")
-    metrics.ended("small")
+    metrics.observed({"small": "closed"}, {"small": 2})
+    metrics.observed({"small": "open"}, {"small": 1})
     metrics.fell_back("small")
     metrics.answered(200)
     metrics.answered(9000)
@@ -137,9 +135,8 @@ import sys, time
 from symbiosis.gateway.monitoring.metrics import Metrics
 metrics = Metrics()
 metrics.fell_back("small")
-metrics.started("small")
+metrics.observed({"small": sys.argv[2]}, {"small": 1})
 metrics.learned(int(sys.argv[1]), 0)
-metrics.circuit("small", sys.argv[2])
 metrics.saved(0.0, 1.0)
 print("ready", flush=True)
 if sys.argv[3] == "page":

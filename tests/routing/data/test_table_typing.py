@@ -181,7 +181,7 @@ def test_percent_and_milliseconds_are_told_from_shares_and_seconds() -> None:
     with pytest.raises(InputError, match="`quality` goes up to 100, .* looks like percent; divide by"):
         table.require_plausible(long(quality=[0, 55, 100]), Path("t"))
     with pytest.raises(
-        InputError, match="the median `latency_s` is 3,600, .* looks like milliseconds; divide by 1,000"
+        InputError, match="the median `latency_s` of LLM '[a-z]+' is 3,600, .* looks like milliseconds; divide by 1,000"
     ):
         table.require_plausible(long(latency_s=[3600.0], response_tokens=[165]), Path("t"))
     for plausible in (

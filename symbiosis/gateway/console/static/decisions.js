@@ -7,19 +7,22 @@ import { clock, fraction, milliseconds, percent, usd } from "./numbers.js";
 
 const shown = new Map(); // the rows by decision
 
-function cells(decision) {
+const NAMES = ["time", "LLM", "policy", "quality", "cost", "overhead", "chance", "feedback"];
+
+function values(decision) {
   const served = decision.served ?? decision.llm;
   const fallback = decision.served && decision.served !== decision.llm && decision.mode === "apply";
-  const cost = decision.cost_usd ?? decision.expected_cost_usd;
+  const routed = decision.mode !== "explicit" && decision.mode !== "failed-open"; // else nothing was expected
+  const cost = decision.cost_usd ?? (routed ? decision.expected_cost_usd : null);
   return [
-    ["time", clock(decision.at)],
-    ["LLM", [element("span", { class: "llm" }, served), fallback ? element("small", {}, ` for ${decision.llm}`) : ""]],
-    ["policy", [decision.policy ?? "auto", decision.mode && decision.mode !== "apply" ? element("small", {}, ` ${decision.mode}`) : ""]],
-    ["quality", fraction(decision.quality)],
-    ["cost", [usd(cost), decision.cost_usd === null ? element("small", {}, " expected") : ""]],
-    ["overhead", milliseconds(decision.overhead_ms)],
-    ["chance", percent(decision.propensity)],
-    ["feedback", opinion(decision.feedback) || "–"],
+    clock(decision.at),
+    [element("span", { class: "llm" }, served), fallback ? element("small", {}, ` for ${decision.llm}`) : ""],
+    [decision.policy || (routed ? "auto" : ""), decision.mode && decision.mode !== "apply" ? element("small", {}, ` ${decision.mode}`) : ""],
+    routed ? fraction(decision.quality) : "–",
+    [usd(cost), routed && decision.cost_usd === null ? element("small", {}, " expected") : ""],
+    milliseconds(decision.overhead_ms),
+    routed ? percent(decision.propensity) : "–",
+    opinion(decision.feedback) || element("span", { class: "none" }, "–"),
   ];
 }
 
@@ -39,8 +42,8 @@ class Row {
     if (seen === this.seen) return;
     this.seen = seen;
     const text = decision.text ? [element("span", { class: "text" }, decision.text)] : [];
-    this.button.replaceChildren(...cells(decision).map(([name, value]) =>
-      element("span", { class: `cell ${name}` }, element("span", { class: "label" }, `${name} `), element("span", {}, value))),
+    this.button.replaceChildren(...values(decision).map((value, i) =>
+      element("span", { class: `cell ${NAMES[i]}` }, element("span", { class: "label" }, `${NAMES[i]} `), element("span", {}, value))),
     ...text);
   }
 
@@ -69,7 +72,7 @@ export function showDecisions(list) {
   let rows = box.querySelector("ol");
   if (!rows) {
     rows = element("ol", { class: "decisions" });
-    const head = cells({}).map(([name]) => element("span", { class: `cell ${name}` }, name));
+    const head = NAMES.map((name) => element("span", { class: `cell ${name}` }, name));
     box.replaceChildren(element("div", { class: "row head", "aria-hidden": "true" }, head), rows);
   }
   const kept = new Set(list.map(({ id }) => id));

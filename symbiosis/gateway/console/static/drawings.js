@@ -51,7 +51,7 @@ export function bar(arm, [low, high], label) {
       "vector-effect": "non-scaling-stroke" }));
 }
 
-const MARGIN = { left: 40, right: 16, top: 14, bottom: 38 };
+const MARGIN = { left: 52, right: 16, top: 14, bottom: 38 };
 const HEIGHT = 320;
 const BUBBLE = 9; // radius at one second; its area grows with the wait
 const LARGEST = 40;
@@ -110,8 +110,8 @@ function axes(scale, width) {
     ]),
     drawn("text", { class: "axis", x: (MARGIN.left + width - MARGIN.right) / 2, y: HEIGHT - 4, "text-anchor": "middle" },
       "expected cost (log scale)"),
-    drawn("text", { class: "axis", x: 12, y: (MARGIN.top + bottom) / 2, "text-anchor": "middle",
-      transform: `rotate(-90 12 ${(MARGIN.top + bottom) / 2})` }, "expected quality"),
+    drawn("text", { class: "axis", x: 11, y: (MARGIN.top + bottom) / 2, "text-anchor": "middle",
+      transform: `rotate(-90 11 ${(MARGIN.top + bottom) / 2})` }, "expected quality"),
   ];
 }
 

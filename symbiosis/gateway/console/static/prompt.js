@@ -51,20 +51,24 @@ async function predict(pressed) {
     if (signal.aborted) return;
     asked = wanted;
     complain("");
-    showPrediction(answer.decision, routed ? answer.decision.llm : model());
+    showPrediction(answer, routed ? null : model());
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
   }
 }
 
-function showPrediction(decision, marked) {
-  const lead = marked === decision.llm ? reason(decision) : `${marked} is asked, whatever the router says. It would take ` +
-    reason(decision);
-  const open = byId("prediction").querySelector("details")?.open ?? false;
-  byId("prediction").replaceChildren(
-    element("p", { class: "lead" }, lead),
-    picture(decision, marked),
-    element("details", { open }, element("summary", {}, "All arms and their scores"), arms(decision)));
+function showPrediction({ decision, model: served, mode, notice }, named) {
+  if (!decision) {
+    byId("all-arms").hidden = true;
+    byId("prediction").replaceChildren(element("p", { class: "lead" }, notice ?? `${served} answers: nothing is routed now.`));
+    return;
+  }
+  const marked = named ?? served ?? decision.llm;
+  const lead = named ? [`${named} is asked, whatever the router says. It says `, reason(decision)] :
+    [reason(decision), marked === decision.llm ? "" : ` ${marked} answers all the same: mode ${mode}.`];
+  byId("prediction").replaceChildren(element("p", { class: "lead" }, lead), picture(decision, marked));
+  byId("expected").replaceChildren(arms(decision));
+  byId("all-arms").hidden = false;
 }
 
 function complain(message) {

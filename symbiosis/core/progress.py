@@ -1,0 +1,18 @@
+"""Progress bars: as usual in a terminal, now and then in a log."""
+
+import sys
+from typing import Any
+
+from tqdm.std import tqdm as _Bar
+
+LOGGED_EVERY_S = 10
+"""Where no terminal is there; work that takes less shows no bar."""
+
+
+class tqdm(_Bar):  # type: ignore[type-arg]  # noqa: N801  (a drop-in)
+    """`tqdm.tqdm` that does not fill a log: each state of a bar is a line there."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        if sys.stderr is None or not sys.stderr.isatty():
+            options |= {"mininterval": LOGGED_EVERY_S, "delay": LOGGED_EVERY_S}
+        super().__init__(*arguments, **options)
