@@ -85,7 +85,8 @@ def test_switched_off_nothing_is_decided(open_door: Any) -> None:
     with open_door(mode="off", default="quill-34b") as door:
         answer = door.ask()
         assert "x-symbiosis-propensity" not in answer.headers
-        assert door.stored(answer.headers["x-symbiosis-decision"])["served"] == "quill-34b"
+        told = door.stored(answer.headers["x-symbiosis-decision"])
+        assert (told["served"], told["mode"]) == ("quill-34b", "off")
 
 
 def test_a_share_is_routed_and_a_conversation_stays_on_its_side(open_door: Any) -> None:
