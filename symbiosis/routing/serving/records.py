@@ -120,7 +120,8 @@ class DecisionEntry:
     mode
         How the query was served: `apply` as the router chose; `observe` by the default, the choice only logged;
         `control` by the default as the other side of an A/B test; `off` by the default, as routing is switched off;
-        `explicit` by the LLM that was asked for; `failed-open` by the default because the router failed; `library` by the caller himself.
+        `explicit` by the LLM that was asked for; `failed-open` by the default because the router failed; `library` by
+        the caller himself.
     policy
         Name of what was decided for.
     router, version
