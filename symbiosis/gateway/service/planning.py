@@ -22,6 +22,9 @@ from symbiosis.routing.policy.objectives import Budget
 from symbiosis.routing.serving.records import DecisionEntry, DecisionRecord, Mode
 
 INSTRUCTIONS = ("system", "developer")
+_OWN = ("decision", "model", "mode", "overhead-ms", "fallbacks", "propensity", "expected-cost", "notice")
+TOLD = tuple(f"x-symbiosis-{name}" for name in _OWN)
+"""Headers of an answer that say what was decided."""
 MOST_EXPLAINED = 40
 """LLMs whose expectations are stored with a decision: the best by score, and the chosen one."""
 

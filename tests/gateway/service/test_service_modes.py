@@ -205,6 +205,8 @@ def test_keys_their_budgets_and_what_they_have_spent(open_door: Any) -> None:
         door.gateway._spending.clear()
         refused = door.ask(headers=theirs)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert door.client.get("/metrics").status_code == 401
+        assert door.client.get("/metrics", headers=theirs).status_code == 200
         assert rich.secret not in (door.gateway.store.latest(10).__repr__())
 
 
@@ -283,3 +285,16 @@ def test_an_explanation_of_many_llms_keeps_the_best_and_the_chosen(open_door: An
         assert [arm["llm"] for arm in few["arms"]] == [decision.llms[arm] for arm in sorted({0, decision.arm})]
         assert len(decision.llms) < MOST_EXPLAINED
         json.dumps(few, allow_nan=False)
+
+
+def test_an_allowed_origin_may_act_and_read(open_door: Any) -> None:
+    page = {"origin": "https://app.example"}
+    with open_door() as door:
+        assert door.ask(headers=page).status_code == 403
+    with open_door(listen={"allowed_origins": ["https://app.example"]}) as door:
+        answer = door.ask(headers=page)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert "x-symbiosis-decision" in answer.headers["access-control-expose-headers"]
+        preflight = {**page, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+        assert door.client.options("/v1/chat/completions", headers=preflight).status_code == 200
