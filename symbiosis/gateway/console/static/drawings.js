@@ -139,7 +139,9 @@ function names(arms, scale, width, chosen) {
       options.find(open);
     if (!box) return null;
     taken.push(box);
-    return drawn("text", { class: arm.llm === chosen ? "name chosen" : "name", x: box.x, y: box.y + 11 }, arm.llm);
+    const left = box.x < x; // there it ends at the dot, however wide its letters are
+    return drawn("text", { class: arm.llm === chosen ? "name chosen" : "name", x: left ? box.x + w : box.x, y: box.y + 11,
+      "text-anchor": left ? "end" : "start" }, arm.llm);
   });
 }
 
