@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from symbiosis.gateway.simulation.server import Call, Simulation
 
 PROMPT: Any = [{"role": "user", "content": "Explain a database index and when it matters."}]
 DECISION, MODEL, FALLBACKS = "x-symbiosis-decision", "x-symbiosis-model", "x-symbiosis-fallbacks"
+CHEAPEST = "pocket-7b"
 MEGABYTE = 1_000_000
 
 
@@ -40,6 +42,7 @@ def events_of(text: str) -> list[str]:
 
 def works(web: httpx.Client) -> None:
     """The gateway answers as if nothing had been."""
+    eventually(lambda: ask(web, "auto:cheapest", max_tokens=2).headers.get(MODEL) == CHEAPEST, "that all are asked")
     answer = ask(web, max_tokens=2)
     assert (answer.status_code, answer.headers[FALLBACKS]) == (200, "0")
 
@@ -51,8 +54,10 @@ def works(web: httpx.Client) -> None:
 def test_before_the_first_byte_another_llm_answers(
     web: httpx.Client, llms: Simulation, fault: str, stream: bool
 ) -> None:
-    llms.faults.order(Fault.parse(fault), times=1)
-    answer = ask(web, stream=stream, max_tokens=4)
+    works(web)
+    # A connection that was used before and breaks may have been idle for too long: the same LLM is asked again.
+    llms.faults.order(Fault.parse(fault), CHEAPEST)
+    answer = ask(web, "auto:cheapest", stream=stream, max_tokens=4)
     assert (answer.status_code, answer.headers[FALLBACKS]) == (200, "1")
     failed, served = list(llms.calls)[-2:]
     assert failed.llm != served.llm == answer.headers[MODEL]
@@ -131,7 +136,8 @@ def test_garbage_is_no_fault_of_the_gateway(web: httpx.Client, llms: Simulation,
 
 
 def test_a_storm_of_429_leaves_the_llm_alone_for_as_long_as_it_asks(web: httpx.Client, llms: Simulation) -> None:
-    chosen = ask(web, "auto:cheapest", max_tokens=2).headers[MODEL]
+    works(web)
+    chosen = CHEAPEST
     llms.faults.order(Fault(status=429, retry_after=2), chosen)
     begun, before = time.monotonic(), len(llms.calls)
     answers = [ask(web, "auto:cheapest", max_tokens=2) for _ in range(10)]
@@ -167,14 +173,14 @@ def test_a_client_that_leaves_ends_the_call(
     before = len(llms.calls)
     body = {"model": "auto", "messages": PROMPT, "stream": stream}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{door.api}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.4))
+        httpx.post(f"{door.api}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.3))
     calls = list(llms.calls)[before:]
     assert calls
     left = time.monotonic()
     eventually(lambda: all(call.ended for call in calls), "the end of the upstream's calls")
     assert len(llms.calls) - before == len(calls)  # and nobody else was asked for one who has gone
     # At once, not when the upstream has been silent for too long.
-    assert time.monotonic() - left < 0.9
+    assert time.monotonic() - left < 1
     llms.faults.clear()
     works(web)
     eventually(lambda: in_flight(web) == 0, "that nothing is in flight")
@@ -236,27 +242,27 @@ def test_prompts_of_many_megabytes(web: httpx.Client, llms: Simulation) -> None:
     works(web)
 
 
-def test_a_locked_store_fails_no_answer_and_loses_no_feedback(web: httpx.Client, door: RunningGateway) -> None:
+def test_a_locked_store_holds_up_no_answer_and_loses_no_feedback(web: httpx.Client, door: RunningGateway) -> None:
     decision = ask(web, max_tokens=2).headers[DECISION]
-    feedback = {"decision": decision, "quality": 1}
-    other = sqlite3.connect(door.folder / ".router/store.db", isolation_level=None, check_same_thread=False)
-    try:
+    told: list[httpx.Response] = []
+
+    def tell() -> None:
+        body = {"decision": decision, "quality": 1}
+        told.append(httpx.post(f"{door.api}/feedback", json=body, timeout=PATIENCE_S))
+
+    telling = threading.Thread(target=tell)
+    with closing(sqlite3.connect(door.folder / ".router/store.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        answer = ask(web, max_tokens=2)
-        told = web.post("/v1/feedback", json=feedback)
+        telling.start()
+        answers = [ask(web, max_tokens=2)]
+        assert not told
         other.execute("ROLLBACK")
-    finally:
-        other.close()
-    assert answer.status_code == 200
-    assert answer.json()["choices"]
-    if DECISION in answer.headers:  # it waited until the lock was gone
-        assert web.get(f"/v1/decisions/{answer.headers[DECISION]}").status_code == 200
-    else:
+    telling.join(PATIENCE_S)
+    for answer in answers:
+        assert answer.json()["choices"]
+        assert DECISION not in answer.headers
         assert "could not be recorded" in answer.headers["x-symbiosis-notice"]
-    assert told.status_code in (200, 503)
-    if told.status_code == 503:
-        assert told.headers["retry-after"]
-        assert web.post("/v1/feedback", json=feedback).json()["accepted"] == "new"
+    assert [one.json().get("accepted") for one in told] == ["new"]
     assert web.get(f"/v1/decisions/{decision}").json()["feedback"]["quality"] == 1
     works(web)
 

@@ -53,7 +53,7 @@ def test_a_completion_is_routed_answered_and_explained(
     assert headers["x-symbiosis-fallbacks"] == "0"
     told = stored(web, headers[DECISION])
     assert (told["llm"], told["served"], told["mode"]) == (answer.model, answer.model, "apply")
-    assert {arm["llm"] for arm in told["decision"]["llms"]} == set(llms.llms)
+    assert {arm["llm"] for arm in told["decision"]["arms"]} == set(llms.llms)
     (call,) = told["calls"]
     llm = llms.llms[answer.model]
     usage = answer.usage.prompt_tokens, answer.usage.completion_tokens
@@ -236,13 +236,16 @@ def test_a_decision_alone_calls_nobody(web: httpx.Client, llms: Simulation) -> N
     answer = web.post("/v1/route", json={"model": "auto:careful", "messages": PROMPT}).json()
     assert len(llms.calls) == before
     assert answer["model"] == answer["decision"]["llm"]
-    assert {arm["llm"] for arm in answer["decision"]["llms"]} == set(llms.llms)
+    assert {arm["llm"] for arm in answer["decision"]["arms"]} == set(llms.llms)
     assert web.post("/v1/feedback", json={"decision": answer["id"], "quality": 1}).json()["accepted"] == "new"
 
 
 def test_the_rest_of_the_door_opens(web: httpx.Client, door: RunningGateway) -> None:
     assert web.get("/health/live").status_code == 200
-    assert web.get("/v1/summary").json()["queries"] > 0
+    web.post("/v1/chat/completions", json={"model": "auto", "messages": PROMPT})
+    summed = web.get("/v1/summary")
+    assert summed.status_code == 200, summed.text + door.log.read_text()
+    assert summed.json()["queries"] > 0
     assert "symbiosis_" in web.get("/metrics").text
     assert "<html" in web.get("/").text
     assert web.get("/openapi.json").json()["openapi"].startswith("3.")

@@ -26,6 +26,8 @@ from symbiosis.routing.serving.records import CallEntry
 LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
+RECORDED_S = 2.0
+"""In which a decision is in the store, or its answer goes out without it: a locked store holds nobody up."""
 
 
 async def complete(gateway: Gateway, request: Request) -> Response:
@@ -166,30 +168,32 @@ class Passing(Response):
         whom.entry.served = served.llm if served.answer.status < 300 else None
         whom.entry.overhead_ms = whom.overhead_ms
         try:
-            await self._gateway.record([whom.entry])
-        except InputError:
+            async with asyncio.timeout(RECORDED_S):
+                await self._gateway.record([whom.entry])
+        except (InputError, TimeoutError):
             whom.notice = "the decision could not be recorded: it takes no feedback"
             headers = whom.headers(served.llm)
             return [(name, value) for name, value in headers if name != b"x-symbiosis-decision"]
         return whom.headers(served.llm)
 
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
-        """Pass the parts on as they come; if the client leaves, the upstream's connection closes at once."""
-
-        async def pump() -> None:
-            async for part in answer:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        sending, leaving = asyncio.ensure_future(pump()), asyncio.ensure_future(_disconnected(receive))
+        # Side by side: an upstream that has fallen silent must not hide that the client has left.
+        pumping = asyncio.ensure_future(_pump(answer, send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if pumping.done():
+                pumping.result()
         finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            leaving.cancel()
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+
+
+async def _pump(answer: UpstreamAnswer, send: Send) -> None:
+    async for part in answer:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _disconnected(receive: Receive) -> None:

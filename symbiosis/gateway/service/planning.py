@@ -22,6 +22,9 @@ from symbiosis.routing.policy.objectives import Budget
 from symbiosis.routing.serving.records import DecisionEntry, DecisionRecord, Mode
 
 INSTRUCTIONS = ("system", "developer")
+_OWN = ("decision", "model", "mode", "overhead-ms", "fallbacks", "propensity", "expected-cost", "notice")
+TOLD = tuple(f"x-symbiosis-{name}" for name in _OWN)
+"""Headers of an answer that say what was decided."""
 MOST_EXPLAINED = 40
 """LLMs whose expectations are stored with a decision: the best by score, and the chosen one."""
 
@@ -130,12 +133,12 @@ def _share(conversation: str) -> float:
 
 async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str) -> Plan:
     engine, config, upstreams = gateway.engine, gateway.config, gateway.upstreams
-    vector = await engine.vector(request.text)
     names = engine.names
     llms = [gateway.llm(name) for name in names]
     able_to = able(llms, request.needs)
     if not able_to.any():
         raise _nobody_able(gateway, request)
+    vector = await engine.vector(request.text)
     circuits = upstreams.circuits()
     ready = np.array([circuits.get(one) != "open" and not gateway.is_drained(one) for one in names])
     allowed = able_to & ready if (able_to & ready).any() else able_to

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from symbiosis.routing.serving.store import Store, StoreEntry
+from sqlalchemy.exc import DataError, IntegrityError
+
+from symbiosis.routing.serving.store import Store, StoreEntry, StoreUnavailable
 
 GROUP = 256
 """Entries of a transaction, at most."""
@@ -51,9 +53,13 @@ class Recorder:
             try:
                 await loop.run_in_executor(self._thread, self._store.write, [one for part, _ in group for one in part])
                 failures: list[Exception | None] = [None] * len(group)
-            except Exception:
-                # One bad entry spoils its transaction: each part again, by itself.
-                failures = [await self._alone(part) for part, _ in group]
+            except Exception as error:
+                if isinstance(error, StoreUnavailable) and not isinstance(error.__cause__, IntegrityError | DataError):
+                    # Locked, full or gone: for each part alone it would be the same, after as long a wait for each.
+                    failures = [error] * len(group)
+                else:
+                    # One bad entry spoils its transaction: each part again, by itself.
+                    failures = [await self._alone(part) for part, _ in group]
             for (_, done), failure in zip(group, failures, strict=True):
                 if done.done():
                     continue

@@ -284,9 +284,9 @@ class Reply(Response):
                 early = begun + number * self._interval_s - time.monotonic()
                 if early > PATIENCE_S:
                     await asyncio.sleep(early)
-                if fault.disconnect_after is not None and not call.stream:
+                if not call.stream and (fault.disconnect_after is not None or fault.hang_after is not None):
                     await _body(send, chunk[: len(chunk) // 2])
-                    await self._cut(receive)
+                    await (_for_ever() if fault.disconnect_after is None else self._cut(receive))
                 await _body(send, chunk, fault.drip)
                 call.chunks += 1
             await send({"type": "http.response.body", "body": b"", "more_body": False})
