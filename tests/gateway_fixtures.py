@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from symbiosis.gateway.simulation.server import Simulation
 
 # What is imported inside the fixtures is slow to import, and most tests need none of it.
-SHORT = {"connect_s": 2, "first_byte_s": 2, "idle_s": 2, "in_flight": 24}
+SHORT = {"connect_s": 2, "first_byte_s": 2, "answer_s": 2, "idle_s": 2, "in_flight": 24}
 POLICIES = {"careful": {"floor": 0.8}, "quick": {"deadline_s": 5}, "cheapest": {"trade_off": 0}}
 SHAPE = {"type": "object", "required": ["right"]}
 CHECKS = [{"name": "shape", "kind": "json_schema", "schema": SHAPE, "when": "response_format"}]

@@ -201,7 +201,7 @@ def judge(folder: Path, url: str, heard: Acknowledged) -> None:
     assert lessons == list(range(1, len(heard.feedback) + 1))
     versions = Versions(folder / ".router")
     newest = versions.numbers()[-1]
-    learned = json.loads((versions.folder(newest) / "state.json").read_text())["lessons"]
+    learned = json.loads((versions.open(newest) / "state.json").read_text())["lessons"]
     assert learned == len(lessons)
     # Each call is paid for once.
     assert calls.select("decision", "attempt").is_duplicated().sum() == 0
