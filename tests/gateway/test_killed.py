@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import json
 import random
 import socket
 import threading
@@ -20,6 +19,7 @@ import postgres_server
 import pytest
 from gateway_world import PATIENCE_S, RunningGateway
 
+from symbiosis.routing.serving.snapshots import read_state
 from symbiosis.routing.serving.store import Store
 from symbiosis.routing.serving.versions import Versions
 
@@ -181,8 +181,7 @@ def settle(running: RunningGateway, url: str) -> None:
 def judge(folder: Path, url: str, heard: Acknowledged) -> None:
     """Compare what was heard with what is in the store and in the newest version."""
     with Store(url) as store:
-        stored = {one.id: one for one in store.every()}
-        counted = len(list(store.every()))
+        every = [one.entry for one in store.every()]
         lessons = [number for number, *_ in store.lessons()]
         calls, feedback = store.calls_frame(), store.feedback_frame()
         month = time.strftime("%Y-%m", time.gmtime())
@@ -190,7 +189,8 @@ def judge(folder: Path, url: str, heard: Acknowledged) -> None:
     assert len(heard.decisions) >= DECISIONS
     assert heard.failed > 0, "no request met a kill: the test proved nothing"
     # No decision is lost or there twice.
-    assert counted == len(stored)
+    stored = {one.record.decision: one for one in every}
+    assert len(every) == len(stored)
     assert set(heard.decisions) <= set(stored)
     assert all(stored[decision].served == llm for decision, llm in heard.decisions.items())
     # No feedback is lost, changed or there twice.
@@ -201,12 +201,12 @@ def judge(folder: Path, url: str, heard: Acknowledged) -> None:
     assert lessons == list(range(1, len(heard.feedback) + 1))
     versions = Versions(folder / ".router")
     newest = versions.numbers()[-1]
-    learned = json.loads((versions.folder(newest) / "state.json").read_text())["lessons"]
-    assert learned == len(lessons)
+    state = read_state(versions.open(newest))
+    assert (state.logged, state.lessons) == (len(lessons), len(lessons))
     # Each call is paid for once.
     assert calls.select("decision", "attempt").is_duplicated().sum() == 0
     assert np.isclose(spent, calls["cost_usd"].fill_null(0).sum(), rtol=1e-9)
     print(
         f"\n{len(heard.decisions)} decisions and {len(heard.feedback)} feedback acknowledged, {heard.failed} requests "
-        f"failed; {counted} decisions, {len(lessons)} lessons and {len(calls)} calls stored; version {newest}"
+        f"failed; {len(every)} decisions, {len(lessons)} lessons and {len(calls)} calls stored; version {newest}"
     )
