@@ -26,6 +26,8 @@ from symbiosis.routing.serving.records import CallEntry
 LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
+PATIENCE_S = 0.02
+"""For which what a call cost may wait for other entries that go into the same transaction."""
 RECORDED_S = 2.0
 """In which a decision is in the store, or its answer goes out without it: a locked store holds nobody up."""
 
@@ -210,7 +212,7 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
     entries = [_entry(whom, call) for call in calls]
     for entry in entries:
         gateway.metrics.called(entry)
-    await gateway.record(entries)
+    await gateway.record(entries, patience_s=PATIENCE_S)
     for call in served.failed:
         gateway.metrics.fell_back(call.llm)
     gateway.metrics.decided(served.llm or "", whom.policy, whom.mode, whom.overhead_ms / 1e3)
@@ -226,7 +228,8 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
             whom.conversation, served.llm, last.usage.prompt_tokens + last.usage.response_tokens
         )
     verdict = None
-    if served.answer.finished and whom.decision is not None:
+    # A thread is woken only where there is something to judge: that takes longer than the decision.
+    if served.answer.finished and whom.decision is not None and gateway.checks.apply_to(request, whom.policy):
         text = served.answer.text or None  # a call of tools has none
         verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
     if verdict is not None:

@@ -287,8 +287,8 @@ class Gateway:
             self._training_error,
         )
 
-    async def record(self, entries: Sequence[StoreEntry]) -> None:
-        """Write to the store; returns once it is committed.
+    async def record(self, entries: Sequence[StoreEntry], patience_s: float = 0.0) -> None:
+        """Write to the store; returns once it is committed, see `symbiosis.gateway.service.recording.Recorder.write`.
 
         Raises
         ------
@@ -298,7 +298,7 @@ class Gateway:
         if not entries:
             return
         try:
-            await self.recorder.write(entries)
+            await self.recorder.write(entries, patience_s)
         except InputError:
             self.metrics.store_failed("write")
             raise
