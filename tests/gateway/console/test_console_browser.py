@@ -57,10 +57,18 @@ return broad.filter((node) => !node.closest(".skip")).map((node) => `${node.tagN
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One browser for all tests of this file."""
     with chromium(tmp_path_factory.mktemp("browser") / "profile") as window:
         yield window
+
+
+@pytest.fixture
+def browser(shared_browser: Any) -> Any:
+    """The browser at an empty page: an earlier one would go on asking a gateway that has gone."""
+    shared_browser.get("about:blank")
+    shared_browser.get_log("browser")
+    return shared_browser
 
 
 def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
