@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from conftest import ROOT
 from symbiosis.gateway.config.schema import GatewayConfig
 from symbiosis.gateway.monitoring.errors import KINDS
 from symbiosis.gateway.monitoring.metrics import CIRCUITS, Metrics
-from symbiosis.routing.serving.records import MODES
+from symbiosis.routing.serving.records import Mode
 
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 RULES = yaml.safe_load((ROOT / "configs/prometheus_alerts.yaml").read_text(encoding="utf-8"))
@@ -52,7 +53,7 @@ def test_values_of_labels_are_those_that_are_counted() -> None:
     kinds = set(re.findall(r"`([\w-]+)`", rows["symbiosis_upstream_errors_total"]))
     assert kinds == {"429", "4xx", "5xx", "other", *KINDS} - {"client"}
     modes = set(re.findall(r"`([\w-]+)`", rows["symbiosis_decisions_total"]))
-    assert modes == set(MODES) - {"library"}
+    assert modes == set(get_args(Mode)) - {"library"}
     for number, state in enumerate(CIRCUITS):
         assert f"{number} {state}" in rows["symbiosis_circuit_state"]
 
