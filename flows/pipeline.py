@@ -14,13 +14,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from flows.workspace import command, one_writer, port_of, top
+from flows.workspace import command, one_writer, prefect_port, top
 from symbiosis.core.telemetry import switch_telemetry_off
 
 switch_telemetry_off()  # before prefect is imported
 if __name__ == "__main__":
     with command():
-        port_of("PREFECT_SERVER_API_PORT", 4200)  # prefect's own message runs to pages
+        prefect_port()  # prefect's own message runs to pages
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow, get_run_logger, task  # noqa: E402
@@ -147,7 +147,7 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
 
 def _local_server() -> str | None:
     """Return the address of the server that `make serve` started here, if it answers."""
-    url = f"http://127.0.0.1:{port_of('PREFECT_SERVER_API_PORT', 4200)}/api"
+    url = f"http://127.0.0.1:{prefect_port()}/api"
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
             return url if answer.status == 200 else None

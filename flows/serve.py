@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from flows.repro import CHILD, end_group
-from flows.workspace import command, port_number, top
+from flows.workspace import checked_port, command, top
 from symbiosis.core.errors import InputError
 from symbiosis.core.layout import ROUTER
 from symbiosis.core.telemetry import TELEMETRY_OFF
@@ -47,7 +47,7 @@ class Ports:
             One is no port.
         """
         given = {"PREFECT_SERVER_API_PORT": prefect, "MLFLOW_PORT": mlflow, "GATEWAY_PORT": gateway}
-        return cls(*(port_number(value, name) for name, value in given.items()))
+        return cls(*(checked_port(value, name) for name, value in given.items()))
 
     def check(self) -> None:
         """Check that all are free.

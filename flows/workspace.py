@@ -29,30 +29,29 @@ def command() -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
-def port_of(variable: str, default: int) -> int:
-    """Return the port that an environment variable names.
+def prefect_port() -> int:
+    """Return the port that Prefect's server has or would have.
+
+    Raises
+    ------
+    InputError
+        The environment names none.
+    """
+    return checked_port(os.environ.get("PREFECT_SERVER_API_PORT") or "4200", "PREFECT_SERVER_API_PORT")
+
+
+def checked_port(given: str, name: str) -> int:
+    """Return the number of a port.
 
     Raises
     ------
     InputError
         It is no port.
     """
-    given = os.environ.get(variable, "").strip()
-    return port_number(given, variable) if given else default
-
-
-def port_number(given: str, name: str) -> int:
-    """Return a port's number.
-
-    Raises
-    ------
-    InputError
-        It is none.
-    """
-    digits = given if given.isascii() and given.isdecimal() and len(given) < 9 else "0"
-    if not 0 < int(digits) <= HIGHEST_PORT:
-        raise InputError(f"{name} is {given!r}: give a port, a number from 1 to {HIGHEST_PORT}")
-    return int(digits)
+    given = given.strip()
+    if not (given.isascii() and given.isdecimal() and len(given) < 9 and 0 < int(given) <= HIGHEST_PORT):
+        raise InputError(f"{name}={one_line(given, 40)} is no port: give a number from 1 to {HIGHEST_PORT}")
+    return int(given)
 
 
 def top(folder: Path | None = None) -> Path:

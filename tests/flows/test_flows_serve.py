@@ -48,12 +48,12 @@ def ports() -> dict[str, str]:
     return {name: str(port) for name, port in zip(names, free_ports(3), strict=True)}
 
 
-@pytest.mark.parametrize("bad", ["eighty", "0", "65536", "-1", "8080 ", "８０８０", "1e3"])
+@pytest.mark.parametrize("bad", ["eighty", "0", "65536", "-1", "８０８０", "1e3"])
 @pytest.mark.parametrize("name", ["PREFECT_SERVER_API_PORT", "MLFLOW_PORT", "GATEWAY_PORT"])
 def test_a_port_is_a_number(name: str, bad: str) -> None:
     """One line that names the variable."""
     given = {"PREFECT_SERVER_API_PORT": "4200", "MLFLOW_PORT": "5000", "GATEWAY_PORT": "8080"} | {name: bad}
-    with pytest.raises(InputError, match=rf"^{name} is {bad!r}: give a port, a number from 1 to 65535$"):
+    with pytest.raises(InputError, match=rf"^{name}={bad} is no port: give a number from 1 to 65535$"):
         Ports.read(*given.values())
 
 
@@ -64,7 +64,7 @@ def test_bad_ports_end_in_one_line(ports: dict[str, str]) -> None:
         [sys.executable, "-m", "flows.serve"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: GATEWAY_PORT is 'eighty': give a port, a number from 1 to 65535\n"
+    assert done.stderr == "error: GATEWAY_PORT=eighty is no port: give a number from 1 to 65535\n"
 
 
 def test_a_port_that_is_taken(ports: dict[str, str]) -> None:

@@ -26,6 +26,8 @@ from symbiosis.routing.serving.records import CallEntry
 LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
+PATIENCE_S = 0.02
+"""For which what a call cost may wait for other entries that go into the same transaction."""
 RECORDED_S = 2.0
 """In which a decision is in the store, or its answer goes out without it: a locked store holds nobody up."""
 
@@ -177,22 +179,23 @@ class Passing(Response):
         return whom.headers(served.llm)
 
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
-        """Pass the parts on as they come; if the client leaves, the upstream's connection closes at once."""
-
-        async def pump() -> None:
-            async for part in answer:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        sending, leaving = asyncio.ensure_future(pump()), asyncio.ensure_future(_disconnected(receive))
+        # Side by side: an upstream that has fallen silent must not hide that the client has left.
+        pumping = asyncio.ensure_future(_pump(answer, send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if pumping.done():
+                pumping.result()
         finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            leaving.cancel()
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+
+
+async def _pump(answer: UpstreamAnswer, send: Send) -> None:
+    async for part in answer:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -209,7 +212,7 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
     entries = [_entry(whom, call) for call in calls]
     for entry in entries:
         gateway.metrics.called(entry)
-    await gateway.record(entries)
+    await gateway.record(entries, patience_s=PATIENCE_S)
     for call in served.failed:
         gateway.metrics.fell_back(call.llm)
     gateway.metrics.decided(served.llm or "", whom.policy, whom.mode, whom.overhead_ms / 1e3)
@@ -225,7 +228,8 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
             whom.conversation, served.llm, last.usage.prompt_tokens + last.usage.response_tokens
         )
     verdict = None
-    if served.answer.finished and whom.decision is not None:
+    # A thread is woken only where there is something to judge: that takes longer than the decision.
+    if served.answer.finished and whom.decision is not None and gateway.checks.apply_to(request, whom.policy):
         text = served.answer.text or None  # a call of tools has none
         verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
     if verdict is not None:

@@ -179,6 +179,11 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get("/metrics", summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    """Return the metrics of all workers."""
-    page, kind = gateway_of(request).metrics.page(request.headers.get("accept"))
+    """Return the metrics of all workers; where keys are required, to holders of one, whatever it has left to spend."""
+    gateway = gateway_of(request)
+    header = request.headers.get("authorization")
+    if gateway.config.keys.required and not gateway.keys.is_admin(header) and gateway.keys.authenticate(header) is None:
+        raise Problem(401, "send the header `Authorization: Bearer KEY`", "invalid_api_key")
+    gateway.note_state()
+    page, kind = gateway.metrics.page(request.headers.get("accept"))
     return Response(page, media_type=kind)

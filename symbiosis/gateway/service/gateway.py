@@ -167,6 +167,7 @@ class Gateway:
             self.upstreams.configure(self.config.with_prices(prices) if prices else self.config)
         service = self.engine.service
         self.metrics.learned(service.signature[1], service.lessons)
+        self.note_state()
 
     def set_drained(self, name: str, drained: bool) -> list[str]:
         """Send an LLM no new queries, or send them again, in all gateways of the store; return all drained ones."""
@@ -250,7 +251,11 @@ class Gateway:
         """Note now and then how far expectations are off; one process of the store is enough."""
         while not self._stopping.is_set():
             if self.learning.is_learner:
-                self.metrics.drifted(await asyncio.to_thread(self._drift))
+                try:
+                    self.metrics.drifted(await asyncio.to_thread(self._drift))
+                except InputError as error:
+                    self.metrics.store_failed("read")
+                    LOG.warning("%s", error)
             await self._pause(self._stopping, DRIFT_PAUSE_S)
 
     def _drift(self) -> Drift:
@@ -260,6 +265,11 @@ class Gateway:
     async def _pause(until: asyncio.Event, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(until.wait(), seconds)
+
+    def note_state(self) -> None:
+        """Note the state of circuits and the calls under way in the metrics."""
+        live = self.live()
+        self.metrics.observed(live.circuits, live.in_flight)
 
     def live(self) -> LiveState:
         """Return what only the running gateway knows."""
@@ -277,8 +287,8 @@ class Gateway:
             self._training_error,
         )
 
-    async def record(self, entries: Sequence[StoreEntry]) -> None:
-        """Write to the store; returns once it is committed.
+    async def record(self, entries: Sequence[StoreEntry], patience_s: float = 0.0) -> None:
+        """Write to the store; returns once it is committed, see `symbiosis.gateway.service.recording.Recorder.write`.
 
         Raises
         ------
@@ -288,7 +298,7 @@ class Gateway:
         if not entries:
             return
         try:
-            await self.recorder.write(entries)
+            await self.recorder.write(entries, patience_s)
         except InputError:
             self.metrics.store_failed("write")
             raise
@@ -317,7 +327,6 @@ class Gateway:
 
     def failed_open(self, error: Exception) -> None:
         """Take note that the router failed; at most a line a second."""
-        self.metrics.refused("no-llm")
         if time.monotonic() - self._failed_at > 1.0:
             self._failed_at = time.monotonic()
             LOG.error("the router failed, the default LLM answers: %s: %s", type(error).__name__, error)

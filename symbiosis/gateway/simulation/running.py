@@ -33,6 +33,8 @@ def listen(port: int) -> socket.socket:
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # asyncio sets it for sockets of `IPPROTO_TCP` alone; without it an answer's body waits 40 ms behind its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((HOST, port))
     except (OSError, OverflowError) as error:

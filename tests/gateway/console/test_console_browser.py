@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from chromium import chromium
 from fake_gateway import ANSWER, LLMS, Played, fake_gateway, running
@@ -56,10 +57,18 @@ return broad.filter((node) => !node.closest(".skip")).map((node) => `${node.tagN
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One browser for all tests of this file."""
     with chromium(tmp_path_factory.mktemp("browser") / "profile") as window:
         yield window
+
+
+@pytest.fixture
+def browser(shared_browser: Any) -> Any:
+    """The browser at an empty page: an earlier one would go on asking a gateway that has gone."""
+    shared_browser.get("about:blank")
+    shared_browser.get_log("browser")
+    return shared_browser
 
 
 def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
@@ -140,7 +149,8 @@ def test_from_a_prompt_to_a_thumb_by_keyboard(browser: Any) -> None:
 
 
 def test_names_are_text_and_texts_fit(browser: Any) -> None:
-    with running(fake_gateway(Played())) as address:
+    played = Played()
+    with running(fake_gateway(played)) as address:
         for width in (360, 800, 1280):
             narrow(browser, width)
             for colours in ("light", "dark"):
@@ -154,6 +164,10 @@ def test_names_are_text_and_texts_fit(browser: Any) -> None:
                 assert browser.execute_script(BROAD) == []
                 assert browser.execute_script(FAINT) == []
                 keep(browser, f"console_{width}_{colours}")
+        rows = browser.find_elements("css selector", "button.row")
+        newest = sorted(played.decisions[-20:], key=lambda one: -one["at"])
+        assert newest != played.decisions[:-21:-1]
+        assert [row.get_attribute("aria-controls") for row in rows] == [f"why-{one['id']}" for one in newest]
         told = [name.get_attribute("textContent") for name in browser.find_elements("css selector", "#llms .llm")]
         assert sorted(told) == sorted(LLMS)
         assert browser.find_elements("css selector", "#llms b, .arms b") == []
@@ -197,3 +211,28 @@ def test_errors_are_one_line(browser: Any) -> None:
     one(browser, "#predict").click()
     until(lambda: one(browser, "#prompt-error").text == "The gateway does not answer: is it running?")
     assert browser.find_elements("css selector", "#prompt-error *") == []
+    assert all("ERR_CONNECTION_REFUSED" in told for told in complaints(browser))
+
+
+def test_with_the_real_gateway(browser: Any, door: Any) -> None:
+    narrow(browser, 1280, 1000)
+    with httpx.Client(base_url=door.address) as web:
+        before = web.get("/v1/summary").json()["queries"]
+        browser.get(door.address)
+        one(browser, "#prompt").send_keys("How do I reverse a list in Python?")
+        one(browser, ".arms .arm.chosen")
+        assert "auto:careful" in one(browser, "#policy").text
+        assert web.get("/v1/summary").json()["queries"] == before
+        one(browser, "#send").click()
+        link = one(browser, "button.link")
+        newest = web.get("/v1/decisions?limit=1").json()["data"][0]
+        assert newest["served"] in one(browser, "#answer .facts").text
+        assert one(browser, ".answer").text
+        one(browser, "#answer .thumb.bad").click()
+        until(lambda: "Recorded as a bad answer" in one(browser, ".acknowledged").text)
+        assert web.get(f"/v1/decisions/{newest['id']}").json()["feedback"]["satisfied"] is False
+        link.click()
+        arms = one(browser, ".why table").find_elements("css selector", "tbody tr")
+        assert len(arms) == len(web.get(f"/v1/decisions/{newest['id']}").json()["decision"]["arms"])
+        keep(browser, "console_real")
+    assert complaints(browser) == []

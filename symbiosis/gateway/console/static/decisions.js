@@ -29,6 +29,7 @@ function values(decision) {
 class Row {
   constructor(decision) {
     this.id = decision.id;
+    this.at = decision.at;
     this.seen = "";
     this.details = element("div", { id: `why-${decision.id}`, class: "why", hidden: true });
     this.button = element("button", { type: "button", class: "row", "aria-expanded": "false",
@@ -45,13 +46,19 @@ class Row {
     this.button.replaceChildren(...values(decision).map((value, i) =>
       element("span", { class: `cell ${NAMES[i]}` }, element("span", { class: "label" }, `${NAMES[i]} `), element("span", {}, value))),
     ...text);
+    // Its answer or its feedback has come.
+    if (!this.details.hidden && !this.details.contains(document.activeElement)) this.explain();
   }
 
   async toggle(open = this.details.hidden) {
     this.details.hidden = !open;
     this.button.setAttribute("aria-expanded", String(open));
     if (!open) return;
-    this.details.replaceChildren(element("p", { class: "note" }, "Loading …"));
+    if (!this.details.hasChildNodes()) this.details.replaceChildren(element("p", { class: "note" }, "Loading …"));
+    await this.explain();
+  }
+
+  async explain() {
     try {
       this.details.replaceChildren(explanation(await get(`v1/decisions/${encodeURIComponent(this.id)}`)));
     } catch (error) {
@@ -60,6 +67,13 @@ class Row {
       this.details.replaceChildren(failed);
     }
   }
+}
+
+/** Put a row where its time belongs: a decision is listed once it is answered, so that a later one may come first. */
+function place(row, rows) {
+  const others = [...shown.values()].filter((other) => other.at <= row.at).sort((a, b) => b.at - a.at);
+  rows.insertBefore(row.item, others[0]?.item ?? null);
+  shown.set(row.id, row);
 }
 
 /** Show a list of decisions, newest first; rows that are open stay so. */
@@ -85,12 +99,8 @@ export function showDecisions(list) {
   }
   for (const decision of [...list].reverse()) {
     const row = shown.get(decision.id);
-    if (row) {
-      row.update(decision);
-    } else {
-      shown.set(decision.id, new Row(decision));
-      rows.prepend(shown.get(decision.id).item);
-    }
+    if (row) row.update(decision);
+    else place(new Row(decision), rows);
   }
 }
 

@@ -14,8 +14,9 @@ export function reason(decision) {
   if (!arm) return `${decision.llm} was chosen.`;
   const others = decision.arms.length - allowed;
   const best = !decision.arms.some((other) => other.admissible && other.score > arm.score);
-  const why = best ? `the best score of ${count(allowed)}` : `drawn to explore, with ${count(allowed)} allowed`;
-  return `${decision.llm}: ${why}${others ? ` (${count(others)} not allowed)` : ""}. Expected quality ` +
+  const why = !best ? `drawn to explore, with ${count(allowed)} allowed` : allowed === 1 && others ?
+    "the only one that is allowed" : `the best score of ${count(allowed)}`;
+  return `${decision.llm}: ${why}${others ? `, ${count(others)} are not` : ""}. Expected quality ` +
     `${fraction(arm.quality)} (${fraction(arm.quality_low)} to ${fraction(arm.quality_high)}), ${usd(arm.cost_usd)}, ` +
     `answer in ${seconds(arm.completion_s)}.`;
 }

@@ -32,6 +32,11 @@ export function usd(value) {
   return Math.abs(value) >= 1 ? cents(value) : small(value);
 }
 
+/** Dollars more or less. */
+export function usdMore(value) {
+  return `${value > 0 ? "+" : ""}${usd(value)}`;
+}
+
 /** Seconds, in milliseconds below a tenth. */
 export function seconds(value) {
   if (!known(value)) return NONE;

@@ -3,7 +3,7 @@
 import { byId, drawn, element, table } from "./elements.js";
 import { whisker } from "./drawings.js";
 import { count, finePercent, fraction, interval, known, milliseconds, moment, percent, seconds, signed,
-  usd } from "./numbers.js";
+  usd, usdMore } from "./numbers.js";
 
 const PERIODS = { 1: "the last hour", 24: "the last 24 hours", 168: "the last 7 days", 720: "the last 30 days" };
 const CHART_HEIGHT = 230;
@@ -48,7 +48,7 @@ function llmRow(llm, start, stop, strongest) {
   return {
     kind: llm.llm === strongest ? "strongest" : "",
     cells: [
-      [element("span", { class: "llm" }, llm.llm), element("small", {}, llm.llm === strongest ? " best single LLM" :
+      [element("span", { class: "llm" }, llm.llm), element("small", {}, llm.llm === strongest ? " best single" :
         llm.upstream ? ` ${llm.upstream}` : "")],
       [element("meter", { min: 0, max: 1, value: llm.share ?? 0, "aria-hidden": "true" }),
         element("span", { class: "figure" }, percent(llm.share))],
@@ -98,7 +98,7 @@ function numbers(series) {
   const step = Math.ceil(at.length / 24) || 1;
   const kept = at.map((_, i) => i).filter((i) => i % step === 0 || i === at.length - 1);
   return table("Spend so far", [{ label: "time", kind: "name" }, { label: "queries", kind: "number" },
-    { label: "spent so far", kind: "number long" }, { label: "best single LLM so far", kind: "number long" }],
+    { label: "spent so far", kind: "number long" }, { label: "best single LLM instead", kind: "number long" }],
   kept.map((i) => ({ kind: "", cells: [moment(at[i]), count(queries[i]), usd(ours[i]), usd(single[i])] })));
 }
 
@@ -118,7 +118,7 @@ class SpendLine {
     const label = best ?? "best single LLM";
     this.box.setAttribute("role", "img");
     this.box.setAttribute("aria-label", data[0].length ?
-      `Spend so far: ${usd(data[1].at(-1))}; ${label} alone: ${usd(data[2].at(-1))}` : "No spend yet");
+      `Spend so far: ${usd(data[1].at(-1))}; ${label} instead of routing: ${usd(data[2].at(-1))}` : "No spend yet");
     const sameName = this.label === label;
     this.data = data;
     this.label = label;
@@ -134,7 +134,7 @@ class SpendLine {
     const entry = (kind, text) => element("span", {}, drawn("svg", { viewBox: "0 0 24 8", class: "stroke", "aria-hidden": "true" },
       drawn("line", { class: kind, x1: 0, x2: 24, y1: 4, y2: 4 })), text);
     this.legend.replaceChildren(...(i < 0 ? [] : [entry("ours", `spent ${usd(ours[i])}`),
-      entry("rival", `${this.label} alone ${usd(single[i])}`), element("span", {}, `until ${moment(at[i])}`)]));
+      entry("rival", `${this.label} instead of routing ${usd(single[i])}`), element("span", {}, `until ${moment(at[i])}`)]));
   }
 
   resize() {
@@ -172,13 +172,13 @@ class SpendLine {
 }
 
 function study(summary) {
-  const told = [summary.mode && `mode ${summary.mode}`, summary.router && `router ${summary.router}`,
+  const told = [summary.mode && `mode ${summary.mode}`, summary.router && `router ${summary.router.slice(0, 8)}`,
     known(summary.version) && `version ${summary.version}`];
   return told.filter(Boolean).join(" · ");
 }
 
 /** Routed queries beside those of the control group. */
-function experiment({ routed, control, quality_difference: quality, usd_difference: usdMore }) {
+function experiment({ routed, control, quality_difference: quality, usd_difference: more }) {
   const groups = [["routed", routed], ["control: the default LLM", control]];
   const bounds = groups.map(([, group]) => group.quality).filter(Boolean);
   const start = Math.min(...bounds.map(({ low }) => low));
@@ -190,7 +190,7 @@ function experiment({ routed, control, quality_difference: quality, usd_differen
       element("small", {}, "no feedback")] }));
   const told = [
     quality && `quality ${signed(quality.mean)} (${signed(quality.low)} to ${signed(quality.high)})`,
-    usdMore && `${usd(usdMore.mean)} per query (${usd(usdMore.low)} to ${usd(usdMore.high)})`].filter(Boolean);
+    more && `${usdMore(more.mean)} per query (${usdMore(more.low)} to ${usdMore(more.high)})`].filter(Boolean);
   return [element("h3", {}, "A/B"),
     table("Routed queries and the control group", [{ label: "group", kind: "name" }, { label: "queries", kind: "number" },
       { label: "cost per query", kind: "number" }, { label: "quality, 95 %", kind: "number long" }], rows),
@@ -219,8 +219,9 @@ export function showSummary(summary) {
   byId("llms").replaceChildren(llms(summary));
   byId("checks").replaceChildren(...[summary.ab ? experiment(summary.ab) : "", summary.drift ? drift(summary.drift) : ""]
     .flat().filter(Boolean));
+  const series = summary.queries ? summary.series ?? [] : [];
+  byId("spend-chart").hidden = !series.length;
   line ??= new SpendLine(byId("spend-line"));
-  line.show(summary.series ?? [], summary.best_single?.llm);
-  byId("spend-numbers").hidden = !summary.series?.length;
-  byId("spend-table").replaceChildren(numbers(summary.series ?? []));
+  line.show(series, summary.best_single?.llm);
+  byId("spend-table").replaceChildren(numbers(series));
 }
