@@ -186,6 +186,31 @@ def test_a_client_that_leaves_ends_the_call(
     eventually(lambda: in_flight(web) == 0, "that nothing is in flight")
 
 
+def test_what_a_client_left_is_recorded_with_its_calls(
+    web: httpx.Client, llms: Simulation, door: RunningGateway
+) -> None:
+    works(web)
+    llms.faults.order(Fault(hang=True))
+    before = web.get("/v1/decisions", params={"limit": 1}).json()["data"][0]["sequence"]
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{door.api}/chat/completions",
+            json={"model": "auto", "messages": PROMPT},
+            timeout=httpx.Timeout(5, read=0.3),
+        )
+
+    def latest() -> dict[str, Any]:
+        found: dict[str, Any] = web.get("/v1/decisions", params={"limit": 1}).json()["data"][0]
+        return found
+
+    eventually(lambda: latest()["sequence"] > before, "that the decision is recorded")
+    left = latest()
+    assert left["served"] is None
+    (call,) = web.get(f"/v1/decisions/{left['id']}").json()["calls"]
+    assert call["error"].startswith("client: left")
+    assert web.post("/v1/feedback", json={"decision": left["id"], "quality": 1}).status_code == 409
+
+
 def in_flight(web: httpx.Client) -> int:
     return sum(llm["in_flight"] for llm in web.get("/v1/summary").json()["llms"])
 
