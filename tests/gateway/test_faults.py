@@ -6,14 +6,13 @@ import resource
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from gateway_world import PATIENCE_S, RunningGateway
+from gateway_world import PATIENCE_S, RunningGateway, eventually
 
 from symbiosis.gateway.simulation.faults import Fault
 from symbiosis.gateway.simulation.server import Call, Simulation
@@ -26,14 +25,6 @@ MEGABYTE = 1_000_000
 
 def ask(web: httpx.Client, model: str = "auto", **changes: Any) -> httpx.Response:
     return web.post("/v1/chat/completions", json={"model": model, "messages": PROMPT} | changes)
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen in {PATIENCE_S:g} s"
-        time.sleep(0.02)
 
 
 def events_of(text: str) -> list[str]:
