@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,3 +152,11 @@ def _ready(process: "subprocess.Popen[str]", log: Path) -> str:
             pass
         time.sleep(0.05)
     raise AssertionError(f"the gateway was not ready in {PATIENCE_S:g} s: {log.read_text()}")
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not happen in {PATIENCE_S:g} s"
+        time.sleep(0.02)

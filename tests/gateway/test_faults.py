@@ -6,14 +6,13 @@ import resource
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from gateway_world import PATIENCE_S, RunningGateway
+from gateway_world import PATIENCE_S, RunningGateway, eventually
 
 from symbiosis.gateway.simulation.faults import Fault
 from symbiosis.gateway.simulation.server import Call, Simulation
@@ -26,14 +25,6 @@ MEGABYTE = 1_000_000
 
 def ask(web: httpx.Client, model: str = "auto", **changes: Any) -> httpx.Response:
     return web.post("/v1/chat/completions", json={"model": model, "messages": PROMPT} | changes)
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen in {PATIENCE_S:g} s"
-        time.sleep(0.02)
 
 
 def events_of(text: str) -> list[str]:
@@ -184,6 +175,31 @@ def test_a_client_that_leaves_ends_the_call(
     llms.faults.clear()
     works(web)
     eventually(lambda: in_flight(web) == 0, "that nothing is in flight")
+
+
+def test_what_a_client_left_is_recorded_with_its_calls(
+    web: httpx.Client, llms: Simulation, door: RunningGateway
+) -> None:
+    works(web)
+    llms.faults.order(Fault(hang=True))
+    before = web.get("/v1/decisions", params={"limit": 1}).json()["data"][0]["sequence"]
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{door.api}/chat/completions",
+            json={"model": "auto", "messages": PROMPT},
+            timeout=httpx.Timeout(5, read=0.3),
+        )
+
+    def latest() -> dict[str, Any]:
+        found: dict[str, Any] = web.get("/v1/decisions", params={"limit": 1}).json()["data"][0]
+        return found
+
+    eventually(lambda: latest()["sequence"] > before, "that the decision is recorded")
+    left = latest()
+    assert left["served"] is None
+    (call,) = web.get(f"/v1/decisions/{left['id']}").json()["calls"]
+    assert call["error"].startswith("client: left")
+    assert web.post("/v1/feedback", json={"decision": left["id"], "quality": 1}).status_code == 409
 
 
 def in_flight(web: httpx.Client) -> int:

@@ -182,7 +182,7 @@ def judge(folder: Path, url: str, heard: Acknowledged) -> None:
     """Compare what was heard with what is in the store and in the newest version."""
     with Store(url) as store:
         every = [one.entry for one in store.every()]
-        lessons = [number for number, *_ in store.lessons()]
+        lessons = [one.number for one in store.lessons()]
         calls, feedback = store.calls_frame(), store.feedback_frame()
         month = time.strftime("%Y-%m", time.gmtime())
         spent = store.spent("app", month)

@@ -38,10 +38,10 @@ async def complete(gateway: Gateway, request: Request) -> Response:
     key = gateway.admit(request)
     chat = ChatRequest.parse(await gateway.body(request))
     trace = gateway.traces.request(request.headers, chat.model, stream=chat.stream)
+    calls: list[Call] = []
     try:
         whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
         _trace_decision(trace, whom, at)
-        calls: list[Call] = []
         asking = ask(
             gateway.upstreams,
             whom.candidates,
@@ -53,6 +53,8 @@ async def complete(gateway: Gateway, request: Request) -> Response:
         served = await _unless_gone(request, asking)
     except BaseException as error:
         trace.end(getattr(error, "status", 500), error=str(error) or type(error).__name__)
+        if calls:  # upstreams were asked, and may bill it
+            gateway.later(_abandoned(gateway, whom, calls))
         raise
     whom.fallbacks = len(served.failed)
     if served.llm is None and whom.mode != "explicit" and whom.fallbacks:
@@ -205,6 +207,15 @@ async def _disconnected(receive: Receive) -> None:
 
 def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+async def _abandoned(gateway: Gateway, whom: Plan, calls: list[Call]) -> None:
+    """Record a decision whose client left before an LLM had answered, with the calls that were made for it."""
+    entries = [_entry(whom, call) for call in calls]
+    for entry in entries:
+        gateway.metrics.called(entry)
+    whom.entry.overhead_ms = whom.overhead_ms
+    await gateway.record([whom.entry, *entries])
 
 
 async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
