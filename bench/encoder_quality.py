@@ -198,5 +198,3 @@ def _summaries(routed: dict[str, Routed], singles: list[Curve]) -> dict[str, Qua
             swapped_flips=float(np.mean(row.swapped_flips)),
         )
     return rows
-
-
