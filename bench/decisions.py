@@ -45,7 +45,7 @@ from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import TradeOff
-from symbiosis.routing.queries.query_encoder import encoder_of
+from symbiosis.routing.queries.query_encoder import RememberingEncoder, encoder_of
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.text import encoder
 
@@ -148,14 +148,16 @@ def side_by_side(say: Callable[[str], None], options: argparse.Namespace, folder
 def end_to_end(
     say: Callable[[str], None],
     service: RoutingService,
-    encoders: dict[encoder.Precision, Callable[[str], np.ndarray]],
+    encoders: dict[encoder.Precision, RememberingEncoder],
     texts: Sequence[str],
     rounds: int,
 ) -> None:
     """From text to decision, in each precision of the encoder."""
 
-    def ways(encode: Callable[[str], np.ndarray]) -> dict[str, Decide]:
-        afresh: Callable[[str], np.ndarray] = encode.__wrapped__  # type: ignore[attr-defined]
+    def ways(encode: RememberingEncoder) -> dict[str, Decide]:
+        def afresh(text: str) -> np.ndarray:
+            return encode.fresh([text])[0]
+
         return {
             "encoder and form of the text alone": lambda query: afresh(texts[query]),
             "with the decision": lambda query: service.route(afresh(texts[query]), 200.0),

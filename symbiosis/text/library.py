@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from symbiosis.core.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
@@ -72,7 +74,17 @@ class LibraryEncoder:
         ----------
         precision
             ``float32``; or ``bfloat16`` for a copy of the transformer, the layers upon it staying in float32.
+
+        Raises
+        ------
+        InputError
+            The precision is ``int8``.
         """
+        if precision == "int8":
+            raise InputError(
+                "params.yaml: `embed_queries.precision`: int8 is for a BERT with mean pooling, which this encoder is "
+                "not: use float32 or bfloat16"
+            )
         import torch
 
         model = self.model
@@ -97,6 +109,9 @@ class LibraryEncoder:
             return vector
 
         return embed
+
+    def batch_embedder(self, precision: str) -> None:
+        """Return None: in a batch of padded texts a text's bytes depend on the others."""
 
     def _prompt(self) -> str | None:
         """Return what the encoder is configured to put before every text."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from stages import embed_queries, train_encoder
 from symbiosis.core.artifacts import read_array, read_json, sha256_of, write_json
@@ -55,7 +56,7 @@ def test_embeddings_have_length_one_and_the_order_of_the_texts(model: encoder.En
     np.testing.assert_allclose(back[::-1], vectors, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_a_text_does_not_depend_on_the_others(model: encoder.Encoder, precision: Any) -> None:
     """To the byte: the cache relies on it."""
     together = encoder.embed(model, TEXTS, precision)
@@ -63,12 +64,66 @@ def test_a_text_does_not_depend_on_the_others(model: encoder.Encoder, precision:
     assert together.tobytes() == alone.tobytes()
 
 
-def test_bfloat16_comes_close(model: encoder.Encoder) -> None:
+@pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.999), ("int8", 0.98)])
+def test_lower_precisions_come_close(model: encoder.Encoder, precision: Any, least: float) -> None:
     exact = encoder.embed(model, TEXTS)
-    rounded = encoder.embed(model, TEXTS, precision="bfloat16")
+    rounded = encoder.embed(model, TEXTS, precision)
     assert rounded.dtype == np.float32
-    assert (exact * rounded).sum(axis=1).min() > 0.999
+    assert (exact * rounded).sum(axis=1).min() > least
     assert not np.array_equal(exact, rounded)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_texts_encoded_together_have_the_bytes_that_they_have_alone(model: encoder.Encoder, precision: Any) -> None:
+    texts = [" ".join(f"word{number}" for number in range(count)) for count in range(30)]
+    together = encoder.batch_embedder(model, precision)(texts)
+    alone = encoder.embed(model, texts, precision)
+    assert together.tobytes() == alone.tobytes()
+    assert encoder.batch_embedder(model, precision)(texts[::-1]).tobytes() == alone[::-1].tobytes()
+
+
+def test_in_int8_texts_go_through_the_layers_together_and_otherwise_not(
+    model: encoder.Encoder, library: LibraryEncoder
+) -> None:
+    assert model.batch_embedder("int8") is not None
+    assert model.batch_embedder("float32") is None
+    assert model.batch_embedder("bfloat16") is None
+    assert library.batch_embedder("float32") is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "packs"),
+    [
+        ([3], [(0, 1)]),
+        ([400], [(0, 1)]),
+        ([200, 56, 1], [(0, 2), (2, 3)]),
+        ([400, 3, 4, 400], [(0, 1), (1, 3), (3, 4)]),
+    ],
+)
+def test_packs_hold_256_tokens_or_one_text(lengths: list[int], packs: list[tuple[int, int]]) -> None:
+    assert bert._packs(lengths) == packs
+
+
+def test_int8_is_for_bert_alone(library: LibraryEncoder) -> None:
+    with pytest.raises(InputError, match="`embed_queries.precision`: int8 is for a BERT with mean pooling"):
+        encoder.embed(library, TEXTS, "int8")
+
+
+def test_the_first_layers_are_another_encoder(library: LibraryEncoder) -> None:
+    short = encoder.load(encoder.OFFLINE, 64, layers=2)
+    whole = encoder.load(encoder.OFFLINE, 64)
+    with torch.inference_mode():
+        features = library.model.preprocess([TEXTS[0]])
+        states = library.model[0].auto_model(**features, output_hidden_states=True).hidden_states
+    expected = states[2][0].mean(dim=0).numpy()
+    np.testing.assert_allclose(encoder.embed(short, TEXTS[:1])[0], expected / np.linalg.norm(expected), atol=1e-5)
+    assert encoder.weights_sha256(short) != encoder.weights_sha256(whole)
+    assert encoder.weights_sha256(short) != encoder.weights_sha256(encoder.load(encoder.OFFLINE, 64, layers=3))
+
+
+def test_more_layers_than_there_are_are_refused() -> None:
+    with pytest.raises(InputError, match="cannot be loaded .it has 6 layers, not 7."):
+        encoder.load(encoder.OFFLINE, 64, layers=7)
 
 
 @pytest.fixture(scope="module")
@@ -309,13 +364,15 @@ def few_shot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_what_is_served_has_the_bytes_of_what_the_stage_wrote(few_shot: None, precision: str, weight: float) -> None:
     embed_queries.work(params(precision=precision, shape_weight=weight))
     vectors = read_array("data/embeddings/queries.npy")
     encode = served()
     assert np.stack([encode(text) for text in TEXTS]).tobytes() == vectors.tobytes()
     assert encode(TEXTS[0]) is encode(TEXTS[0])  # none twice
+    assert encode.remembered(TEXTS[0]) is encode(TEXTS[0])
+    assert np.stack(served().many(TEXTS)).tobytes() == vectors.tobytes()
 
 
 def test_a_served_precision_is_that_of_the_manifest(few_shot: None) -> None:
@@ -327,6 +384,20 @@ def test_a_served_precision_is_that_of_the_manifest(few_shot: None) -> None:
     rounded = served()(TEXTS[0])
     assert not np.array_equal(exact, rounded)
     assert exact @ rounded > 0.999
+    write_json(path, manifest | {"precision": "int8"})
+    whole = served()(TEXTS[0])
+    assert 0.98 < exact @ whole < exact @ rounded
+
+
+def test_the_first_layers_serve_as_they_embedded(few_shot: None) -> None:
+    train_encoder.work(encoder_params(objective="none", layers=2))
+    assert read_json("models/encoder/encoder.json")["layers"] == 2
+    embed_queries.work(params(precision="int8"))
+    vectors = read_array("data/embeddings/queries.npy")
+    assert np.stack(served().many(TEXTS)).tobytes() == vectors.tobytes()
+    train_encoder.work(encoder_params(objective="none"))
+    with pytest.raises(InputError, match=r"is not the encoder that the router was trained with \(weights_sha256: "):
+        served()
 
 
 @pytest.mark.parametrize(
@@ -364,5 +435,5 @@ def test_identity_tells_what_embeddings_depend_on(model: encoder.Encoder) -> Non
     first = encoder.identity(model, "float32")
     encoder.embed(model, TEXTS[:2])  # leaves the tokenizer in another state
     assert encoder.identity(model, "float32") == first
-    assert encoder.identity(model, "bfloat16") != first
+    assert len({first, encoder.identity(model, "bfloat16"), encoder.identity(model, "int8")}) == 3
     assert encoder.identity(encoder.load(encoder.OFFLINE, 32), "float32") != first

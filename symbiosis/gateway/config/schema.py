@@ -166,10 +166,9 @@ class TracesConfig(Block):
 
 
 class EncoderConfig(Block):
-    """How many waiting queries are encoded at once, and of how many texts the vector is remembered."""
+    """How many waiting queries are encoded at once."""
 
     batch: int = Field(default=8, ge=1)
-    remembered: int = Field(default=4096, ge=0)
 
 
 class GatewayConfig(Block):

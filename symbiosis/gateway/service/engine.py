@@ -1,21 +1,18 @@
 """The router in a gateway's process: encodes, decides under today's circumstances, and takes over newer versions."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 
 import numpy as np
 
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.policy.goals import Circumstances, Goal
+from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.serving.service import RoutingService
+from symbiosis.text.batching import BatchingEncoder
 
 PER_MILLION = 1e6
-ROUTED_CHARACTERS = 1 << 16
-"""The end of a text that is encoded: encoders read the last hundreds of tokens, and cutting ten megabytes into words
-would hold the process for ten seconds and take a gigabyte."""
 
 
 class Engine:
@@ -25,17 +22,15 @@ class Engine:
     ----------
     service
         Decides; it learns by taking over versions.
-    encode
-        From a text to its vector (d,), float64; called from one thread.
-    remembered
-        Texts whose vectors are kept.
+    encoder
+        Makes the vectors of texts.
+    batch
+        Texts that wait are encoded together, so many at most.
     """
 
-    def __init__(self, service: RoutingService, encode: Callable[[str], np.ndarray], remembered: int) -> None:
+    def __init__(self, service: RoutingService, encoder: QueryEncoder, batch: int) -> None:
         self.service = service
-        self._encode, self._remembered = encode, remembered
-        self._vectors: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._encoder, self._batches = encoder, BatchingEncoder(encoder.many, batch)
         self._quality = np.zeros(0)
         self._names: tuple[str, ...] = ()
 
@@ -45,18 +40,9 @@ class Engine:
         return self.service.router.llms.names
 
     async def vector(self, text: str) -> np.ndarray:
-        """Return a text's vector (d,), of its last `ROUTED_CHARACTERS`; a text seen before costs nothing."""
-        text = text[-ROUTED_CHARACTERS:]
-        known = self._vectors.get(text)
-        if known is not None:
-            self._vectors.move_to_end(text)
-            return known
-        vector = await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, text)
-        if self._remembered:
-            self._vectors[text] = vector
-            if len(self._vectors) > self._remembered:
-                self._vectors.popitem(last=False)
-        return vector
+        """Return a text's vector (d,); a text seen before costs nothing."""
+        known = self._encoder.remembered(text)
+        return await asyncio.wrap_future(self._batches.submit(text)) if known is None else known
 
     def decide(
         self, text: str, vector: np.ndarray, goal: Goal | None, waits_s: np.ndarray, circumstances: Circumstances
@@ -73,7 +59,7 @@ class Engine:
 
     def close(self) -> None:
         """End the encoder's thread."""
-        self._thread.shutdown(cancel_futures=True)
+        self._batches.close()
 
 
 def reprice(service: RoutingService, config: GatewayConfig, prices: Mapping[str, LlmConfig] | None = None) -> list[str]:

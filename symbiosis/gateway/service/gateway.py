@@ -35,8 +35,8 @@ from symbiosis.routing.serving.records import StoreEntry
 LOG = logging.getLogger("symbiosis.gateway")
 LIFETIME_S = 86_400.0
 """Of decisions that take feedback."""
-PAUSE_S = 0.5
-"""Between two looks at what there is to learn."""
+PAUSE_S = 1.0
+"""Between two looks at what there is to learn: each that finds something saves a version."""
 DRIFT_HOURS, DRIFT_PAUSE_S = 24.0, 60.0
 DRAINED, PRICES = "drained", "prices"
 
@@ -60,7 +60,7 @@ class Gateway:
         self.learning = Learning(config)
         self.store = self.learning.store
         self.recorder = Recorder(self.store)
-        self.engine = Engine(self.learning.service, self.learning.encode, config.encoder.remembered)
+        self.engine = Engine(self.learning.service, self.learning.encoder, config.encoder.batch)
         self.upstreams = Upstreams(config)
         self.policies = Policies(config.policies)
         self.keys = Keys(config.keys, self._spent, config.listen.workers)
@@ -74,7 +74,7 @@ class Gateway:
         self._in_flight = 0
         self._drained: frozenset[str] = frozenset()
         self._prices: dict[str, LlmConfig] = {}
-        self._stopping, self._news = asyncio.Event(), asyncio.Event()
+        self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._spending: dict[tuple[str, str], tuple[float, float]] = {}
         self._failed_at = -1e9
@@ -110,7 +110,6 @@ class Gateway:
         """Finish what is under way and close everything."""
         self.ready = False
         self._stopping.set()
-        self._news.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         await self.recorder.close()
@@ -146,8 +145,7 @@ class Gateway:
             except InputError as error:
                 self.metrics.store_failed("learn")
                 LOG.warning("%s", error)
-            await self._pause(self._news, PAUSE_S)
-            self._news.clear()
+            await self._pause(self._stopping, PAUSE_S)
 
     def synchronise(self, changed: bool = True) -> None:
         """Take over what all gateways of the store have agreed on: drained LLMs and prices."""
@@ -317,7 +315,6 @@ class Gateway:
             lifetime_s=LIFETIME_S,
         )
         if new:
-            self._news.set()
             found = await asyncio.to_thread(self.store.decision, decision)
             if found is not None:
                 self.metrics.told(found.entry.served or "", source)

@@ -1,14 +1,13 @@
 """How a gateway's processes learn: one of a store learns and saves versions, the others take them over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-
-import numpy as np
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.gateway.service.engine import reprice
+from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.serving.learner import Learner
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.workspace import Workspace
@@ -33,10 +32,10 @@ class Learning:
         self.workspace = Workspace(Path(config.state), store=config.store)
         self.store = self.workspace.store
         self.service: RoutingService = self.workspace.serving()
-        encode = self.service.encode
-        if encode is None:
+        encoder = self.service.encode
+        if not isinstance(encoder, QueryEncoder):
             raise InputError("the router was trained without an encoder: run `make repro`")
-        self.encode: Callable[[str], np.ndarray] = encode
+        self.encoder = encoder
         self._learner = Learner(self.workspace)
         self._lock = ExitStack()
         self._elected = False

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from symbiosis.core.params import StageParams
 
@@ -34,6 +34,7 @@ class TrainEncoderParams(StageParams):
     encoder: str
     revision: str | None
     maximum_tokens: int = Field(ge=8)
+    layers: int | None = Field(default=None, ge=1)
     objective: Literal["none", "tags", "quality"]
     precision: Literal["float32", "bfloat16"]
     epochs: int = Field(ge=1)
@@ -45,9 +46,18 @@ class TrainEncoderParams(StageParams):
     inter_weight: float = Field(ge=0)
     tags: TagParams
 
+    @model_validator(mode="after")
+    def _layers_are_not_trained(self) -> "TrainEncoderParams":
+        if self.layers is not None and self.objective != "none":
+            raise ValueError(
+                f"`layers` is for the objective none, and training is of all layers: set it to null, or "
+                f"`objective` from {self.objective} to none"
+            )
+        return self
+
 
 class EmbedQueriesParams(StageParams):
     """How queries are embedded."""
 
     shape_weight: float = Field(ge=0)
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "int8"]

@@ -32,7 +32,7 @@ class VectorForm(BaseModel):
 
     weights_sha256: str
     maximum_tokens: int = Field(ge=1)
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "int8"]
     shape_weight: float = Field(ge=0)
     text_shape: int
     dimension: int = Field(ge=1)

@@ -144,7 +144,9 @@ class Workspace:
         """
         with self._alone():
             opened = self._open(objective, deadline, serves_alone=False)
-            self._encoding(opened)
+            form = opened.origin.vectors
+            if opened.service.encode is None and form is not None:
+                opened.service.encode = self.encoder(form)
             return opened.service
 
     def learn(self) -> int:
