@@ -1,7 +1,8 @@
 """Chromium without a window, for tests of pages: needs selenium, chromium and chromedriver."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,3 +31,12 @@ def chromium(profile: Path) -> Iterator[Any]:
         yield window
     finally:
         window.quit()
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Wait until a condition holds and return what it gives."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found

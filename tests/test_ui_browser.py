@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import chromium
+from chromium import chromium, until
 from conftest import ROOT, command
 from mlflow import MlflowClient
-from test_flows import until
 
 pytest.importorskip("selenium.webdriver")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -6,14 +6,13 @@ SCREENSHOTS names a folder for pictures of what the browser showed.
 """
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from chromium import chromium
+from chromium import chromium, until
 from fake_gateway import ANSWER, LLMS, Played, fake_gateway, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -69,15 +68,6 @@ def browser(shared_browser: Any) -> Any:
     shared_browser.get("about:blank")
     shared_browser.get_log("browser")
     return shared_browser
-
-
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Wait until a condition holds and return what it gives."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 def one(window: Any, selector: str) -> Any:
