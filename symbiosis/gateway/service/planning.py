@@ -137,7 +137,7 @@ async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: s
         raise _nobody_able(gateway, request)
     vector = await engine.vector(request.text)
     circuits = upstreams.circuits()
-    ready = np.array([circuits.get(one) != "open" and not gateway.is_drained(one) for one in names])
+    ready = np.array([circuits.get(one) != "open" and not gateway.is_drained(one) for one in names], dtype=bool)
     allowed = able_to & ready if (able_to & ready).any() else able_to
     # A first message has no LLM yet, and need not be looked for in the store.
     begun = any(message["role"] != "user" and message["role"] not in INSTRUCTIONS for message in request.messages)
@@ -167,7 +167,7 @@ async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: s
     goal = policy.goal(engine.service.online.goal)
     decision, baseline = engine.decide(request.text, vector, goal, waits, circumstances)
     by_score = np.argsort(-np.where(decision.admissible, decision.score, -np.inf), kind="stable")
-    later = [names[arm] for arm in by_score if able_to[arm] and arm != decision.arm]
+    later = [names[arm] for arm in by_score[able_to[by_score]].tolist() if arm != decision.arm]
     record = decision.record
     assert record is not None
     entry = DecisionEntry(
