@@ -204,7 +204,7 @@ async def _routed(gateway: Gateway, asked: Asked, policy: Policy) -> Plan:
     details = {"router": decision.router, "version": decision.version, "baseline_usd": baseline}
     return Plan(
         decision.id,
-        [decision.llm, *(names[arm] for arm in by_score if able_to[arm] and arm != decision.arm)],
+        [decision.llm, *(names[arm] for arm in by_score[able_to[by_score]].tolist() if arm != decision.arm)],
         "apply",
         policy.name,
         asked.entry(gateway, record, "apply", details=explained(decision), **details),
@@ -221,7 +221,7 @@ def _circumstances(gateway: Gateway, asked: Asked, able_to: np.ndarray) -> tuple
     request, engine, observed = asked.request, gateway.engine, gateway.upstreams.observed
     names, known, notice = engine.names, engine.service.router.llms, None
     circuits = gateway.upstreams.circuits()
-    ready = np.array([circuits.get(name) != "open" and not gateway.is_drained(name) for name in names])
+    ready = np.array([circuits.get(name) != "open" and not gateway.is_drained(name) for name in names], dtype=bool)
     # Where all that are able have failed lately, one of them has to try.
     allowed = able_to & ready if (able_to & ready).any() else able_to
     # A first message has no LLM yet, and need not be looked for in the store.

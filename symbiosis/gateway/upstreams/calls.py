@@ -22,6 +22,8 @@ class Connections:
     """The connections to one upstream."""
 
     client: httpx.AsyncClient
+    completions: httpx.URL
+    """Of chat completions."""
     in_use: int = 0
 
 

@@ -74,7 +74,7 @@ class Upstreams:
             timeout=None,
             follow_redirects=False,
         )
-        return Connections(client)
+        return Connections(client, httpx.URL(upstream.base_url.rstrip("/") + "/chat/completions"))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -73,7 +73,15 @@ class Observed:
 
     def of(self, llm: str) -> LlmObserved:
         """Return what was seen of one LLM."""
-        return self._llms.setdefault(llm, LlmObserved())
+        seen = self._llms.get(llm)
+        if seen is None:
+            seen = self._llms[llm] = LlmObserved()
+        return seen
+
+    def _seen(self, names: Sequence[str]) -> list[tuple[int, LlmObserved]]:
+        """Return the place and what was seen of those LLMs of which anything was: of a thousand, mostly few."""
+        llms = self._llms
+        return [(place, llms[name]) for place, name in enumerate(names) if name in llms]
 
     def begin(self, llm: str) -> float:
         """Note that a query was sent; `end` wants the number that this returns."""
@@ -129,20 +137,31 @@ class Observed:
 
     def in_flight(self, names: Sequence[str]) -> np.ndarray:
         """Return the queries under way at each LLM, (L,)."""
-        return np.array([self.of(name).in_flight for name in names])
+        counts = np.zeros(len(names), dtype=np.int64)
+        for place, seen in self._seen(names):
+            counts[place] = seen.in_flight
+        return counts
 
     def startup_s(self, names: Sequence[str], prior: np.ndarray) -> np.ndarray:
         """Return seconds to the first token, (L,), shrunk to those that are expected, (L,)."""
-        return np.array([self.of(name).first_token_s.shrunk(p) for name, p in zip(names, prior, strict=True)])
+        startup = np.array(prior, dtype=np.float64)
+        for place, seen in self._seen(names):
+            startup[place] = seen.first_token_s.shrunk(startup[place])
+        return startup
 
     def tokens_per_s(self, names: Sequence[str], prior: np.ndarray) -> np.ndarray:
         """Return tokens per second after the first, (L,), shrunk to those that are expected, (L,)."""
-        seconds = [self.of(name).token_s.shrunk(1 / p) for name, p in zip(names, prior, strict=True)]
+        seconds = 1 / np.array(prior, dtype=np.float64)
+        for place, seen in self._seen(names):
+            seconds[place] = seen.token_s.shrunk(seconds[place])
         return 1 / np.maximum(seconds, 1e-9)
 
     def response_factor(self, names: Sequence[str]) -> np.ndarray:
         """Return by how much each LLM's answers are longer than expected, (L,), shrunk to 1."""
-        return np.array([self.of(name).response_factor() for name in names])
+        factors = np.ones(len(names))
+        for place, seen in self._seen(names):
+            factors[place] = seen.response_factor()
+        return factors
 
     def waits_s(self, names: Sequence[str], workers: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the seconds until each LLM has a free worker, (L,).
@@ -151,9 +170,8 @@ class Observed:
         hangs has queries older than its mean duration: then their mean age counts instead.
         """
         now, waits = self._clock(), np.zeros(len(names))
-        for i, (name, free) in enumerate(zip(names, workers, strict=True)):
-            seen = self.of(name)
-            n = seen.in_flight
+        for i, seen in self._seen(names):
+            n, free = seen.in_flight, workers[i]
             if n >= free:
                 service = seen.service_s.value if seen.service_s.count else UNKNOWN_SERVICE_S
                 waits[i] = (n - free + 1) / free * max(service, now - seen.started / n)

@@ -85,8 +85,7 @@ class Opening:
 
     async def _send(self, content: bytes, headers: dict[str, str]) -> httpx.Response:
         """Send the body and return the answer's status and headers, its body unread."""
-        client = self._arm.connections.client
-        url = self._arm.upstream.base_url.rstrip("/") + "/chat/completions"
+        client, url = self._arm.connections.client, self._arm.connections.completions
         timeout = httpx.Timeout(None, connect=self._limits.connect_s)
         for trial in range(STALE_TRIALS):
             fresh = False

@@ -136,12 +136,11 @@ class Decision:
         }
         rows = [
             {
-                "llm": name,
+                "llm": self.llms[arm],
                 **{column: values[arm].item() for column, values in columns.items() if values is not None},
                 "parts": {part: float(values[arm]) for part, values in self.parts.items()},
             }
-            for arm, name in enumerate(self.llms)
-            if arms is None or arm in arms
+            for arm in (range(len(self.llms)) if arms is None else sorted(arms))
         ]
         head = {name: getattr(self, name) for name in ("id", "llm", "objective", "trade_off", "propensity")}
         return {**head, "arms": rows, "router": self.router, "version": self.version}
