@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -170,6 +170,8 @@ class Simulation:
             return _refused(Refusal(400, "invalid_fault", None, str(error)))
         except Refusal as refusal:
             return _refused(refusal)
+        except ClientDisconnect:  # before the body was there: nobody reads what is answered
+            return Response(status_code=499)
         fields = {key: value for key, value in document.items() if key != "messages"}
         call = Call(llm.name, fault.status or 200, asked.stream, asked.text[:SHOWN], dict(request.headers), fields)
         self.calls.append(call)
