@@ -15,6 +15,7 @@ To see a processor without matrix instructions, bfloat16 products or VNNI, start
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -147,7 +148,8 @@ def quality(what: str, folder: Path, seeds: int, only: Sequence[str] | None) -> 
     kept = place / "vectors"
     kept.mkdir(exist_ok=True)
     vectors = {}
-    variants, _ = installed(folder, texts)
+    with contextlib.redirect_stdout(sys.stderr):
+        variants, _ = installed(folder, texts)
     for name, embed in variants.items():
         if name == "float32" or (only is not None and name not in only):
             continue
@@ -226,7 +228,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     texts = [" ".join(text_of(60).split()[start : start + 3 + start % 40]) for start in range(CALIBRATED)]
-    variants, left_out = installed(folder, texts)
+    with contextlib.redirect_stdout(sys.stderr):  # NNCF prints
+        variants, left_out = installed(folder, texts)
     found: dict[str, Any] = {
         "processor": _processor(),
         "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", "all"),
