@@ -80,7 +80,7 @@ def speed(variants: dict[str, Embed]) -> dict[str, dict[str, dict[str, float]]]:
     """Return times by number of words and variant."""
 
     def calls(text: str) -> dict[str, Callable[[], Any]]:
-        return {name: lambda embed=embed: embed(text) for name, embed in variants.items()}  # type: ignore[misc]
+        return {name: lambda embed=embed: embed(text) for name, embed in variants.items()}
 
     return {str(words): timed(calls(text_of(words))) for words in WORDS}
 
@@ -93,7 +93,7 @@ def batches(texts: Sequence[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for words in WORDS:
         text = text_of(words)
-        found = timed({str(size): lambda own=[text] * size: together(own) for size in WAITING}, 15)  # type: ignore[misc]
+        found = timed({str(size): lambda own=[text] * size: together(own) for size in WAITING}, 15)
         for size in WAITING:
             times = {key: round(value / size, 3) for key, value in found[str(size)].items() if key != "p99_ms"}
             rows.append({"precision": "int8", "words": words, "waiting": size, **times})
