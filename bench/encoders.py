@@ -15,6 +15,7 @@ To see a processor without matrix instructions, bfloat16 products or VNNI, start
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -79,7 +80,7 @@ def speed(variants: dict[str, Embed]) -> dict[str, dict[str, dict[str, float]]]:
     """Return times by number of words and variant."""
 
     def calls(text: str) -> dict[str, Callable[[], Any]]:
-        return {name: lambda embed=embed: embed(text) for name, embed in variants.items()}  # type: ignore[misc]
+        return {name: lambda embed=embed: embed(text) for name, embed in variants.items()}
 
     return {str(words): timed(calls(text_of(words))) for words in WORDS}
 
@@ -92,7 +93,7 @@ def batches(texts: Sequence[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for words in WORDS:
         text = text_of(words)
-        found = timed({str(size): lambda own=[text] * size: together(own) for size in WAITING}, 15)  # type: ignore[misc]
+        found = timed({str(size): lambda own=[text] * size: together(own) for size in WAITING}, 15)
         for size in WAITING:
             times = {key: round(value / size, 3) for key, value in found[str(size)].items() if key != "p99_ms"}
             rows.append({"precision": "int8", "words": words, "waiting": size, **times})
@@ -147,7 +148,8 @@ def quality(what: str, folder: Path, seeds: int, only: Sequence[str] | None) -> 
     kept = place / "vectors"
     kept.mkdir(exist_ok=True)
     vectors = {}
-    variants, _ = installed(folder, texts)
+    with contextlib.redirect_stdout(sys.stderr):
+        variants, _ = installed(folder, texts)
     for name, embed in variants.items():
         if name == "float32" or (only is not None and name not in only):
             continue
@@ -226,7 +228,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     texts = [" ".join(text_of(60).split()[start : start + 3 + start % 40]) for start in range(CALIBRATED)]
-    variants, left_out = installed(folder, texts)
+    with contextlib.redirect_stdout(sys.stderr):  # NNCF prints
+        variants, left_out = installed(folder, texts)
     found: dict[str, Any] = {
         "processor": _processor(),
         "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", "all"),
