@@ -28,9 +28,28 @@ TOKENS = (
     b"<user_3> 2001-99-99 "
     b"\x1f\x8b 99999999999999999999 [[[[[[[[ \xc3 \xed\xa0\x80 , : - ! & * @ .inf"
 ).split(b" ")
-REVIEW = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_400_000_000, "reviewText": "good"}
-ITEM = {"asin": "B1", "title": "Bolt <M6", "brand": "x", "category": ["a", "b"], "description": ["c"]}
-CELL = {"query_text": "Who?", "domain": "d", "quality": 1, "cost_usd": 0.1, "cost_basis": "source", "latency_s": 1.5}
+REVIEW: dict[str, object] = {
+    "reviewerID": "A1",
+    "asin": "B1",
+    "overall": 5.0,
+    "unixReviewTime": 1_400_000_000,
+    "reviewText": "good",
+}
+ITEM: dict[str, object] = {
+    "asin": "B1",
+    "title": "Bolt <M6",
+    "brand": "x",
+    "category": ["a", "b"],
+    "description": ["c"],
+}
+CELL: dict[str, object] = {
+    "query_text": "Who?",
+    "domain": "d",
+    "quality": 1,
+    "cost_usd": 0.1,
+    "cost_basis": "source",
+    "latency_s": 1.5,
+}
 
 
 def _lines(rows: list[dict[str, object]]) -> bytes:

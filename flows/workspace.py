@@ -48,6 +48,7 @@ def checked_port(given: str, name: str) -> int:
     InputError
         It is no port.
     """
+    given = given.strip()
     if not (given.isascii() and given.isdecimal() and len(given) < 9 and 0 < int(given) <= HIGHEST_PORT):
         raise InputError(f"{name}={printable(given[:40])} is no port: give a number from 1 to {HIGHEST_PORT}")
     return int(given)

@@ -16,6 +16,7 @@ from postgres_server import server
 from flows.overrides import override
 from symbiosis.core.telemetry import switch_telemetry_off
 
+pytest_plugins = ["gateway_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 
 switch_telemetry_off()

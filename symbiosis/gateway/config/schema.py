@@ -56,7 +56,9 @@ class LimitsConfig(Block):
     attempts: int = Field(default=3, ge=1, le=32)
     connect_s: float = Field(default=5, gt=0)
     first_byte_s: float = Field(default=60, gt=0)
+    answer_s: float = Field(default=300, gt=0)
     idle_s: float = Field(default=60, gt=0)
+    total_s: float | None = Field(default=None, gt=0)
     retry_after_s: float = Field(default=1, ge=0)
 
 

@@ -1,8 +1,8 @@
 """Serves the console: its pages and static files, from memory.
 
-A page holds no data. Its scripts ask the gateway's API, with the key that the visitor gives, and insert what they get as
-text. The Content-Security-Policy lets a page load nothing from elsewhere, run no inline script, and turn no string into
-HTML or code.
+A page holds no data. Its scripts ask the gateway's API, with the key that the visitor gives, and insert what they get
+as text. The Content-Security-Policy lets a page load nothing from elsewhere, run no inline script, and turn no string
+into HTML or code.
 """
 
 import hashlib
@@ -128,3 +128,7 @@ def console_router() -> APIRouter:
         add(page)
     router.add_api_route("/console/{asked}/{name:path}", load, methods=["GET", "HEAD"])
     return router
+
+
+router = console_router()
+"""These routes, for the gateway's application."""

@@ -30,7 +30,7 @@ MOST_VALUES = 1000
 """Values of a label that are kept apart; those that come later count as `OTHER`."""
 INLINE = "inline"
 CIRCUITS = ("closed", "half-open", "open")
-Refusal = Literal["overload", "rate", "budget", "key", "request", "not-found", "no-llm"]
+Refusal = Literal["overload", "rate", "budget", "key", "request"]
 
 
 @contextmanager

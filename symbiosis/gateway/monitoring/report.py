@@ -82,6 +82,7 @@ def report(
         "drift": summed["drift"],
         "judged": 0 if judged is None else len(judged.logged.arm),
         "passed_over": 0 if judged is None else judged.passed_over,
+        "certain_share": None if judged is None else round(float((judged.logged.propensity >= 1).mean()), 6),
         "policies": [] if judged is None else estimates(judged, goals or {}, cost_scale),
     }
 
@@ -212,9 +213,9 @@ def _drift(drift: Document | None) -> list[str]:
 def _policies(document: Document) -> list[str]:
     if not document["policies"]:
         return ["other policies: no routed query with feedback and an explanation in the window"]
-    rows = [["policy", "quality (doubly robust)", "USD per query", "effective n", ""]]
-    for one in document["policies"]:
-        rows.append(
+    rows = [
+        ["policy", "quality (doubly robust)", "USD per query", "effective n", ""],
+        *(
             [
                 one["policy"],
                 _interval(one["quality"]),
@@ -222,11 +223,17 @@ def _policies(document: Document) -> list[str]:
                 f"{one['effective_sample_size']:.0f}",
                 "see alarms" if one["alarms"] else "",
             ]
-        )
+            for one in document["policies"]
+        ),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"policies, estimated from {document['judged']:,} answers with feedback:"
-    alarms = [f"  {one['policy']}: {alarm}" for one in document["policies"] for alarm in one["alarms"]]
+    # The first alarm of each says enough for people; the document has all.
+    alarms = [f"  {one['policy']}: {one['alarms'][0]}" for one in document["policies"] if one["alarms"]]
+    if document["certain_share"] == 1:
+        reason = "every choice of the log was certain (propensity 1): what it did not choose rests on predictions alone"
+        alarms = [f"  {reason}"]
     return [head, *lines, *(["alarms:", *alarms] if alarms else [])]
 
 

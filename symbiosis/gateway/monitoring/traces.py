@@ -189,7 +189,9 @@ class RequestTrace:
         span.end()
         self._span.set_attributes(attributes)
 
-    def call(self, llm: str, model: str, base_url: str, *, stream: bool = False) -> "CallTrace":
+    def call(
+        self, llm: str, model: str, base_url: str, *, stream: bool = False, began: float | None = None
+    ) -> "CallTrace":
         """Begin a call of an upstream; `CallTrace.end` must follow.
 
         Parameters
@@ -202,6 +204,8 @@ class RequestTrace:
             Of the upstream.
         stream
             Whether the answer is to be streamed.
+        began
+            When it began, `time.time()`, if it is over already; None: now.
         """
         if self._tracer is None or self._span is None:
             return CallTrace(self, None, None, llm)
@@ -210,7 +214,7 @@ class RequestTrace:
         around: Span | None = None
         context = set_span_in_context(self._span)
         if self._failed is not None:
-            around = self._start("fallback")
+            around = self._start("fallback", began)
             around.set_attributes(
                 {
                     "symbiosis.fallback.from": self._failed[0],
@@ -230,8 +234,9 @@ class RequestTrace:
             "symbiosis.attempt": self._calls,
         }
         self._calls += 1
-        span = self._tracer.start_span(f"chat {model}", context, SpanKind.CLIENT, attributes)
-        return CallTrace(self, span, around, llm)
+        start = None if began is None else int(began * 1e9)
+        span = self._tracer.start_span(f"chat {model}", context, SpanKind.CLIENT, attributes, start_time=start)
+        return CallTrace(self, span, around, llm, began)
 
     def end(self, status: int, *, error: str | None = None, prompt: str = "", answer: str = "") -> None:
         """End the request.
@@ -277,9 +282,11 @@ class RequestTrace:
 class CallTrace:
     """The span of one call of an upstream."""
 
-    def __init__(self, request: RequestTrace, span: "Span | None", around: "Span | None", llm: str) -> None:
+    def __init__(
+        self, request: RequestTrace, span: "Span | None", around: "Span | None", llm: str, past: float | None = None
+    ) -> None:
         self._request, self._span, self._around, self._llm = request, span, around, llm
-        self._began = time.monotonic()
+        self._began, self._past = time.monotonic(), past
 
     def first_token(self) -> None:
         """Note that the answer begins."""
@@ -314,11 +321,16 @@ class CallTrace:
         kind = error_kind(call.status, call.error)
         if kind is not None:
             self._span.set_attribute("error.type", kind)
+        ended = None
+        if self._past is not None:
+            if call.first_token_s is not None:
+                self._span.set_attribute("gen_ai.response.time_to_first_chunk", call.first_token_s)
+            ended = int((self._past + (call.total_s or 0.0)) * 1e9)
         self._request._ended(self._llm, call, model)
         for span in (self._span, self._around):
             if span is not None:
                 _conclude(span, kind if kind != CLIENT else None, call.error)
-                span.end()
+                span.end(ended)
         self._span = None
 
 

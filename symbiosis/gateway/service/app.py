@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from symbiosis.gateway.service import admin, endpoints
 from symbiosis.gateway.service.chat import complete
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.guards import FaultGuard, HostGuard
+from symbiosis.gateway.service.planning import TOLD
 from symbiosis.gateway.service.problems import Problem, response
 from symbiosis.gateway.service.server import config_of_process
 from symbiosis.routing.serving.store import StoreUnavailable
@@ -102,6 +104,14 @@ def application(config: GatewayConfig) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(FaultGuard)
+    if config.listen.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.listen.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=TOLD,
+        )
     app.add_middleware(HostGuard, listen=config.listen)  # the outermost
     return app
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from symbiosis.core.errors import InputError
+from symbiosis.gateway.monitoring.traces import RequestTrace
 from symbiosis.gateway.requests.chat import ChatRequest
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.planning import Plan, plan
@@ -24,28 +26,50 @@ from symbiosis.routing.serving.records import CallEntry
 LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
+PATIENCE_S = 0.02
+"""For which what a call cost may wait for other entries that go into the same transaction."""
+RECORDED_S = 2.0
+"""In which a decision is in the store, or its answer goes out without it: a locked store holds nobody up."""
 
 
 async def complete(gateway: Gateway, request: Request) -> Response:
     """Answer ``POST /v1/chat/completions``."""
-    began = time.perf_counter()
+    began, at = time.perf_counter(), time.time()
     key = gateway.admit(request)
     chat = ChatRequest.parse(await gateway.body(request))
-    whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
+    trace = gateway.traces.request(request.headers, chat.model, stream=chat.stream)
     calls: list[Call] = []
-    asking = ask(
-        gateway.upstreams,
-        whom.candidates,
-        chat,
-        list(request.headers.items()),
-        expected_tokens=whom.expected_tokens,
-        on_call=calls.append,
-    )
-    served = await _unless_gone(request, asking)
+    try:
+        whom = await plan(gateway, chat, key, request.headers.get(CONVERSATION), began)
+        _trace_decision(trace, whom, at)
+        asking = ask(
+            gateway.upstreams,
+            whom.candidates,
+            chat,
+            list(request.headers.items()),
+            expected_tokens=whom.expected_tokens,
+            on_call=calls.append,
+        )
+        served = await _unless_gone(request, asking)
+    except BaseException as error:
+        trace.end(getattr(error, "status", 500), error=str(error) or type(error).__name__)
+        if calls:  # upstreams were asked, and may bill it
+            gateway.later(_abandoned(gateway, whom, calls))
+        raise
     whom.fallbacks = len(served.failed)
     if served.llm is None and whom.mode != "explicit" and whom.fallbacks:
         whom.notice = whom.notice or "no LLM answered"
-    return Passing(gateway, chat, whom, served, calls)
+    return Passing(gateway, chat, whom, served, calls, trace)
+
+
+def _trace_decision(trace: RequestTrace, whom: Plan, at: float) -> None:
+    decision = whom.decision
+    known: dict[str, float] = {}
+    if decision is not None:
+        known = {"propensity": decision.propensity, "expected_cost_usd": float(decision.cost_usd[decision.arm])}
+    trace.decided(at, whom.id, whom.candidates[0], mode=whom.mode, policy=whom.policy, **known)
+    if trace.id is not None:
+        whom.entry.details = {**(whom.entry.details or {}), "trace": trace.id}
 
 
 async def _unless_gone(request: Request, asking: Any) -> Served:
@@ -61,11 +85,15 @@ async def _unless_gone(request: Request, asking: Any) -> Served:
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
             raise Problem(499, "the client has left", "client_gone")
-        return task.result()
-    finally:
+        served: Served = task.result()
+        return served
+    except BaseException:
         task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await (await task).answer.aclose()
+        raise
+    finally:
         leaving.cancel()
 
 
@@ -83,11 +111,22 @@ class Passing(Response):
         Records.
     request, whom, served, calls
         What was asked, whom, who answered, and the calls that are over so far.
+    trace
+        Of the request; it ends with the answer.
     """
 
-    def __init__(self, gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: ChatRequest,
+        whom: Plan,
+        served: Served,
+        calls: list[Call],
+        trace: RequestTrace,
+    ) -> None:
         super().__init__()
         self._gateway, self._request, self._plan, self._served, self._calls = gateway, request, whom, served, calls
+        self._trace = trace
         self.status_code = served.answer.status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,29 +152,52 @@ class Passing(Response):
             gateway.leave()
             await answer.aclose()
             gateway.metrics.answered(answer.status)
+            self._end_trace()
             gateway.later(_settled(gateway, self._request, whom, served, self._calls))
+
+    def _end_trace(self) -> None:
+        trace, answer = self._trace, self._served.answer
+        if trace.id is None:
+            return
+        for call in self._calls:
+            upstream, llm = self._gateway.llms[call.llm]
+            span = trace.call(call.llm, llm.model, upstream.base_url, stream=call.streamed, began=call.at)
+            span.end(_entry(self._plan, call), model=None)
+        error = None if answer.call is None else answer.call.error
+        trace.end(answer.status, error=error, prompt=self._request.text, answer=answer.text or "")
 
     async def _recorded(self) -> list[tuple[bytes, bytes]]:
         whom, served = self._plan, self._served
-        whom.entry.served, whom.entry.overhead_ms = served.llm, whom.overhead_ms
+        # A refusal of the request itself is no answer that feedback could be about.
+        whom.entry.served = served.llm if served.answer.status < 300 else None
+        whom.entry.overhead_ms = whom.overhead_ms
         try:
-            await self._gateway.record([whom.entry])
-        except InputError:
+            async with asyncio.timeout(RECORDED_S):
+                await self._gateway.record([whom.entry])
+        except (InputError, TimeoutError):
             whom.notice = "the decision could not be recorded: it takes no feedback"
             headers = whom.headers(served.llm)
             return [(name, value) for name, value in headers if name != b"x-symbiosis-decision"]
         return whom.headers(served.llm)
 
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
+        # Side by side: an upstream that has fallen silent must not hide that the client has left.
+        pumping = asyncio.ensure_future(_pump(answer, send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            async for part in answer:
-                if leaving.done():
-                    return
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if pumping.done():
+                pumping.result()
         finally:
             leaving.cancel()
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+
+
+async def _pump(answer: UpstreamAnswer, send: Send) -> None:
+    async for part in answer:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -147,12 +209,21 @@ def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
+async def _abandoned(gateway: Gateway, whom: Plan, calls: list[Call]) -> None:
+    """Record a decision whose client left before an LLM had answered, with the calls that were made for it."""
+    entries = [_entry(whom, call) for call in calls]
+    for entry in entries:
+        gateway.metrics.called(entry)
+    whom.entry.overhead_ms = whom.overhead_ms
+    await gateway.record([whom.entry, *entries])
+
+
 async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
     """Record what the calls cost, and learn from them what can be learned without a user."""
     entries = [_entry(whom, call) for call in calls]
     for entry in entries:
         gateway.metrics.called(entry)
-    await gateway.record(entries)
+    await gateway.record(entries, patience_s=PATIENCE_S)
     for call in served.failed:
         gateway.metrics.fell_back(call.llm)
     gateway.metrics.decided(served.llm or "", whom.policy, whom.mode, whom.overhead_ms / 1e3)
@@ -168,7 +239,8 @@ async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: S
             whom.conversation, served.llm, last.usage.prompt_tokens + last.usage.response_tokens
         )
     verdict = None
-    if served.answer.finished and whom.decision is not None:
+    # A thread is woken only where there is something to judge: that takes longer than the decision.
+    if served.answer.finished and whom.decision is not None and gateway.checks.apply_to(request, whom.policy):
         text = served.answer.text or None  # a call of tools has none
         verdict = await asyncio.to_thread(gateway.checks.verdict, request, text, whom.policy)
     if verdict is not None:

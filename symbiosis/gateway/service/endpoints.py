@@ -53,7 +53,10 @@ async def models(request: Request) -> JSONResponse:
 
 @router.post("/v1/route", summary="The decision alone: no upstream is called", openapi_extra={})
 async def route(request: Request) -> JSONResponse:
-    """Decide which LLM should answer, and explain it; the client asks it by itself and gives feedback all the same."""
+    """Decide which LLM should answer, and explain it; the client asks it by itself and gives feedback all the same.
+
+    With `"store": false` it is only looked at: neither stored nor counted, and no feedback can be given on it.
+    """
     began = time.perf_counter()
     gateway = gateway_of(request)
     key = gateway.admit(request)
@@ -62,8 +65,10 @@ async def route(request: Request) -> JSONResponse:
     if whom.mode == "explicit":
         raise Problem(400, f"{chat.model} is an LLM: ask for `auto` or a policy to have one chosen", "nothing_to_route")
     whom.entry.served, whom.entry.overhead_ms = whom.candidates[0], whom.overhead_ms
-    await gateway.record([whom.entry])
-    gateway.metrics.decided(whom.candidates[0], whom.policy, whom.mode, whom.overhead_ms / 1e3)
+    stored = chat.raw.get("store") is not False
+    if stored:
+        await gateway.record([whom.entry])
+        gateway.metrics.decided(whom.candidates[0], whom.policy, whom.mode, whom.overhead_ms / 1e3)
     explained = None if whom.decision is None else whom.decision.to_dict()
     document = {
         "id": whom.id,
@@ -71,6 +76,7 @@ async def route(request: Request) -> JSONResponse:
         "mode": whom.mode,
         "policy": whom.policy,
         "notice": whom.notice,
+        "stored": stored,
         "decision": explained,
     }
     return JSONResponse(
@@ -98,7 +104,6 @@ async def feedback(request: Request, body: FeedbackBody) -> JSONResponse:
         raise Problem(409, str(error), "feedback_conflict") from None
     except StoreUnavailable as error:
         raise Problem(503, str(error), "store_unavailable", gateway.config.limits.retry_after_s) from None
-    gateway.metrics.told("", "user")
     return JSONResponse({"decision": body.decision, "accepted": "new" if new else "repeated"})
 
 
@@ -174,6 +179,11 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get("/metrics", summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    """Return the metrics of all workers."""
-    page, kind = gateway_of(request).metrics.page(request.headers.get("accept"))
+    """Return the metrics of all workers; where keys are required, to holders of one, whatever it has left to spend."""
+    gateway = gateway_of(request)
+    header = request.headers.get("authorization")
+    if gateway.config.keys.required and not gateway.keys.is_admin(header) and gateway.keys.authenticate(header) is None:
+        raise Problem(401, "send the header `Authorization: Bearer KEY`", "invalid_api_key")
+    gateway.note_state()
+    page, kind = gateway.metrics.page(request.headers.get("accept"))
     return Response(page, media_type=kind)

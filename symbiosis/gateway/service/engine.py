@@ -13,6 +13,9 @@ from symbiosis.routing.policy.goals import Circumstances, Goal
 from symbiosis.routing.serving.service import RoutingService
 
 PER_MILLION = 1e6
+ROUTED_CHARACTERS = 1 << 16
+"""The end of a text that is encoded: encoders read the last hundreds of tokens, and cutting ten megabytes into words
+would hold the process for ten seconds and take a gigabyte."""
 
 
 class Engine:
@@ -42,7 +45,8 @@ class Engine:
         return self.service.router.llms.names
 
     async def vector(self, text: str) -> np.ndarray:
-        """Return a text's vector (d,); a text that was seen before costs nothing."""
+        """Return a text's vector (d,), of its last `ROUTED_CHARACTERS`; a text seen before costs nothing."""
+        text = text[-ROUTED_CHARACTERS:]
         known = self._vectors.get(text)
         if known is not None:
             self._vectors.move_to_end(text)

@@ -3,16 +3,22 @@
 import asyncio
 import json
 import logging
+import os
+import signal
 import time
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, KeyEntry, LlmConfig, UpstreamConfig
+from symbiosis.gateway.monitoring.drift import Drift, drift, training_error
+from symbiosis.gateway.monitoring.frames import Frames
 from symbiosis.gateway.monitoring.metrics import Metrics
 from symbiosis.gateway.monitoring.summary import LiveState
+from symbiosis.gateway.monitoring.traces import Traces
 from symbiosis.gateway.requests.checks import Checks
 from symbiosis.gateway.requests.conversations import Conversations, Remembered
 from symbiosis.gateway.requests.keys import Keys
@@ -29,6 +35,9 @@ from symbiosis.routing.serving.records import StoreEntry
 LOG = logging.getLogger("symbiosis.gateway")
 LIFETIME_S = 86_400.0
 """Of decisions that take feedback."""
+PAUSE_S = 0.5
+"""Between two looks at what there is to learn."""
+DRIFT_HOURS, DRIFT_PAUSE_S = 24.0, 60.0
 DRAINED, PRICES = "drained", "prices"
 
 
@@ -58,11 +67,14 @@ class Gateway:
         self.conversations = Conversations(config.conversations, recall=self._recall)
         self.checks = Checks(config.checks)
         self.metrics = Metrics(config.policies)
+        self.traces = Traces(config.traces, texts=config.store_texts)
+        self._training_error = training_error()
         self.started_at = time.time()
         self.ready = False
         self._in_flight = 0
         self._drained: frozenset[str] = frozenset()
         self._prices: dict[str, LlmConfig] = {}
+        self._stopping, self._news = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._spending: dict[tuple[str, str], tuple[float, float]] = {}
         self._failed_at = -1e9
@@ -87,6 +99,7 @@ class Gateway:
         """Begin to learn, or to follow the one who does, and load the encoder before the first query."""
         self.synchronise()
         self.later(self._follow())
+        self.later(self._watch_drift())
         self.later(self._warm())
 
     async def _warm(self) -> None:
@@ -96,12 +109,14 @@ class Gateway:
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
         self.ready = False
-        self.learning.stop()
+        self._stopping.set()
+        self._news.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         await self.recorder.close()
         await self.upstreams.aclose()
         self.engine.close()
+        await asyncio.to_thread(self.traces.close)
         await asyncio.to_thread(self.learning.close)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -120,13 +135,19 @@ class Gateway:
 
     async def _follow(self) -> None:
         """Learn what came in, or take over what another process has learned, every moment until the end."""
-        while not self.learning.stopping.is_set():
+        parent = os.getppid()
+        while not self._stopping.is_set():
+            if self.config.listen.workers > 1 and os.getppid() != parent:
+                LOG.warning("the process that started this worker is gone: it ends, too")
+                signal.raise_signal(signal.SIGTERM)
+                return
             try:
                 await self.catch_up()
             except InputError as error:
                 self.metrics.store_failed("learn")
                 LOG.warning("%s", error)
-            await asyncio.to_thread(self.learning.wait)
+            await self._pause(self._news, PAUSE_S)
+            self._news.clear()
 
     def synchronise(self, changed: bool = True) -> None:
         """Take over what all gateways of the store have agreed on: drained LLMs and prices."""
@@ -146,6 +167,7 @@ class Gateway:
             self.upstreams.configure(self.config.with_prices(prices) if prices else self.config)
         service = self.engine.service
         self.metrics.learned(service.signature[1], service.lessons)
+        self.note_state()
 
     def set_drained(self, name: str, drained: bool) -> list[str]:
         """Send an LLM no new queries, or send them again, in all gateways of the store; return all drained ones."""
@@ -225,6 +247,30 @@ class Gateway:
         await asyncio.to_thread(self.synchronise, changed)
         return changed
 
+    async def _watch_drift(self) -> None:
+        """Note now and then how far expectations are off; one process of the store is enough."""
+        while not self._stopping.is_set():
+            if self.learning.is_learner:
+                try:
+                    self.metrics.drifted(await asyncio.to_thread(self._drift))
+                except InputError as error:
+                    self.metrics.store_failed("read")
+                    LOG.warning("%s", error)
+            await self._pause(self._stopping, DRIFT_PAUSE_S)
+
+    def _drift(self) -> Drift:
+        return drift(Frames.read(self.store, time.time() - DRIFT_HOURS * 3600), self._training_error)
+
+    @staticmethod
+    async def _pause(until: asyncio.Event, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), seconds)
+
+    def note_state(self) -> None:
+        """Note the state of circuits and the calls under way in the metrics."""
+        live = self.live()
+        self.metrics.observed(live.circuits, live.in_flight)
+
     def live(self) -> LiveState:
         """Return what only the running gateway knows."""
         router, version = self.engine.service.signature
@@ -238,10 +284,11 @@ class Gateway:
             self.config.mode,
             router,
             version,
+            self._training_error,
         )
 
-    async def record(self, entries: Sequence[StoreEntry]) -> None:
-        """Write to the store; returns once it is committed.
+    async def record(self, entries: Sequence[StoreEntry], patience_s: float = 0.0) -> None:
+        """Write to the store; returns once it is committed, see `symbiosis.gateway.service.recording.Recorder.write`.
 
         Raises
         ------
@@ -251,7 +298,7 @@ class Gateway:
         if not entries:
             return
         try:
-            await self.recorder.write(entries)
+            await self.recorder.write(entries, patience_s)
         except InputError:
             self.metrics.store_failed("write")
             raise
@@ -270,12 +317,16 @@ class Gateway:
             lifetime_s=LIFETIME_S,
         )
         if new:
-            self.learning.wake()
+            self._news.set()
+            found = await asyncio.to_thread(self.store.decision, decision)
+            if found is not None:
+                self.metrics.told(found.entry.served or "", source)
+                trace = (found.entry.details or {}).get("trace")
+                self.traces.feedback(trace, decision, quality=told.quality, satisfied=told.satisfied, source=source)
         return new
 
     def failed_open(self, error: Exception) -> None:
         """Take note that the router failed; at most a line a second."""
-        self.metrics.refused("no-llm")
         if time.monotonic() - self._failed_at > 1.0:
             self._failed_at = time.monotonic()
             LOG.error("the router failed, the default LLM answers: %s: %s", type(error).__name__, error)

@@ -1,6 +1,5 @@
 """How a gateway's processes learn: one of a store learns and saves versions, the others take them over."""
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +12,6 @@ from symbiosis.gateway.service.engine import reprice
 from symbiosis.routing.serving.learner import Learner
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.workspace import Workspace
-
-PAUSE_S = 0.5
-"""Between two looks at what is new."""
 
 
 class Learning:
@@ -45,8 +41,6 @@ class Learning:
         self._lock = ExitStack()
         self._elected = False
         self._prices: Mapping[str, LlmConfig] = {}
-        self.stopping = threading.Event()
-        self._news = threading.Event()
         self.reprice({})
 
     @property
@@ -83,20 +77,6 @@ class Learning:
         """Count with today's prices: the config's, but for those given here."""
         self._prices = dict(prices)
         reprice(self.service, self._config, self._prices)
-
-    def wait(self) -> None:
-        """Wait a moment, or until there is something to learn or an end."""
-        self._news.wait(PAUSE_S)
-        self._news.clear()
-
-    def wake(self) -> None:
-        """Let the next look come at once."""
-        self._news.set()
-
-    def stop(self) -> None:
-        """Let `wait` end."""
-        self.stopping.set()
-        self._news.set()
 
     def close(self) -> None:
         """Let another process learn, and close the store."""

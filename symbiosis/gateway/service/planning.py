@@ -16,14 +16,62 @@ from symbiosis.gateway.requests.conversations import Standing
 from symbiosis.gateway.requests.policies import Policy
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.problems import Problem
+from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.policy.goals import Circumstances
 from symbiosis.routing.policy.objectives import Budget
 from symbiosis.routing.serving.records import DecisionEntry, DecisionRecord, Mode
 
 INSTRUCTIONS = ("system", "developer")
+_OWN = ("decision", "model", "mode", "overhead-ms", "fallbacks", "propensity", "expected-cost", "notice")
+TOLD = tuple(f"x-symbiosis-{name}" for name in _OWN)
+"""Headers of an answer that say what was decided."""
 MOST_EXPLAINED = 40
 """LLMs whose expectations are stored with a decision: the best by score, and the chosen one."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A chat request and what the gateway knows of it.
+
+    Attributes
+    ----------
+    request
+        As the client sent it.
+    api_key
+        The key's name.
+    conversation
+        Its hash.
+    policy
+        What it is decided for; None: the client names an LLM.
+    began
+        `time.perf_counter()` when it came.
+    """
+
+    request: ChatRequest
+    api_key: str | None
+    conversation: str
+    policy: Policy | None
+    began: float
+
+    @property
+    def overhead_ms(self) -> float:
+        """Milliseconds since it came."""
+        return (time.perf_counter() - self.began) * 1e3
+
+    def entry(self, gateway: Gateway, record: DecisionRecord, mode: Mode, **others: Any) -> DecisionEntry:
+        """Return what is stored of the decision on it."""
+        text = self.request.text
+        return DecisionEntry(
+            record,
+            mode=mode,
+            policy="" if self.policy is None else self.policy.name,
+            api_key=self.api_key,
+            conversation=self.conversation,
+            text_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            text=text if gateway.config.store_texts else None,
+            **others,
+        )
 
 
 @dataclass
@@ -88,6 +136,17 @@ def _header(value: str) -> bytes:
 async def plan(gateway: Gateway, request: ChatRequest, key: KeyEntry | None, header: str | None, began: float) -> Plan:
     """Decide whom to ask.
 
+    Parameters
+    ----------
+    gateway, request
+        Who decides, and on what.
+    key
+        The client's.
+    header
+        The client's own name for the conversation.
+    began
+        `time.perf_counter()` when the request came.
+
     Raises
     ------
     BadRequest
@@ -95,31 +154,28 @@ async def plan(gateway: Gateway, request: ChatRequest, key: KeyEntry | None, hea
     Problem
         There is no such LLM, or none that can serve the request.
     """
-    policy = gateway.policies.parse(request.model)
     name = None if key is None else key.name
-    conversation = request.conversation(header, name)
-    if policy is None:
-        return _explicit(gateway, request, name, conversation, began)
-    if not request.text.strip():
-        return _default(gateway, request, policy, name, conversation, "failed-open", "there is no text to route", began)
+    asked = Asked(request, name, request.conversation(header, name), gateway.policies.parse(request.model), began)
     config = gateway.config
+    if asked.policy is None:
+        return _explicit(gateway, asked)
     if config.mode == "off":
-        return _default(gateway, request, policy, name, conversation, "control", None, began)
+        return _default(gateway, asked, "off")
+    if not request.text.strip():
+        return _default(gateway, asked, "failed-open", "there is no text to route: the default LLM answers")
     try:
-        routed = await _routed(gateway, request, policy, name, conversation)
+        routed = await _routed(gateway, asked, asked.policy)
     except Problem:
         raise
     except Exception as error:
         gateway.failed_open(error)
-        notice = f"the router failed ({type(error).__name__}): the default LLM answers"
-        return _default(gateway, request, policy, name, conversation, "failed-open", notice, began)
-    control = config.mode == "observe" or _share(conversation) >= config.share
-    if control and config.default is not None:
-        routed.mode = "observe" if config.mode == "observe" else "control"
-        others = [llm for llm in routed.candidates if llm != config.default]
-        routed.candidates = [config.default, *others]
-    routed.entry.mode = routed.mode
-    routed.overhead_ms = (time.perf_counter() - began) * 1e3
+        return _default(
+            gateway, asked, "failed-open", f"the router failed ({type(error).__name__}): the default LLM answers"
+        )
+    if config.default is not None and (config.mode == "observe" or _share(asked.conversation) >= config.share):
+        routed.mode = routed.entry.mode = "observe" if config.mode == "observe" else "control"
+        routed.candidates = [config.default, *(llm for llm in routed.candidates if llm != config.default)]
+    routed.overhead_ms = asked.overhead_ms
     return routed
 
 
@@ -128,73 +184,68 @@ def _share(conversation: str) -> float:
     return int(hashlib.sha256(f"share {conversation}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-async def _routed(gateway: Gateway, request: ChatRequest, policy: Policy, key: str | None, conversation: str) -> Plan:
-    engine, config, upstreams = gateway.engine, gateway.config, gateway.upstreams
-    vector = await engine.vector(request.text)
-    names = engine.names
-    llms = [gateway.llm(name) for name in names]
-    able_to = able(llms, request.needs)
-    if not able_to.any():
+async def _routed(gateway: Gateway, asked: Asked, policy: Policy) -> Plan:
+    """Let the router decide."""
+    request, engine = asked.request, gateway.engine
+    if not able([gateway.llm(name) for name in engine.names], request.needs).any():
         raise _nobody_able(gateway, request)
-    circuits = upstreams.circuits()
-    ready = np.array([circuits.get(one) != "open" and not gateway.is_drained(one) for one in names])
+    vector = await engine.vector(request.text)
+    # LLMs may come and go in another thread; not between what is known of them and the decision.
+    with engine.service.lock:
+        names = engine.names
+        llms = [gateway.llm(name) for name in names]
+        able_to = able(llms, request.needs)
+        circumstances, notice = _circumstances(gateway, asked, able_to)
+        waits = gateway.upstreams.observed.waits_s(names, [1 if llm is None else llm.workers for llm in llms])
+        goal = policy.goal(engine.service.online.goal)
+        decision, baseline = engine.decide(request.text, vector, goal, waits, circumstances)
+    record: DecisionRecord = decision.record
+    by_score = np.argsort(-np.where(decision.admissible, decision.score, -np.inf), kind="stable")
+    details = {"router": decision.router, "version": decision.version, "baseline_usd": baseline}
+    return Plan(
+        decision.id,
+        [decision.llm, *(names[arm] for arm in by_score if able_to[arm] and arm != decision.arm)],
+        "apply",
+        policy.name,
+        asked.entry(gateway, record, "apply", details=explained(decision), **details),
+        decision,
+        notice,
+        asked.conversation,
+        budget=goal.objective if isinstance(goal.objective, Budget) else None,
+        expected_tokens=dict(zip(names, decision.response_tokens.tolist(), strict=True)),
+    )
+
+
+def _circumstances(gateway: Gateway, asked: Asked, able_to: np.ndarray) -> tuple[Circumstances, str | None]:
+    """Return what is so at this moment, and what the client should know of it."""
+    request, engine, observed = asked.request, gateway.engine, gateway.upstreams.observed
+    names, known, notice = engine.names, engine.service.router.llms, None
+    circuits = gateway.upstreams.circuits()
+    ready = np.array([circuits.get(name) != "open" and not gateway.is_drained(name) for name in names])
+    # Where all that are able have failed lately, one of them has to try.
     allowed = able_to & ready if (able_to & ready).any() else able_to
     # A first message has no LLM yet, and need not be looked for in the store.
     begun = any(message["role"] != "user" and message["role"] not in INSTRUCTIONS for message in request.messages)
     standing = Standing()
     if begun:
-        standing = gateway.conversations.standing(conversation, request, names, gateway.llms)
-    notice = None
+        standing = gateway.conversations.standing(asked.conversation, request, names, gateway.llms)
     if standing.allowed is not None:
         if (allowed & standing.allowed).any():
             allowed = allowed & standing.allowed
         else:
             notice = "the LLM that called the tool cannot be asked: another one gets the tool's result"
-    known = engine.service.router.llms
-    context = max(request.prompt_characters - len(request.text), 0) / 4
+    context = max(request.prompt_characters - len(request.text), 0) / CHARACTERS_PER_TOKEN
     extra = context * known.price_prompt
     if standing.extra_usd is not None:
         extra = extra + standing.extra_usd
-    observed = upstreams.observed
-    circumstances = Circumstances(
+    now = Circumstances(
         allowed,
         observed.startup_s(names, known.startup_s),
         observed.tokens_per_s(names, known.tokens_per_s),
         observed.response_factor(names),
         extra,
     )
-    waits = observed.waits_s(names, [1 if llm is None else llm.workers for llm in llms])
-    goal = policy.goal(engine.service.online.goal)
-    decision, baseline = engine.decide(request.text, vector, goal, waits, circumstances)
-    by_score = np.argsort(-np.where(decision.admissible, decision.score, -np.inf), kind="stable")
-    later = [names[arm] for arm in by_score if able_to[arm] and arm != decision.arm]
-    record = decision.record
-    assert record is not None
-    entry = DecisionEntry(
-        record,
-        mode="apply",
-        policy=policy.name,
-        router=decision.router,
-        version=decision.version,
-        api_key=key,
-        conversation=conversation,
-        text_sha256=hashlib.sha256(request.text.encode()).hexdigest(),
-        text=request.text if config.store_texts else None,
-        details=explained(decision),
-        baseline_usd=baseline,
-    )
-    return Plan(
-        decision.id,
-        [decision.llm, *later],
-        "apply",
-        policy.name,
-        entry,
-        decision,
-        notice,
-        conversation,
-        budget=goal.objective if isinstance(goal.objective, Budget) else None,
-        expected_tokens=dict(zip(names, decision.response_tokens.tolist(), strict=True)),
-    )
+    return now, notice
 
 
 def explained(decision: Decision) -> dict[str, Any]:
@@ -205,62 +256,41 @@ def explained(decision: Decision) -> dict[str, Any]:
     return decision.to_dict(sorted({*best, decision.arm}))
 
 
-def _explicit(gateway: Gateway, request: ChatRequest, key: str | None, conversation: str, began: float) -> Plan:
+def _explicit(gateway: Gateway, asked: Asked) -> Plan:
     """Ask the LLM that the client names, and no other."""
-    llm = gateway.llm(request.model)
+    name = asked.request.model
+    llm = gateway.llm(name)
     if llm is None:
         known = ", ".join([*gateway.policies.models, *gateway.llms])
-        raise Problem(404, f"there is no LLM {request.model!r}: name one of {known}", "model_not_found")
-    if (lacks := lacking(llm, request.needs)) is not None:
-        raise Problem(400, f"{request.model} lacks {lacks}: name another LLM, or `auto`", "model_cannot_serve")
-    return _unrouted(gateway, request, [request.model], "explicit", "", key, conversation, None, began)
+        raise Problem(404, f"there is no LLM {name!r}: name one of {known}", "model_not_found")
+    if (lacks := lacking(llm, asked.request.needs)) is not None:
+        raise Problem(400, f"{name} lacks {lacks}: name another LLM, or `auto`", "model_cannot_serve")
+    return _unrouted(gateway, asked, [name], "explicit")
 
 
-def _default(
-    gateway: Gateway,
-    request: ChatRequest,
-    policy: Policy,
-    key: str | None,
-    conversation: str,
-    mode: Mode,
-    notice: str | None,
-    began: float,
-) -> Plan:
+def _default(gateway: Gateway, asked: Asked, mode: Mode, notice: str | None = None) -> Plan:
     """Ask the default LLM, and the others where it fails or cannot serve the request."""
-    default = gateway.config.default
+    default, needs = gateway.config.default, asked.request.needs
     names = [default, *(name for name in gateway.llms if name != default)]
-    candidates = [name for name in names if name and (llm := gateway.llm(name)) and lacking(llm, request.needs) is None]
+    candidates = [name for name in names if name and (llm := gateway.llm(name)) and lacking(llm, needs) is None]
     if not candidates:
-        raise _nobody_able(gateway, request)
-    return _unrouted(gateway, request, candidates, mode, policy.name, key, conversation, notice, began)
+        raise _nobody_able(gateway, asked.request)
+    return _unrouted(gateway, asked, candidates, mode, notice)
 
 
-def _unrouted(
-    gateway: Gateway,
-    request: ChatRequest,
-    candidates: list[str],
-    mode: Mode,
-    policy: str,
-    key: str | None,
-    conversation: str,
-    notice: str | None,
-    began: float,
-) -> Plan:
-    decision_id = uuid.uuid4().hex[:16]
-    tokens = float(request.prompt_tokens)
-    record = DecisionRecord(decision_id, candidates[0], time.time(), 1.0, tokens, 0.0, 0.0, np.zeros(0))
-    entry = DecisionEntry(
-        record,
-        mode=mode,
-        policy=policy,
-        api_key=key,
-        conversation=conversation,
-        text_sha256=hashlib.sha256(request.text.encode()).hexdigest(),
-        text=request.text if gateway.config.store_texts else None,
-    )
-    overhead = (time.perf_counter() - began) * 1e3
+def _unrouted(gateway: Gateway, asked: Asked, candidates: list[str], mode: Mode, notice: str | None = None) -> Plan:
+    tokens = float(asked.request.prompt_tokens)
+    record = DecisionRecord(uuid.uuid4().hex[:16], candidates[0], time.time(), 1.0, tokens, 0.0, 0.0, np.zeros(0))
+    entry = asked.entry(gateway, record, mode)
     return Plan(
-        decision_id, candidates, mode, policy, entry, notice=notice, conversation=conversation, overhead_ms=overhead
+        record.decision,
+        candidates,
+        mode,
+        entry.policy,
+        entry,
+        notice=notice,
+        conversation=asked.conversation,
+        overhead_ms=asked.overhead_ms,
     )
 
 

@@ -8,7 +8,7 @@ A fault is written as parts with commas between, for example ``slow=2,disconnect
 ``disconnect``         close the connection before the first byte
 ``disconnect-after=3``  close it after so many events of a stream, or in the middle of a whole answer
 ``hang``               send nothing until the client has gone
-``hang-after=3``       the same after so many events of a stream
+``hang-after=3``       the same after so many events of a stream, or in the middle of a whole answer
 ``slow=2``             wait so many seconds more before the first byte
 ``drip=0.1``           send one byte at a time, so many seconds apart
 ``garbage``            with status 200, bytes that are neither JSON nor events

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from symbiosis.core.layout import ROUTER
+from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.synthetic import LLMS
 
@@ -99,31 +99,29 @@ def simulated_llms(llms: Llms) -> tuple[SimulatedLlm, ...]:
     )
 
 
-def upstreams_section(llms: tuple[SimulatedLlm, ...], base_url: str) -> list[dict[str, Any]]:
-    """Return the section `upstreams` of a ``gateway.yaml`` that asks the simulated LLMs at `base_url`.
+def upstream_config(base_url: str, folder: Path = Path()) -> UpstreamConfig:
+    """Return the upstream of a ``gateway.yaml`` that asks the simulated LLMs at `base_url`.
 
-    Prices are in USD per million tokens, as everywhere in that file.
+    Raises
+    ------
+    InputError
+        The data folder has a trained router, but it is damaged.
     """
-    return [
-        {
-            "name": UPSTREAM,
-            "base_url": base_url,
-            "llms": [
-                {
-                    "name": llm.name,
-                    "price_prompt": _per_million(llm.price_prompt),
-                    "price_cached": _per_million(llm.price_cached),
-                    "price_response": _per_million(llm.price_response),
-                    "context": llm.context,
-                    "tools": llm.tools,
-                    "vision": llm.vision,
-                    "json_mode": llm.json_mode,
-                    "workers": llm.workers,
-                }
-                for llm in llms
-            ],
-        }
-    ]
+    llms = tuple(
+        LlmConfig(
+            name=llm.name,
+            price_prompt=_per_million(llm.price_prompt),
+            price_cached=_per_million(llm.price_cached),
+            price_response=_per_million(llm.price_response),
+            context=llm.context,
+            tools=llm.tools,
+            vision=llm.vision,
+            json_mode=llm.json_mode,
+            workers=llm.workers,
+        )
+        for llm in simulated_llms(router_llms(folder))
+    )
+    return UpstreamConfig(name=UPSTREAM, base_url=base_url, llms=llms)
 
 
 def _per_million(price: float) -> float:

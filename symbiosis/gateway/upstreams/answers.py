@@ -15,11 +15,9 @@ import time
 from collections.abc import AsyncGenerator
 from types import TracebackType
 
-import anyio
-
 from symbiosis.gateway.upstreams.bodies import PROGRESS, Body, CutOffError
 from symbiosis.gateway.upstreams.calls import Call, Tracker
-from symbiosis.gateway.upstreams.events import TAIL, AnswerReader, EventSplitter
+from symbiosis.gateway.upstreams.events import LONGEST_EVENT, TAIL, AnswerReader, EventSplitter
 from symbiosis.gateway.upstreams.failures import BrokenAnswer, error_event
 from symbiosis.gateway.upstreams.headers import Headers
 
@@ -78,9 +76,9 @@ class Passage:
         reader = self._reader
         while not (reader.chunks or reader.garbage or reader.error or self._ended):
             self._held += (await self._next(deadline))[0]
-            if self._splitter is None:
-                break
-        return bool(reader.chunks or reader.garbage or reader.error) or (self._splitter is None and self._size > 0)
+            if self._held and (self._splitter is None or len(self._held) > LONGEST_EVENT):
+                return True
+        return bool(reader.chunks or reader.garbage or reader.error)
 
     async def _next(self, deadline: float) -> tuple[bytes, bool]:
         """Return what passes on of the next bytes, and whether there was progress."""
@@ -138,8 +136,7 @@ class Passage:
             yield error_event(message, "upstream_broken")
         finally:
             tracker.end("left", error=LEFT, reader=self._looked_at(), client_s=client_s)
-            with anyio.CancelScope(shield=True):  # a cancelled request must still close its connection
-                await self._body.aclose()
+            await self._body.aclose()
 
     async def abandon(self) -> None:
         """Close the connection without having passed anything on."""

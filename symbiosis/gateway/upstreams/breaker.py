@@ -28,7 +28,7 @@ class CircuitBreaker:
     """
 
     def __init__(self, config: BreakerConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._config, self._clock = config, clock
+        self.config, self._clock = config, clock
         self._seconds: deque[list[float]] = deque()  # [second, failures, calls]: bounded by the window, not by the load
         self._until: float | None = None  # open or half-open if not None
         self._probing = False
@@ -73,8 +73,8 @@ class CircuitBreaker:
             self._open(now + min(retry_after_s, LONGEST_CLOSURE_S))
         failures = sum(failed for _, failed, _ in self._seconds)
         calls = sum(called for _, _, called in self._seconds)
-        if probed or (failures >= self._config.failures and 2 * failures >= calls):
-            self._open(now + self._config.open_s)
+        if probed or (failures >= self.config.failures and 2 * failures >= calls):
+            self._open(now + self.config.open_s)
 
     def released(self) -> None:
         """Note that a query ended without telling anything of the LLM: the client left first."""
@@ -85,7 +85,7 @@ class CircuitBreaker:
 
     def _count(self, failures: int) -> None:
         now = self._clock()
-        while self._seconds and self._seconds[0][0] <= now - self._config.window_s:
+        while self._seconds and self._seconds[0][0] <= now - self.config.window_s:
             self._seconds.popleft()
         if not self._seconds or self._seconds[-1][0] != int(now):
             self._seconds.append([int(now), 0, 0])

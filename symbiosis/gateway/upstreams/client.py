@@ -26,8 +26,6 @@ class Upstreams:
     ----------
     config
         Its `upstreams`, `limits` and `breaker` are used.
-    total_s
-        Longest time of a whole call in seconds, if it is limited.
 
     Raises
     ------
@@ -35,10 +33,9 @@ class Upstreams:
         The environment variable of a key is not set.
     """
 
-    def __init__(self, config: GatewayConfig, *, total_s: float | None = None) -> None:
+    def __init__(self, config: GatewayConfig) -> None:
         self.observed = Observed()
         self.arms: dict[str, Arm] = {}
-        self._total_s = total_s
         self._retired: list[Connections] = []
         self._limits: LimitsConfig = config.limits
         self._context = httpx.create_ssl_context()  # reading the certificates takes tens of milliseconds: once
@@ -61,6 +58,7 @@ class Upstreams:
                 old = self.arms.get(llm.name)
                 same = old and (old.upstream.base_url, old.llm.model) == (upstream.base_url, llm.model)
                 breaker = old.breaker if old and same else CircuitBreaker(config.breaker)
+                breaker.config = config.breaker
                 arms[llm.name] = Arm(upstream, llm, connections, breaker, keys[upstream.name])
                 if old and same:
                     arms[llm.name].drained, arms[llm.name].tells_usage = old.drained, old.tells_usage
@@ -145,11 +143,13 @@ class Upstreams:
             It failed, and nothing of it was sent: another LLM may be asked. Errors of the client's making (4xx) are
             answers.
         """
+        if self._retired:
+            await self.close_retired()
         arm = self.arms[llm]
         call = Call(llm, arm.upstream.name, attempt, time.time(), request.stream)
         tracker = Tracker(arm, self.observed, call, request.prompt_characters, expected_tokens, on_call)
         try:
-            return await Opening(arm, request, tracker, self._limits, self._total_s).answer(headers)
+            return await Opening(arm, request, tracker, self._limits).answer(headers)
         except UpstreamError as error:
             error.call = call
             tracker.end("failed", error=str(error), retry_after_s=error.retry_after_s)

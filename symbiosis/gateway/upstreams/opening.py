@@ -11,7 +11,7 @@ from symbiosis.gateway.upstreams.bodies import Body, CutOffError
 from symbiosis.gateway.upstreams.calls import Arm, Tracker
 from symbiosis.gateway.upstreams.events import AnswerReader
 from symbiosis.gateway.upstreams.failures import UpstreamError
-from symbiosis.gateway.upstreams.headers import ClientHeaders, retry_after_s, to_client, to_upstream
+from symbiosis.gateway.upstreams.headers import ClientHeaders, Headers, retry_after_s, to_client, to_upstream
 
 HELD = 8 << 20
 """Bytes of an answer that is not streamed which are held until it is whole; a longer one passes as it comes."""
@@ -52,18 +52,14 @@ class Opening:
     arm, request, tracker
         Who is asked what, and the call.
     limits
-        `connect_s`, `first_byte_s` and `idle_s` are used.
-    total_s
-        Longest time of the whole call, if limited.
+        Its times.
     """
 
-    def __init__(
-        self, arm: Arm, request: Request, tracker: Tracker, limits: LimitsConfig, total_s: float | None = None
-    ) -> None:
+    def __init__(self, arm: Arm, request: Request, tracker: Tracker, limits: LimitsConfig) -> None:
         now = asyncio.get_running_loop().time()
         self._arm, self._request, self._tracker, self._limits = arm, request, tracker, limits
-        self._deadline = now + limits.first_byte_s
-        self._ends_at = None if total_s is None else now + total_s
+        self._deadline = now + (limits.first_byte_s if request.stream else limits.answer_s)
+        self._ends_at = None if limits.total_s is None else now + limits.total_s
 
     async def answer(self, headers: ClientHeaders) -> UpstreamAnswer:
         """Send the request and return the answer.
@@ -129,13 +125,13 @@ class Opening:
     def _refused(self, response: httpx.Response, content: bytes) -> UpstreamAnswer:
         """Return an error of the client's making as an answer; raise any other."""
         status = self._tracker.call.status = response.status_code
-        headers = to_client(response.headers.multi_items(), decoded=Body.decodes(response))
+        headers = to_client(_headers(response), decoded=Body.decodes(response))
         if status in KEY_REFUSED:
             raise UpstreamError("key", f"the gateway's key was refused with status {status}", status)
         if status < 400:
             raise UpstreamError("broken", f"it redirects with status {status}: correct its base_url", status)
         if status >= 500 or status in PASSING:
-            pause = retry_after_s(response.headers.multi_items())
+            pause = retry_after_s(_headers(response))
             raise UpstreamError("status", f"status {status}", status, headers, content, pause)
         self._tracker.end("answered")
         return UpstreamAnswer(status, headers, self._tracker.call, content=content)
@@ -144,7 +140,7 @@ class Opening:
         """Return an answer that has begun: a stream, or a whole body."""
         status = self._tracker.call.status = response.status_code
         body, passed = Body(response, self._ends_at), False
-        headers = to_client(response.headers.multi_items(), decoded=body.decoded)
+        headers = to_client(_headers(response), decoded=body.decoded)
         kind = response.headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
         reader = AnswerReader()
         try:
@@ -174,9 +170,7 @@ class Opening:
         drop = not self._request.wants_usage
         return Passage(body, reader, self._tracker, self._limits.idle_s, drop_usage=drop, events=events, held=held)
 
-    def _whole(
-        self, headers: list[tuple[str, str]], body: Body, content: bytes, reader: AnswerReader
-    ) -> UpstreamAnswer:
+    def _whole(self, headers: Headers, body: Body, content: bytes, reader: AnswerReader) -> UpstreamAnswer:
         status = self._tracker.call.status or 200
         if not content.strip():
             raise UpstreamError("empty", f"status {status} with nothing in it", status)
@@ -190,6 +184,11 @@ class Opening:
             reader.see_tail(b"", len(content))
         self._tracker.end("answered", reader=reader)
         return UpstreamAnswer(status, headers, self._tracker.call, reader, content=content)
+
+
+def _headers(response: httpx.Response) -> Headers:
+    """Return the headers as they came: httpx guesses an encoding, latin-1 gives each byte back."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
 
 
 def _error_inside(reader: AnswerReader, status: int) -> UpstreamError:

@@ -1,6 +1,5 @@
 """Tokens that a call used, as the upstream says or estimated, and their price."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +48,13 @@ def reported(value: Any) -> Usage | None:
     Cached tokens stand in `prompt_tokens_details.cached_tokens` (OpenAI, vLLM, OpenRouter) or in
     `prompt_cache_hit_tokens` (DeepSeek).
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     prompt, response = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
     if prompt is None or response is None:
         return None
     details = value.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
     if cached is None:
         cached = _count(value.get("prompt_cache_hit_tokens")) or 0
     return Usage(prompt, min(cached, prompt), response)

@@ -1,1 +1,1 @@
-"""The router as a service: decisions, journal, snapshots."""
+"""The router as a service: decisions, store, snapshots."""

@@ -46,7 +46,7 @@ class Learner:
         self._seen = (learned, trained)
         return self.workspace.newest()
 
-    def reload(self, service: RoutingService, prepare: Callable[[RoutingService], None] | None = None) -> bool:
+    def reload(self, service: RoutingService, prepare: Callable[[RoutingService], object] | None = None) -> bool:
         """Let a running service go on from the newest version, if it serves another; tell whether it does now.
 
         Its waits, budgets, draws and burn-in stay as they are; see `RoutingService.take_over`.
@@ -67,7 +67,7 @@ class Learner:
         if number in (0, service.signature[1]):
             return False
         opened = self.workspace.version(number)
-        if len(opened.service.router.feature_map.mean) != len(service.router.feature_map.mean):
+        if opened.origin.vectors != service.form:
             raise InputError(
                 f"version {number} needs another encoder than the one that is running: restart the gateway"
             )

@@ -9,9 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, PlainSerializer, with_config
 
 from symbiosis.routing.learning.feedback import Feedback
 
-Mode = Literal["apply", "observe", "control", "explicit", "failed-open", "library"]
-MODES: tuple[Mode, ...] = ("apply", "observe", "control", "explicit", "failed-open", "library")
-NOT_ROUTED: tuple[Mode, ...] = ("explicit", "failed-open")
+Mode = Literal["apply", "observe", "control", "off", "explicit", "failed-open", "library"]
+NOT_ROUTED: tuple[Mode, ...] = ("off", "explicit", "failed-open")
 """Modes in which no router decided."""
 Told = dict[str, Any]
 
@@ -120,8 +119,9 @@ class DecisionEntry:
         The LLM that answered, which feedback is about; None: not known yet.
     mode
         How the query was served: `apply` as the router chose; `observe` by the default, the choice only logged;
-        `control` by the default as the other side of an A/B test; `explicit` by the LLM that was asked for;
-        `failed-open` by the default because the router failed; `library` by the caller himself.
+        `control` by the default as the other side of an A/B test; `off` by the default, as routing is switched off;
+        `explicit` by the LLM that was asked for; `failed-open` by the default because the router failed; `library` by
+        the caller himself.
     policy
         Name of what was decided for.
     router, version

@@ -21,6 +21,7 @@ from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.explanation import Bounds, Decision
 from symbiosis.routing.policy.goals import AS_EXPECTED, Circumstances, Goal
 from symbiosis.routing.policy.objectives import Budget, Deadline, Objective
+from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.routing.serving.inputs import checked, described, embedding, per_llm, probes
 from symbiosis.routing.serving.memory import Memory
 from symbiosis.routing.serving.records import DecisionRecord, Lesson
@@ -106,6 +107,8 @@ class RoutingService:
         """Sequence of the last decision in the store that pacing has taken in, beside this service's own."""
         self.fits_after = 0
         """Decisions up to this sequence have vectors of another form: they teach nothing."""
+        self.form: VectorForm | None = None
+        """Of the vectors that are routed, if it is known."""
         if store is not None:
             self.learned, self.position = store.news()[0], store.position()
         self._first = 0

@@ -9,6 +9,7 @@ from symbiosis.core.artifacts import read_json, sha256_of, staged, write_json
 from symbiosis.core.errors import InputError
 
 DIGESTS = "digests.json"
+DAY_S = 86_400
 _NAME = re.compile(r"v(\d{8})")
 _UNFINISHED = re.compile(r"\.v\d{8}\..*")
 
@@ -26,12 +27,14 @@ class Versions:
         Made at the first save.
     keep
         How many versions stay, at least 1.
+    days
+        Beside them, the last one of each of so many days stays: a gateway saves many a minute.
     """
 
-    def __init__(self, folder: Path | str, keep: int = 3) -> None:
+    def __init__(self, folder: Path | str, keep: int = 3, days: int = 0) -> None:
         if keep < 1:
             raise InputError(f"{folder}: {keep} versions are to be kept: keep at least 1")
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep, self.days = Path(folder), keep, days
 
     def numbers(self) -> list[int]:
         """Return the numbers of the versions on disk, oldest first."""
@@ -66,7 +69,7 @@ class Versions:
         for path in self.folder.iterdir():
             if _UNFINISHED.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        for old in self.numbers()[: -self.keep]:
+        for old in self._outdated():
             # Hidden first: a reader never sees half a version.
             hidden = self.folder / f".{self._path(old).name}.old"
             self._path(old).rename(hidden)
@@ -113,6 +116,7 @@ class Versions:
                 raise DamagedVersion(f"{path / name} is missing or damaged (its digest differs): {remedy}")
         return path
 
+<<<<<<< HEAD
     def whole(self) -> list[int]:
         """Return the numbers of the versions that are whole, oldest first."""
         return [number for number in self.numbers() if self._is_whole(number)]
@@ -123,6 +127,15 @@ class Versions:
         except DamagedVersion:
             return False
         return True
+=======
+    def _outdated(self) -> list[int]:
+        """Return the numbers of the versions that need not stay."""
+        old = self.numbers()[: -self.keep]
+        days = {number: int(self._path(number).stat().st_mtime // DAY_S) for number in old}
+        last = {day: number for number, day in days.items()}
+        newest = max(days.values(), default=0)
+        return [number for number in old if last[days[number]] != number or days[number] <= newest - self.days]
+>>>>>>> main
 
     def _path(self, number: int) -> Path:
         return self.folder / f"v{number:08d}"

@@ -76,7 +76,7 @@ class Workspace:
     router, encoder
         ``models/router`` and ``models/encoder``, as the pipeline leaves them.
     keep
-        Versions that stay.
+        Versions that stay, beside the last one of each of the last 30 days.
     settings
         Of the service.
     encode
@@ -98,7 +98,7 @@ class Workspace:
         store: str | None = None,
     ) -> None:
         self._address = store
-        self._versions = Versions(state, keep=keep)
+        self._versions = Versions(state, keep=keep, days=30)
         self._router, self._encoder, self._settings = Path(router), Path(encoder), settings
         self._encode = encode
         self._encoders: dict[VectorForm, QueryEncoder] = {}
@@ -467,6 +467,7 @@ class Workspace:
         """Open the newest version, or start; take over a newer trained router, or tell why not."""
         opened = self._newest(objective, deadline, serves_alone)
         opened.service.signature = opened.origin.router, self.newest()
+        opened.service.form = opened.origin.vectors
         return opened
 
     def _before_damage(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:

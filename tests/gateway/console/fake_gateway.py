@@ -138,7 +138,7 @@ def a_day(played: Played, dice: random.Random, now: float) -> None:
         "Summarise the attached minutes in three bullet points, one per topic that was decided, with names and dates",
     ]
     for number in range(24):
-        at = now - 40 * (24 - number)
+        at = now - 40 * (24 - number) - 100 * (number % 7 == 0)  # a long answer is listed late
         decision = decided(number, "", dice, ("quill-34b",) if number % 5 == 1 else ())
         fields: dict[str, Any] = {}
         if number % 4 == 2:
@@ -154,6 +154,11 @@ def a_day(played: Played, dice: random.Random, now: float) -> None:
         played.decisions.append(row(decision, at, texts[number % 4] if number % 3 else None, dice, **fields))
 
 
+def estimate(mean: float, half: float, n: int) -> dict[str, float]:
+    """A mean with its interval."""
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
 def summary(played: Played, hours: float, now: float) -> dict[str, Any]:
     """The sums of a made-up day."""
     dice = random.Random(7)
@@ -162,7 +167,7 @@ def summary(played: Played, hours: float, now: float) -> dict[str, Any]:
             {
                 "llm": name, "upstream": "simulated", "share": None, "queries": 0, "spend_usd": 0.0,
                 "latency_s": {"p50": None, "p90": None}, "first_token_s": {"p50": None, "p90": None},
-                "quality": {"mean": None, "low": None, "high": None, "n": 0}, "errors": 0, "circuit": "closed",
+                "quality": None, "errors": 0, "circuit": "closed",
                 "in_flight": 0, "drained": False,
             }
             for name in LLMS
@@ -180,8 +185,8 @@ def summary(played: Played, hours: float, now: float) -> dict[str, Any]:
         queries = max(round(rate), 0)
         spend = queries * 0.0011 * math.exp(dice.gauss(0, 0.3))
         series.append({"at": at, "queries": queries, "spend_usd": spend, "baseline_usd": queries * 0.0041})
-    total = sum(bin["queries"] for bin in series)
-    spend, single = sum(bin["spend_usd"] for bin in series), sum(bin["baseline_usd"] for bin in series)
+    total = sum(part["queries"] for part in series)
+    spend, single = sum(part["spend_usd"] for part in series), sum(part["baseline_usd"] for part in series)
     shares = dict(zip(LLMS, (0.31, 0.06, 0.0, 0.2, 0.31, 0.12), strict=True))
     llms = []
     for name, (mean, usd, seconds) in LLMS.items():
@@ -219,8 +224,23 @@ def summary(played: Played, hours: float, now: float) -> dict[str, Any]:
         "feedback": {"n": 412 + len(played.feedback), "rate": 0.193},
         "llms": llms,
         "series": series,
-        "ab": None,
-        "drift": None,
+        "ab": {
+            "routed": {"queries": 1822, "quality": estimate(0.871, 0.021, 340), "usd_per_query": 0.000691},
+            "control": {"queries": 322, "quality": estimate(0.842, 0.049, 71), "usd_per_query": 0.000342},
+            "quality_difference": estimate(0.029, 0.055, 411),
+            "usd_difference": estimate(0.000349, 0.00017, 2144),
+        },
+        "drift": {
+            "judged": 340,
+            "feedback_rate": 0.193,
+            "bias": 0.021,
+            "bias_low": -0.004,
+            "bias_high": 0.046,
+            "calibration_error": 0.041,
+            "training_error": 0.032,
+            "priced": 1822,
+            "cost_log_ratio": -0.07,
+        },
         "mode": "apply",
         "router": "88be5908cdac",
         "version": 3,

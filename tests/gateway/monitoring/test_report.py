@@ -71,7 +71,9 @@ def test_a_log_without_chance_raises_alarms() -> None:
     (never,) = (one for one in document["policies"] if one["policy"] == "always small")
     assert never["effective_sample_size"] == 0
     assert never["alarms"]
-    assert "see alarms" in text(document)
+    shown = text(document)
+    assert "see alarms" in shown
+    assert shown.splitlines()[-1].startswith("  every choice of the log was certain (propensity 1)")
 
 
 def test_only_the_present_llms_count() -> None:

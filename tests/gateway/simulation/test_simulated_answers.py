@@ -11,7 +11,7 @@ import pytest
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.simulation.answers import AnswerBook
 from symbiosis.gateway.simulation.faults import CHANCES, Fault, Faults
-from symbiosis.gateway.simulation.llms import router_llms, simulated_llms, upstreams_section
+from symbiosis.gateway.simulation.llms import router_llms, simulated_llms, upstream_config
 from symbiosis.gateway.simulation.writing import example
 from symbiosis.routing.data import synthetic
 
@@ -60,8 +60,8 @@ def test_an_llm_that_the_table_lacks_and_a_prompt_without_words_are_answered(boo
 def test_without_a_router_the_llms_are_those_of_the_synthetic_table() -> None:
     llms = simulated_llms(router_llms(NOWHERE))
     assert {llm.name for llm in llms} == {llm.name for llm in synthetic.LLMS}
-    section = upstreams_section(llms, "http://127.0.0.1:9100/v1")
-    prices = {llm["name"]: (llm["price_prompt"], llm["price_response"]) for llm in section[0]["llms"]}
+    upstream = upstream_config("http://127.0.0.1:9100/v1", NOWHERE)
+    prices = {llm.name: (llm.price_prompt, llm.price_response) for llm in upstream.llms}
     assert prices == {llm.name: (llm.price_prompt, llm.price_response) for llm in synthetic.LLMS}
     assert {llm.name for llm in llms if llm.vision} == {"grand-1t", "sage-70b"}
     assert [llm.name for llm in llms if not llm.tools] == ["pocket-7b"]

@@ -28,7 +28,7 @@ PATIENCE_S = 20.0
 
 @pytest.fixture(scope="module")
 def simulation() -> Simulation:
-    return running.prepare(Path("no/data/here"), speed=float("inf"))
+    return Simulation.open(Path("no/data/here"), speed=float("inf"))
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_a_client_that_leaves_ends_the_answer(web: httpx.Client, simulation: Sim
 
 
 def test_answers_take_the_llms_time_and_wait_for_a_worker() -> None:
-    slow = running.prepare(Path("no/data/here"), speed=20.0)
+    slow = Simulation.open(Path("no/data/here"), speed=20.0)
     slow.slots["grand-1t"]._value = 1
     with running.in_thread(slow) as base_url, httpx.Client(timeout=PATIENCE_S) as web:
         begun = time.monotonic()

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 from upstream_world import (
     DONE,
@@ -53,14 +54,19 @@ async def streamed(exchange: Exchange) -> None:
 
 def test_an_answer_passes_byte_for_byte_with_its_headers_and_usage() -> None:
     async def answer(exchange: Exchange) -> None:
-        await exchange.answer(completion(), x_request_id="r1", openai_processing_ms="7", set_cookie="a=b", server="x")
+        await exchange.answer(completion(), x_request_id="r1", openai_processing_ms="7", x_where="Zürich →", server="x")
 
     async def use(upstreams: Upstreams, fake: FakeUpstream) -> None:
         got = await open_and_read(upstreams, chat(unknown={"kept": [1]}))
         assert got.body == completion()
         assert (got.status, dict(got.headers)) == (
             200,
-            {"content-type": "application/json", "x-request-id": "r1", "openai-processing-ms": "7"},
+            {
+                "content-type": "application/json",
+                "x-request-id": "r1",
+                "openai-processing-ms": "7",
+                "x-where": "Zürich →".encode().decode("latin-1"),  # servers write latin-1: the same bytes again
+            },
         )
         sent = json.loads(fake.requests[0].body)
         assert (sent["model"], sent["unknown"]) == ("model-a", {"kept": [1]})
@@ -294,7 +300,98 @@ def test_a_client_that_leaves_while_it_waits_closes_the_connection_at_once() -> 
         assert [call.error for call in calls] == ["client: left before the end"]
         assert upstreams.observed.of("a").in_flight == 0
 
-    against(answer, use=use, limits={"first_byte_s": 30})
+    against(answer, use=use, limits={"answer_s": 30})
+
+
+def test_a_cancelled_request_closes_its_connection_wherever_it_is() -> None:
+    """Servers cancel by a scope in which every further wait is cancelled too, closing included."""
+    closed: list[bool] = []
+
+    async def answer(exchange: Exchange) -> None:
+        if b"silent" not in exchange.body:
+            await exchange.start()
+            await exchange.stream(chunk("Hel"), end=False)
+        await exchange.until_closed()
+        closed.append(True)
+
+    async def use(upstreams: Upstreams, fake: FakeUpstream) -> None:
+        async def serve(word: str) -> None:
+            async with await upstreams.open("a", chat(stream=True, content=word)) as answered:
+                async for _ in answered:
+                    if word == "sending":
+                        await anyio.sleep_forever()
+
+        for number, word in enumerate(("silent", "reading", "sending"), 1):
+            async with anyio.create_task_group() as group:
+                group.start_soon(serve, word)
+                while len(fake.requests) < number:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)
+                group.cancel_scope.cancel()
+            await _until(closed)
+            closed.clear()
+            assert upstreams.observed.of("a").in_flight == 0
+
+    against(answer, use=use)
+
+
+def test_an_error_that_the_upstream_sends_midway_passes_and_counts() -> None:
+    error = b'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start()
+        await exchange.stream(chunk("Hel"), error)
+
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        got = await open_and_read(upstreams, chat(stream=True))
+        assert got.body == chunk("Hel") + error
+        assert [call.error for call in got.calls] == ["error: overloaded"]
+        assert upstreams.circuits() == {"a": "open"}
+
+    against(answer, use=use, breaker={"failures": 1, "window_s": 9, "open_s": 9})
+
+
+def test_a_stream_of_another_kind_passes_as_it_is_and_is_cut_off_if_it_breaks() -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start(kind="application/x-ndjson")
+        await exchange.stream(b'{"a": 1}\n', b'{"b"', end=False)
+        await asyncio.sleep(0.02)
+        exchange.kill()
+
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        seen = []
+        async with await upstreams.open("a", chat(stream=True)) as answered:
+            with pytest.raises(BrokenAnswer, match="the answer of a broke: the connection broke"):  # noqa: PT012
+                async for part in answered:
+                    seen.append(part)  # noqa: PERF401 - kept although the last one fails
+        assert b"".join(seen) == b'{"a": 1}\n{"b"'
+
+    against(answer, use=use)
+
+
+def test_a_json_answer_to_a_wish_for_a_stream_passes_whole() -> None:
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        got = await open_and_read(upstreams, chat(stream=True))
+        assert got.body == completion()
+        assert got.calls[0].usage is not None
+        assert got.calls[0].usage.response_tokens == 5
+
+    against(whole, use=use)
+
+
+def test_a_call_as_a_whole_can_be_limited() -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start()
+        for _ in range(100):
+            await exchange.stream(chunk("x"), end=False)
+            await asyncio.sleep(0.02)
+
+    async def use(upstreams: Upstreams, _: FakeUpstream) -> None:
+        got = await open_and_read(upstreams, chat(stream=True))
+        assert b"upstream_broken" in got.body
+        assert got.body.count(b"choices") < 50
+
+    against(answer, use=use, limits={"total_s": 0.2})
 
 
 async def _until(happened: list[bool]) -> None:
@@ -342,7 +439,7 @@ def test_an_answer_of_ten_megabytes_passes_as_it_comes_with_its_usage() -> None:
         with pytest.raises(BrokenAnswer):
             await open_and_read(upstreams, chat())
 
-    against(answer, cut, use=use, limits={"first_byte_s": 30, "idle_s": 30})
+    against(answer, cut, use=use, limits={"answer_s": 30, "idle_s": 30})
 
 
 def _packed(data: bytes, coding: str) -> bytes:

@@ -355,6 +355,18 @@ def test_the_last_versions_stay_and_a_damaged_one_is_refused(router: Router, tmp
     assert snapshots.load(versions, TradeOff(1.0)).decisions == 3
 
 
+def test_one_version_of_each_day_stays(tmp_path: Path) -> None:
+    versions = Versions(tmp_path, keep=2, days=3)
+    # Days on which versions 1, 2, ... are saved; the last two stay in any case.
+    for number, day in enumerate([1, 5, 5, 6, 7, 7, 7, 7, 7], start=1):
+        versions.save(lambda folder: (folder / "part").touch())
+        os.utime(tmp_path / f"v{number:08d}", (0, day * 86_400 + number))
+    assert versions.numbers() == [3, 4, 7, 8, 9]
+    plain = Versions(tmp_path, keep=2)
+    plain.save(lambda folder: (folder / "part").touch())
+    assert plain.numbers() == [9, 10]
+
+
 SAVER = """
 import sys
 from pathlib import Path

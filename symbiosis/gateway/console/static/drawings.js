@@ -51,11 +51,12 @@ export function bar(arm, [low, high], label) {
       "vector-effect": "non-scaling-stroke" }));
 }
 
-const MARGIN = { left: 40, right: 16, top: 14, bottom: 38 };
+const MARGIN = { left: 52, right: 16, top: 14, bottom: 38 };
 const HEIGHT = 320;
 const BUBBLE = 9; // radius at one second; its area grows with the wait
 const LARGEST = 40;
 const LETTER = 7; // width of a letter, about
+const TAB_STOPS = 20; // of a picture, at most: the table below says the same
 
 /** Cost ticks: 1, 2, 5 times powers of ten, thinned out to at most `most`. */
 function costTicks(low, high, most) {
@@ -110,8 +111,8 @@ function axes(scale, width) {
     ]),
     drawn("text", { class: "axis", x: (MARGIN.left + width - MARGIN.right) / 2, y: HEIGHT - 4, "text-anchor": "middle" },
       "expected cost (log scale)"),
-    drawn("text", { class: "axis", x: 12, y: (MARGIN.top + bottom) / 2, "text-anchor": "middle",
-      transform: `rotate(-90 12 ${(MARGIN.top + bottom) / 2})` }, "expected quality"),
+    drawn("text", { class: "axis", x: 11, y: (MARGIN.top + bottom) / 2, "text-anchor": "middle",
+      transform: `rotate(-90 11 ${(MARGIN.top + bottom) / 2})` }, "expected quality"),
   ];
 }
 
@@ -138,7 +139,9 @@ function names(arms, scale, width, chosen) {
       options.find(open);
     if (!box) return null;
     taken.push(box);
-    return drawn("text", { class: arm.llm === chosen ? "name chosen" : "name", x: box.x, y: box.y + 11 }, arm.llm);
+    const left = box.x < x; // there it ends at the dot, however wide its letters are
+    return drawn("text", { class: arm.llm === chosen ? "name chosen" : "name", x: left ? box.x + w : box.x, y: box.y + 11,
+      "text-anchor": left ? "end" : "start" }, arm.llm);
   });
 }
 
@@ -156,7 +159,7 @@ function draw(arms, chosen, width) {
     const [x, y] = [scale.x(arm.cost_usd), scale.y(arm.quality)];
     const kind = arm.llm === chosen ? "arm chosen" : arm.admissible ? "arm" : "arm refused";
     const wait = arm.wait_s > 0.05 ? Math.min(BUBBLE * Math.sqrt(arm.wait_s), LARGEST) : 0;
-    return drawn("g", { class: kind, tabindex: 0, role: "img", "aria-label": sentence(arm, chosen) },
+    return drawn("g", { class: kind, tabindex: arms.length > TAB_STOPS ? null : 0, role: "img", "aria-label": sentence(arm, chosen) },
       drawn("title", {}, sentence(arm, chosen)),
       wait ? drawn("circle", { class: "wait", cx: x, cy: y, r: wait }) : null,
       drawn("line", { x1: x, x2: x, y1: scale.y(arm.quality_low), y2: scale.y(arm.quality_high) }),

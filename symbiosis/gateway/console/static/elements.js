@@ -8,7 +8,7 @@ function build(node, properties, children) {
     if (typeof value === "function") node.addEventListener(name, value);
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return node;
 }
 
@@ -34,7 +34,7 @@ export function say(node, text) {
 }
 
 /**
- * A table that becomes a list of cards on a narrow screen, where each cell says its column's name.
+ * A table that becomes a list of cards where it has no room, and each cell says its column's name.
  *
  * columns: [{label, kind}]; kind is "", "number" or "name". rows: [{cells, kind}]; a cell is text or a node.
  * Roles are written out because a changed `display` takes them away.
@@ -48,8 +48,8 @@ export function table(caption, columns, rows) {
         element(i ? "td" : "th", {
           role: i ? "cell" : "rowheader", scope: i ? null : "row", class: columns[i].kind, "data-label": columns[i].label,
         }, i ? element("span", {}, cell) : cell))));
-  return element("table", { class: "cards", role: "table" },
+  return element("div", { class: "fitted" }, element("table", { class: "cards", role: "table" },
     element("caption", { class: "unseen" }, caption),
     element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, head)),
-    element("tbody", { role: "rowgroup" }, body));
+    element("tbody", { role: "rowgroup" }, body)));
 }

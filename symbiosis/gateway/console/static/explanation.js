@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { bar, barScale, kindOf, whisker } from "./drawings.js";
 import { drawn, element, say, table } from "./elements.js";
-import { count, finePercent, fraction, known, percent, seconds, signed, usd } from "./numbers.js";
+import { count, finePercent, fraction, known, milliseconds, percent, seconds, signed, usd } from "./numbers.js";
 
 const SHOWN = 12; // arms before one asks for the others
 
@@ -14,8 +14,9 @@ export function reason(decision) {
   if (!arm) return `${decision.llm} was chosen.`;
   const others = decision.arms.length - allowed;
   const best = !decision.arms.some((other) => other.admissible && other.score > arm.score);
-  const why = best ? `the best score of ${count(allowed)}` : `drawn to explore, with ${count(allowed)} allowed`;
-  return `${decision.llm}: ${why}${others ? ` (${count(others)} not allowed)` : ""}. Expected quality ` +
+  const why = !best ? `drawn to explore, with ${count(allowed)} allowed` : allowed === 1 && others ?
+    "the only one that is allowed" : `the best score of ${count(allowed)}`;
+  return `${decision.llm}: ${why}${others ? `, ${count(others)} are not` : ""}. Expected quality ` +
     `${fraction(arm.quality)} (${fraction(arm.quality_low)} to ${fraction(arm.quality_high)}), ${usd(arm.cost_usd)}, ` +
     `answer in ${seconds(arm.completion_s)}.`;
 }
@@ -45,8 +46,8 @@ function rows(arms, decision, start, stop, scale) {
         usd(arm.cost_usd),
         seconds(arm.wait_s),
         seconds(arm.completion_s),
-        [bar(arm, scale, parts), element("span", { class: "figure" }, signed(arm.score))],
         percent(arm.probability),
+        [bar(arm, scale, parts), element("span", { class: "figure" }, signed(arm.score))],
       ],
     };
   });
@@ -59,14 +60,14 @@ export function arms(decision) {
   const start = Math.min(...ordered.map((arm) => arm.quality_low));
   const stop = Math.max(...ordered.map((arm) => arm.quality_high));
   const scale = barScale(ordered);
-  const columns = [{ label: "LLM", kind: "name" }, { label: "expected quality", kind: "number" },
+  const columns = [{ label: "LLM", kind: "name" }, { label: "expected quality", kind: "number long" },
     { label: "cost", kind: "number" }, { label: "wait", kind: "number" }, { label: "answer in", kind: "number" },
-    { label: "score", kind: "number score" }, { label: "chance", kind: "number" }];
+    { label: "chance", kind: "number" }, { label: "score", kind: "number score long" }];
   const make = (shown) => table("What was expected of each LLM", columns, rows(shown, decision, start, stop, scale));
   const box = element("div", {}, legend(ordered), make(ordered.slice(0, SHOWN)));
   if (ordered.length > SHOWN) {
     const all = element("button", { type: "button", click: () => {
-      box.querySelector("table").replaceWith(make(ordered));
+      box.querySelector(".fitted").replaceWith(make(ordered));
       all.remove();
     } }, `Show all ${count(ordered.length)}`);
     box.append(all);
@@ -76,7 +77,7 @@ export function arms(decision) {
 
 function calls(list) {
   if (!list?.length) return null;
-  const columns = [{ label: "call", kind: "name" }, { label: "outcome", kind: "" },
+  const columns = [{ label: "call", kind: "name" }, { label: "outcome", kind: "long" },
     { label: "first token", kind: "number" }, { label: "whole answer", kind: "number" },
     { label: "prompt tokens", kind: "number" }, { label: "answer tokens", kind: "number" }, { label: "cost", kind: "number" }];
   return [element("h3", {}, "Calls"), table("Calls of this decision", columns, list.map((call) => ({
@@ -131,9 +132,9 @@ export function explanation(stored, given) {
   const { decision } = stored;
   const facts = [["decision", stored.id ?? decision?.id], ["router", decision?.router && `${decision.router}, version ${decision.version}`],
     ["objective", decision?.objective], ["propensity", finePercent(stored.propensity ?? decision?.propensity)],
-    ["key", stored.api_key]].filter(([, value]) => value);
+    ["overhead", known(stored.overhead_ms) && milliseconds(stored.overhead_ms)], ["key", stored.api_key]].filter(([, value]) => value);
   const answered = stored.served && stored.served !== stored.llm ? ` ${stored.served} answered in its place.` : "";
-  const known = opinion(stored.feedback);
+  const told = opinion(stored.feedback);
   return element("div", { class: "explanation" },
     stored.text ? element("blockquote", {}, stored.text) : null,
     element("p", {}, decision ? reason(decision) + answered :
@@ -141,5 +142,5 @@ export function explanation(stored, given) {
     decision ? arms(decision) : null,
     calls(stored.calls),
     element("p", { class: "note facts" }, facts.map(([name, value]) => element("span", {}, `${name} `, element("code", {}, value)))),
-    known ? element("p", {}, `Feedback: ${known}.`) : stored.served ? thumbs(stored.id, given) : null);
+    told ? element("p", {}, `Feedback: ${told}.`) : stored.served ? thumbs(stored.id, given) : null);
 }

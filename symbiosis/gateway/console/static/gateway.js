@@ -7,6 +7,7 @@ import { showSummary } from "./overview.js";
 import { showModels, startPrompt } from "./prompt.js";
 
 const INTERVAL_MS = 10000;
+const SHARE = 0.05; // of the time, at most, that the gateway spends on this page's sums
 const LATEST = 20;
 
 let asked = 0;
@@ -46,9 +47,11 @@ byId("key-form").addEventListener("submit", (event) => {
 byId("hours").addEventListener("change", renew);
 byId("live").addEventListener("change", () => byId("live").checked && renew());
 document.addEventListener("visibilitychange", () => !document.hidden && byId("live").checked && renew());
-setInterval(() => {
-  if (byId("live").checked && !document.hidden && byId("key-form").hidden) renew();
-}, INTERVAL_MS);
+async function live() {
+  const start = performance.now();
+  if (byId("live").checked && !document.hidden && byId("key-form").hidden) await renew();
+  setTimeout(live, Math.max(INTERVAL_MS, (performance.now() - start) / SHARE));
+}
 
 startPrompt(renew);
-renew();
+live();

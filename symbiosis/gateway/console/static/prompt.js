@@ -51,20 +51,24 @@ async function predict(pressed) {
     if (signal.aborted) return;
     asked = wanted;
     complain("");
-    showPrediction(answer.decision, routed ? answer.decision.llm : model());
+    showPrediction(answer, routed ? null : model());
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
   }
 }
 
-function showPrediction(decision, marked) {
-  const lead = marked === decision.llm ? reason(decision) : `${marked} is asked, whatever the router says. It would take ` +
-    reason(decision);
-  const open = byId("prediction").querySelector("details")?.open ?? false;
-  byId("prediction").replaceChildren(
-    element("p", { class: "lead" }, lead),
-    picture(decision, marked),
-    element("details", { open }, element("summary", {}, "All arms and their scores"), arms(decision)));
+function showPrediction({ decision, model: served, mode, notice }, named) {
+  if (!decision) {
+    byId("all-arms").hidden = true;
+    byId("prediction").replaceChildren(element("p", { class: "lead" }, notice ?? `${served} answers: nothing is routed now.`));
+    return;
+  }
+  const marked = named ?? served ?? decision.llm;
+  const lead = named ? [`${named} is asked, whatever the router says. It says `, reason(decision)] :
+    [reason(decision), marked === decision.llm ? "" : ` ${marked} answers all the same: mode ${mode}.`];
+  byId("prediction").replaceChildren(element("p", { class: "lead" }, lead), picture(decision, marked));
+  byId("expected").replaceChildren(arms(decision));
+  byId("all-arms").hidden = false;
 }
 
 function complain(message) {
@@ -87,10 +91,11 @@ async function send() {
   complain("");
   sending = new AbortController();
   busy(true);
-  const answer = element("div", { class: "answer", "aria-live": "polite", "aria-busy": "true" });
+  const answer = element("div", { class: "answer", tabindex: 0, role: "region", "aria-label": "Answer", "aria-live": "polite", "aria-busy": "true" });
   const facts = element("p", { class: "note facts", role: "status" }, "Waiting for the first token …");
   const box = byId("answer");
-  box.replaceChildren(answer, facts);
+  const turn = element("div", {}, answer, facts); // of its own: the next answer may come before this one is finished
+  box.replaceChildren(turn);
   box.hidden = false;
   const start = performance.now();
   const measured = { headers: null, first: null };
@@ -114,38 +119,48 @@ async function send() {
   answer.setAttribute("aria-busy", "false");
   sending = null;
   busy(false);
-  await finish(measured, facts, answer.textContent !== "");
+  await finish(measured, turn, facts, answer.textContent !== "");
 }
 
-async function finish(measured, facts, answered) {
+async function finish(measured, turn, facts, answered) {
   const id = measured.headers?.get("x-symbiosis-decision");
   if (!id) {
     facts.replaceChildren(...(measured.headers ? told(measured, null) : []));
     return;
   }
-  let stored = null;
+  facts.replaceChildren(...told(measured, null));
+  if (answered) turn.append(thumbs(id, refresh));
+  facts.replaceChildren(...told(measured, await paid(id)));
+  await refresh();
+  turn.append(element("button", { type: "button", class: "link", click: () => openDecision(id) || refresh() },
+    "Why this LLM?"));
+}
+
+/** The record of a decision once it says what the answer cost; null if it cannot be read. */
+async function paid(id) {
   try {
-    stored = await get(`v1/decisions/${encodeURIComponent(id)}`);
+    for (const pause_ms of [0, 200, 600, 1200]) {
+      // The gateway writes it down after the stream's last byte.
+      await new Promise((go) => setTimeout(go, pause_ms));
+      const stored = await get(`v1/decisions/${encodeURIComponent(id)}`);
+      if (known(stored.cost_usd)) return stored;
+    }
   } catch {
     // The answer is there; its record may be read later.
   }
-  facts.replaceChildren(...told(measured, stored));
-  if (answered) byId("answer").append(thumbs(id, refresh));
-  await refresh();
-  byId("answer").append(element("button", { type: "button", class: "link", click: () => openDecision(id) || refresh() },
-    "Why this LLM?"));
+  return null;
 }
 
 /** What is known of an answer: from its headers, from the clock, and at last from its record. */
 function told({ headers, first, total }, stored) {
   const number = (name) => (headers.has(name) ? Number(headers.get(name)) : null);
   const expected = number("x-symbiosis-expected-cost");
-  const paid = stored?.cost_usd ?? stored?.calls?.at(-1)?.cost_usd;
+  const cost = stored?.cost_usd;
   const fallbacks = number("x-symbiosis-fallbacks");
   const propensity = number("x-symbiosis-propensity");
   const facts = [
     ["model", headers.get("x-symbiosis-model")],
-    ["cost", known(paid) ? usd(paid) : known(expected) ? `${usd(expected)} expected` : null],
+    ["cost", known(cost) ? usd(cost) : known(expected) ? `${usd(expected)} expected` : null],
     ["overhead", milliseconds(number("x-symbiosis-overhead-ms"))],
     ["first token", known(first) ? seconds(first) : null],
     ["whole answer", known(total) ? seconds(total) : null],
