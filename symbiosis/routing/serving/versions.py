@@ -116,7 +116,6 @@ class Versions:
                 raise DamagedVersion(f"{path / name} is missing or damaged (its digest differs): {remedy}")
         return path
 
-<<<<<<< HEAD
     def whole(self) -> list[int]:
         """Return the numbers of the versions that are whole, oldest first."""
         return [number for number in self.numbers() if self._is_whole(number)]
@@ -127,7 +126,7 @@ class Versions:
         except DamagedVersion:
             return False
         return True
-=======
+
     def _outdated(self) -> list[int]:
         """Return the numbers of the versions that need not stay."""
         old = self.numbers()[: -self.keep]
@@ -135,7 +134,6 @@ class Versions:
         last = {day: number for number, day in days.items()}
         newest = max(days.values(), default=0)
         return [number for number in old if last[days[number]] != number or days[number] <= newest - self.days]
->>>>>>> main
 
     def _path(self, number: int) -> Path:
         return self.folder / f"v{number:08d}"
