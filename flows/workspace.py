@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from symbiosis.core.errors import InputError, one_line
+from symbiosis.core.errors import InputError, one_line, printable
 from symbiosis.core.processes import print_anything, spare_loopback
 from symbiosis.core.telemetry import switch_telemetry_off
 
@@ -50,7 +50,7 @@ def checked_port(given: str, name: str) -> int:
     """
     given = given.strip()
     if not (given.isascii() and given.isdecimal() and len(given) < 9 and 0 < int(given) <= HIGHEST_PORT):
-        raise InputError(f"{name}={one_line(given, 40)} is no port: give a number from 1 to {HIGHEST_PORT}")
+        raise InputError(f"{name}={printable(given[:40])} is no port: give a number from 1 to {HIGHEST_PORT}")
     return int(given)
 
 

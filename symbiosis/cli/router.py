@@ -171,8 +171,7 @@ def _say_names(names: tuple[str, ...], as_json: bool) -> None:
 def list_llms(state: State = STATE, as_json: JSON = False) -> None:
     """List the LLMs: prices in USD per million tokens, seconds to the first token, tokens a second."""
     workspace = _workspace(state)
-    with workspace.service() as service:
-        known = service.router.llms
+    known = workspace.llms()
     _notices(workspace)
     columns = {
         "price_prompt": known.price_prompt * MILLION,

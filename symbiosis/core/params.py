@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.text_files import read_text
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -28,11 +29,12 @@ def read_document(path: Path = PARAMS_FILE) -> dict[str, object]:
     InputError
         The file is missing, is not YAML or is not a mapping.
     """
+    if not path.exists():
+        raise InputError(f"{path} is missing: run stages from the top of the repository")
+    text = read_text(path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run stages from the top of the repository") from None
-    except yaml.YAMLError as error:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path} must hold one block per stage, not a {type(document).__name__}")

@@ -29,7 +29,8 @@ def spare_loopback() -> None:
 
     Child processes inherit it. Without a proxy in the environment nothing changes.
     """
-    if not any(name.lower().endswith("_proxy") and value for name, value in os.environ.items()):
+    proxies = [name for name, value in os.environ.items() if name.lower().endswith("_proxy") and value]
+    if all(name.lower() == "no_proxy" for name in proxies):
         return
     # Python's urllib takes the lower-case name first, other libraries the other.
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

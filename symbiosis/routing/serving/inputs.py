@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted, require_name
 from symbiosis.routing.learning.feedback import Feedback
 
 
@@ -65,8 +65,9 @@ def described(
     Raises
     ------
     InputError
-        A price or speed is missing, not finite or below 0.
+        The name is none, or a price or speed is missing, not finite or below 0.
     """
+    require_name(name, "an LLM")
     given = {
         "price_prompt": price_prompt,
         "price_response": price_response,
@@ -120,14 +121,14 @@ def checked(key: str, quality: float | None, response_tokens: float | None, sati
         Names the decision and the value.
     """
     if (quality is None) == (satisfied is None):
-        raise InputError(f"feedback for decision {key!r}: give either `quality` or `satisfied`")
+        raise InputError(f"feedback for decision {quoted(key)}: give either `quality` or `satisfied`")
     if quality is not None and not 0 <= quality <= 1:  # NaN too
-        raise InputError(f"feedback for decision {key!r}: quality {quality} must lie in 0..1")
+        raise InputError(f"feedback for decision {quoted(key)}: quality {quality} must lie in 0..1")
     if satisfied is not None and satisfied not in (True, False):
-        raise InputError(f"feedback for decision {key!r}: satisfied {satisfied} must be true or false")
+        raise InputError(f"feedback for decision {quoted(key)}: satisfied {satisfied} must be true or false")
     if response_tokens is not None and not 0 <= response_tokens < math.inf:
         raise InputError(
-            f"feedback for decision {key!r}: response_tokens {response_tokens} must be a number not below 0"
+            f"feedback for decision {quoted(key)}: response_tokens {response_tokens} must be a number not below 0"
         )
     return Feedback(
         None if quality is None else float(quality),

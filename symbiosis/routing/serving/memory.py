@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import DecisionRecord
 
@@ -43,11 +43,11 @@ class Memory:
         if (before := self.rewarded.get(key)) is not None:
             if before == told:
                 return None
-            raise InputError(f"decision {key!r} has other feedback already: feedback cannot be changed")
+            raise InputError(f"decision {quoted(key)} has other feedback already: feedback cannot be changed")
         record = self.records.get(key)
         if record is None or now - record.at > self.lifetime_s:
             raise InputError(
-                f"decision {key!r} is unknown, or too old for feedback (kept: {self.lifetime_s:g} s, {self.most} "
+                f"decision {quoted(key)} is unknown, or too old for feedback (kept: {self.lifetime_s:g} s, {self.most} "
                 "decisions): use the id of a recent decision"
             )
         return record

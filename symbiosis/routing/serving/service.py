@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN, Llms
 from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Feedback
 from symbiosis.routing.learning.online_router import OnlineRouter
@@ -289,7 +289,7 @@ class RoutingService:
 
     def _make_sure_of(self, key: str, llm: str) -> None:
         if llm not in self.router.llms.names:
-            raise InputError(f"decision {key!r}: its LLM {llm!r} was removed; nothing can be learned")
+            raise InputError(f"decision {quoted(key)}: its LLM {llm!r} was removed; nothing can be learned")
 
     def learn_new(self) -> int:
         """Number the feedback in the store, and learn what has come since; return how many lessons were learned."""

@@ -27,6 +27,7 @@ from symbiosis.routing.serving.versions import Versions
 if TYPE_CHECKING:
     from symbiosis.routing.serving.store import Store
 
+ROUTER = "router"
 STATE, RECORDS, BINARY = "service.json", "records.jsonl", "binary.safetensors"
 FORMAT: Literal[2] = 2
 _RECORD = TypeAdapter(DecisionRecord)
@@ -180,7 +181,7 @@ def save(service: RoutingService, versions: Versions, origin: Origin | None = No
         )
 
     def write(folder: Path) -> None:
-        router.save(folder / "router")
+        router.save(folder / ROUTER)
         (folder / RECORDS).write_bytes(b"".join(_RECORD.dump_json(record) + b"\n" for record in records))
         if binary is not None:
             from safetensors.numpy import save_file
@@ -256,7 +257,7 @@ def open_version(
     """
     folder = versions.open(version)
     state = read_state(folder)
-    router = Router.load(folder / "router")
+    router = Router.load(folder / ROUTER)
     router.heads.forgetting = state.forgetting
     binary = None
     if state.binary:

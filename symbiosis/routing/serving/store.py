@@ -19,7 +19,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.serving.records import (
@@ -296,7 +296,7 @@ class Store:
                 if before.decision == key and rows.told(before) == told:
                     return False
                 raise FeedbackConflict(
-                    f"decision {key!r}: this idempotency key came with other feedback before: take a new one"
+                    f"decision {quoted(key)}: this idempotency key came with other feedback before: take a new one"
                 )
         before = connection.execute(select(feedback).where(mine)).one_or_none()
         if before is not None:
@@ -306,17 +306,17 @@ class Store:
                 changed = connection.execute(update(feedback).where(mine, feedback.c.lesson.is_(None)).values(**values))
                 if changed.rowcount:
                     return True
-            raise FeedbackConflict(f"decision {key!r} has other feedback already: feedback cannot be changed")
+            raise FeedbackConflict(f"decision {quoted(key)} has other feedback already: feedback cannot be changed")
         decided = connection.execute(
             select(decisions.c.at, decisions.c.served).where(decisions.c.id == key)
         ).one_or_none()
         if decided is None or (lifetime_s is not None and values["at"] - decided.at > lifetime_s):
             kept = "" if lifetime_s is None else f" (kept: {lifetime_s:g} s)"
             raise UnknownDecision(
-                f"decision {key!r} is unknown, or too old for feedback{kept}: use the id of a recent decision"
+                f"decision {quoted(key)} is unknown, or too old for feedback{kept}: use the id of a recent decision"
             )
         if decided.served is None:
-            raise NothingServed(f"decision {key!r}: no LLM has answered, so there is nothing to give feedback on")
+            raise NothingServed(f"decision {quoted(key)}: no LLM has answered, so there is nothing to give feedback on")
         connection.execute(insert(feedback).values(decision=key, **values))
         return True
 

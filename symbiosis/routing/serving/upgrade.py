@@ -100,6 +100,11 @@ def _lines(path: Path) -> Iterator[tuple[DecisionRecord | tuple[str, Feedback], 
                     told = _FEEDBACK.validate_json(line)
                     yield (told.feedback, Feedback(told.quality, told.response_tokens, told.satisfied)), end
             except ValidationError as error:
+                if b'"features":' in line:  # 704cca7 and before kept the features of a router, not a query's vector
+                    raise InputError(
+                        f"{path} was written by a release whose lessons cannot be learned again: delete {path.parent}, "
+                        "or name another folder for the state"
+                    ) from None
                 raise InputError(
                     f"{path}: the line from byte {at} is damaged ({error.errors()[0]['msg']}): take it out"
                 ) from None

@@ -14,6 +14,10 @@ _NAME = re.compile(r"v(\d{8})")
 _UNFINISHED = re.compile(r"\.v\d{8}\..*")
 
 
+class DamagedVersion(InputError):  # noqa: N818
+    """A file of a version is missing or damaged."""
+
+
 class Versions:
     """Versions ``v00000001``, ``v00000002``, ... in a folder. One process may write at a time.
 
@@ -83,7 +87,8 @@ class Versions:
         Raises
         ------
         InputError
-            There is none, or a file of it is missing or damaged; names the version before, if there is one.
+            There is none. `DamagedVersion` if a file of it is missing or damaged: the message names the version before,
+            if there is one.
         """
         numbers = self.numbers()
         if not numbers:
@@ -93,19 +98,34 @@ class Versions:
             raise InputError(f"{self.folder} has no version {number}: there are {', '.join(map(str, numbers))}")
         path = self._path(number)
         earlier = [other for other in numbers if other < number]
-        remedy = f"load version {earlier[-1]}" if earlier else "restore it from a copy; there is no earlier version"
+        remedy = (
+            f"load version {earlier[-1]}"
+            if earlier
+            else "restore it from a copy, or start anew by `symbiosis adopt`; there is no earlier version"
+        )
         if not (path / DIGESTS).is_file():
-            raise InputError(f"{path / DIGESTS} is missing: {remedy}")
+            raise DamagedVersion(f"{path / DIGESTS} is missing: {remedy}")
         try:
             digests = read_json(path / DIGESTS)
         except InputError:
-            raise InputError(f"{path / DIGESTS} is damaged: {remedy}") from None
+            raise DamagedVersion(f"{path / DIGESTS} is damaged: {remedy}") from None
         if not isinstance(digests, dict):
-            raise InputError(f"{path / DIGESTS} is damaged: {remedy}")
+            raise DamagedVersion(f"{path / DIGESTS} is damaged: {remedy}")
         for name, digest in digests.items():
             if not (path / name).is_file() or sha256_of(path / name) != digest:
-                raise InputError(f"{path / name} is missing or damaged (its digest differs): {remedy}")
+                raise DamagedVersion(f"{path / name} is missing or damaged (its digest differs): {remedy}")
         return path
+
+    def whole(self) -> list[int]:
+        """Return the numbers of the versions that are whole, oldest first."""
+        return [number for number in self.numbers() if self._is_whole(number)]
+
+    def _is_whole(self, number: int) -> bool:
+        try:
+            self.open(number)
+        except DamagedVersion:
+            return False
+        return True
 
     def _outdated(self) -> list[int]:
         """Return the numbers of the versions that need not stay."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.learning.serving_state import ServingState, digest_of
 from symbiosis.routing.model.router import MANIFEST, Router
 from symbiosis.routing.policy.explanation import Decision
@@ -21,9 +22,9 @@ from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.routing.serving.adoption import adopted, refusal, rolled_back
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
-from symbiosis.routing.serving.snapshots import Origin, Snapshot, open_version, read_state, save
+from symbiosis.routing.serving.snapshots import ROUTER, Origin, Snapshot, open_version, read_state, save
 from symbiosis.routing.serving.upgrade import JOURNAL, take_over
-from symbiosis.routing.serving.versions import Versions
+from symbiosis.routing.serving.versions import DamagedVersion, Versions
 
 if TYPE_CHECKING:
     from symbiosis.routing.serving.store import Store
@@ -55,6 +56,10 @@ class VersionInfo:
     router: str
     lessons: int
     current: bool
+
+
+class NotWritable(InputError):  # noqa: N818
+    """The folder of the state cannot be written to."""
 
 
 class Workspace:
@@ -305,15 +310,20 @@ class Workspace:
             service.remove_llm(name)
             return service.router.llms.names
 
-    def llms(self) -> tuple[str, ...]:
-        """Return the names of the LLMs that are chosen from."""
-        with self.service() as service:
-            return service.router.llms.names
+    def llms(self) -> Llms:
+        """Return the LLMs that are chosen from; in a folder that cannot be written to, as they were last saved."""
+        try:
+            with self.service() as service:
+                return service.router.llms
+        except NotWritable:
+            saved = self._versions.open() / ROUTER if self._versions.numbers() else self._router
+            return Router.load(saved).llms
 
     def versions(self) -> list[VersionInfo]:
-        """Return the saved versions, oldest first; none before anything was learned."""
-        self.history()
-        numbers = self._versions.numbers()
+        """Return the saved versions that are whole, oldest first; none before anything was learned."""
+        if (self._versions.folder / JOURNAL).exists():
+            self.history()
+        numbers = self._versions.whole()
         states = [read_state(self._versions.open(number)) for number in numbers]
         return [
             VersionInfo(number, state.origin.router, state.lessons, number == numbers[-1])
@@ -360,8 +370,13 @@ class Workspace:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes from the folder meanwhile."""
-        self._versions.folder.mkdir(parents=True, exist_ok=True)
-        with (self._versions.folder / ".lock").open("w") as file:
+        try:
+            self._versions.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._versions.folder / ".lock").open("w")
+        except OSError as error:
+            reason = f"{self._versions.folder} cannot be written to ({error.strerror})"
+            raise NotWritable(f"{reason}: name another folder for the state, as by --state") from None
+        with lock as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if (self._versions.folder / JOURNAL).exists():
                 take_over(self._versions, self.store)
@@ -457,13 +472,37 @@ class Workspace:
         opened.service.form = opened.origin.vectors
         return opened
 
+    def _before_damage(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:
+        """Go on from the newest version that is whole, with what the store holds since, as a version of its own.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        damaged, whole = self.newest(), self._versions.whole()
+        if not whole:
+            self._versions.open()
+        opened = self._load(objective, deadline, whole[-1], serves_alone=serves_alone)
+        opened.service.catch_up()
+        number = save(opened.service, self._versions, opened.origin)
+        self.notices.append(
+            f"version {damaged} in {self._versions.folder} is damaged: version {whole[-1]} goes on as version "
+            f"{number}, with the feedback that the store holds since; LLMs that "
+            "were added or removed since are not known to it"
+        )
+        return opened
+
     def _newest(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:
         self.notices = []
         if not self._versions.numbers():
             fresh = self._trained(objective, deadline, logged=0, serves_alone=serves_alone)
             fresh.service.catch_up()
             return replace(fresh, origin=fresh.origin.model_copy(update={"since": 0}))
-        opened = self._load(objective, deadline, serves_alone=serves_alone)
+        try:
+            opened = self._load(objective, deadline, serves_alone=serves_alone)
+        except DamagedVersion:
+            opened = self._before_damage(objective, deadline, serves_alone)
         if not (self._router / MANIFEST).is_file():
             return opened
         digest = digest_of(self._router)
