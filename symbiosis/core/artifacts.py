@@ -95,14 +95,31 @@ def _beside(final: Path) -> Iterator[Path]:
         for left in final.parent.glob(f".{glob.escape(final.name)}.{'[a-z0-9_]' * 8}"):
             with suppress(OSError), _locked(left):
                 shutil.rmtree(left)
-        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     except OSError as error:
         raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
-    with _locked(folder):
+    with ExitStack() as held:
+        folder = _own_folder(final, held)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_folder(final: Path, held: ExitStack) -> Path:
+    """Make a temporary folder beside a path, and lock it for as long as `held`.
+
+    Between the two another process may take it for one that was left behind: then another one is made.
+    """
+    while True:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        except OSError as error:
+            raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
+        with ExitStack() as attempt, suppress(BlockingIOError, FileNotFoundError):
+            attempt.enter_context(_locked(folder))
+            if folder.is_dir():
+                held.enter_context(attempt.pop_all())
+                return folder
 
 
 def _remedy(error: OSError) -> str:
