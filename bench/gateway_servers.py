@@ -162,6 +162,7 @@ def mlflow_gateway(folder: Path, asked: Server) -> Iterator[Server]:
         "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_GATEWAY_API_BASE_ALLOWED_SCHEMES": "https,http",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job workers would take the cores
     }
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--host", "127.0.0.1"]
     options = ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]

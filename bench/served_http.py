@@ -39,7 +39,6 @@ async def chosen(url: str, texts: list[str], trade_off: float, names: tuple[str,
             body: dict[str, Any] = {
                 "model": f"auto:trade_off={trade_off:g}",
                 "messages": [{"role": "user", "content": text}],
-                "max_tokens": 8,
             }
             answer = (await client.post(url, json=body)).raise_for_status()
             arms[row] = names.index(answer.headers["x-symbiosis-model"])

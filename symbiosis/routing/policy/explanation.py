@@ -140,7 +140,7 @@ class Decision:
                 **{column: values[arm].item() for column, values in columns.items() if values is not None},
                 "parts": {part: float(values[arm]) for part, values in self.parts.items()},
             }
-            for arm in (range(len(self.llms)) if arms is None else sorted(arms))
+            for arm in (range(len(self.llms)) if arms is None else sorted(set(arms)))
         ]
         head = {name: getattr(self, name) for name in ("id", "llm", "objective", "trade_off", "propensity")}
         return {**head, "arms": rows, "router": self.router, "version": self.version}
