@@ -97,7 +97,8 @@ def number(reviews: pl.DataFrame, seed: int) -> Interactions:
     users = _numbered(reviews["user_id"], "user", [seed, _PERMUTE_USERS])
     items = _numbered(reviews["item_id"], "item", [seed, _PERMUTE_ITEMS])
     edges = reviews.join(users, on="user_id").join(items, on="item_id").sort("user", "timestamp", "line")
-    return Interactions(users, items, edges.select("user", "item", "rating", "timestamp", "review"))
+    given = ["part"] if "part" in edges.columns else []  # of a published split
+    return Interactions(users, items, edges.select("user", "item", "rating", "timestamp", "review", *given))
 
 
 def _numbered(ids: pl.Series, name: str, seed: list[int]) -> pl.DataFrame:

@@ -1,10 +1,10 @@
-"""Raw lines to records: reviews and item metadata of both releases, with every bad line counted and set aside."""
+"""Raw lines to records: reviews and item metadata of all releases, with every bad line counted and set aside."""
 
 import ast
 import json
 import warnings
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeGuard
 
@@ -14,6 +14,7 @@ from symbiosis.core import text_files
 from symbiosis.core.errors import InputError
 from symbiosis.core.progress import tqdm
 from symbiosis.reviews import text
+from symbiosis.reviews.raw import CSV_COLUMNS, Rejects
 
 REVIEW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "line": pl.UInt32,
@@ -31,66 +32,12 @@ ITEM_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "description": pl.String,
 }
 MAXIMUM_ID_CHARACTERS = 64
-RELEASE_2023 = "data of the Amazon release 2023, which is not read yet"
-USE_ANOTHER_RELEASE = "use the files of 2014 or 2018 (reviews_NAME_5.json.gz or NAME_5.json.gz)"
+MILLISECONDS = 1000  # the unit of times of the release 2023, per second
 _ROWS_PER_CHUNK = 50_000  # rows held as Python objects before they become a compact frame
-_QUARANTINED_CHARACTERS = 500
 
 
 class _RejectedError(Exception):
     """A line that is no record; the message is the reason under which it is counted."""
-
-
-class Rejects:
-    """Counts rejected lines by reason and writes each of them to the quarantine.
-
-    Parameters
-    ----------
-    quarantine
-        Text file open for writing; one JSON object per rejected line: ``file``, ``line``, ``reason`` and the
-        beginning of the line.
-    """
-
-    def __init__(self, quarantine: TextIO) -> None:
-        self._quarantine = quarantine
-        self.lines = 0  # read, good and bad, blank ones aside
-        self.counts: Counter[str] = Counter()
-        self.first_line: dict[str, int] = {}
-
-    def add(self, path: Path, number: int, reason: str, line: bytes | None) -> None:
-        """Count and set aside one line."""
-        self.counts[reason] += 1
-        self.first_line.setdefault(reason, number)
-        start = (line or b"").decode("utf-8", "replace")[:_QUARANTINED_CHARACTERS].rstrip("\n")
-        entry = {"file": path.name, "line": number, "reason": reason, "start": start}
-        self._quarantine.write(json.dumps(entry, ensure_ascii=False) + "\n")
-
-    def summary(self) -> dict[str, Any]:
-        """Return ``lines``, ``rejected`` and, per reason, how many of these."""
-        return {"lines": self.lines, "rejected": self.counts.total(), "reasons": dict(sorted(self.counts.items()))}
-
-    def check(self, path: Path, maximum_share: float) -> None:
-        """Stop if too large a share of the lines was rejected.
-
-        Raises
-        ------
-        InputError
-            The share is above `maximum_share`; the message names reasons, counts and first lines.
-        """
-        rejected = self.counts.total()
-        if rejected == self.lines and RELEASE_2023 in self.counts:
-            raise InputError(f"{path}, line {self.first_line[RELEASE_2023]:,}: {RELEASE_2023}: {USE_ANOTHER_RELEASE}")
-        if rejected <= maximum_share * self.lines:
-            return
-        reasons = ", ".join(
-            f"{reason} ({count:,}, first in line {self.first_line[reason]:,})"
-            for reason, count in self.counts.most_common()
-        )
-        mend = text_files.ENCODE if text_files.NOT_UTF8 in self.counts else "mend the file"
-        raise InputError(
-            f"{path}: {rejected:,} of {self.lines:,} lines are no valid records, above "
-            f"`clean.maximum_rejected_share` = {maximum_share:g}: {reasons}; {mend} or raise the share"
-        )
 
 
 def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) -> tuple[pl.DataFrame, Rejects]:
@@ -101,7 +48,9 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     path
         Text file (see `symbiosis.core.text_files`), one JSON object a line:
         ``reviewerID``, ``asin``, ``unixReviewTime`` and, where known, ``overall``
-        and ``reviewText``.
+        and ``reviewText``; or, as in 2023, ``user_id``, ``parent_asin``, ``timestamp``
+        in milliseconds and, where known, ``rating`` and ``text``. The first record
+        that has a user tells which; lines of the other form are rejected.
     quarantine
         See `Rejects`.
     maximum_rejected_share
@@ -110,9 +59,10 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     Returns
     -------
     polars.DataFrame
-        `REVIEW_SCHEMA`, in the order of the file. ``rating`` is null where the record has none.
+        `REVIEW_SCHEMA`, in the order of the file. ``rating`` is null where the record has none; times are in the unit
+        of the release.
     Rejects
-        What was set aside.
+        What was set aside, and the unit of the times.
 
     Raises
     ------
@@ -122,16 +72,20 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
     rejects = Rejects(quarantine)
     chunks: list[pl.DataFrame] = []
     rows: list[tuple[object, ...]] = []
+    form: _Form | None = None
     for number, line in _progress(path, "reviews"):
         rejects.lines += 1
         try:
-            rows.append((number, *_review(_decode(line))))
+            record = _decode(line)
+            form = form or _form_of(record)
+            rows.append((number, *_review(record, form or _EARLIER)))
         except _RejectedError as reason:
             rejects.add(path, number, str(reason), line)
         if len(rows) == _ROWS_PER_CHUNK:
             chunks.append(pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"))
             rows.clear()
     chunks.append(pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"))
+    rejects.per_second = form.per_second if form else 1
     rejects.check(path, maximum_rejected_share)
     if rejects.lines == rejects.counts.total():
         raise InputError(f"{path} holds no review: check the source of the stage `download`")
@@ -151,7 +105,9 @@ def read_metadata(
     path
         Text file (see `symbiosis.core.text_files`), one object a line:
         ``asin`` and, where known, ``title``, ``brand``, ``category`` (2018) or
-        ``categories`` (2014), ``description``. Strict JSON or, as in the official files of 2014, Python literals.
+        ``categories`` (2014), ``description``; in 2023 ``parent_asin``, ``store``, ``main_category``, ``features``
+        and ``price``, which stand in the description. Strict JSON or, as in the official files of 2014, Python
+        literals.
     quarantine, maximum_rejected_share
         As for `read_reviews`.
     wanted
@@ -178,7 +134,7 @@ def read_metadata(
         rejects.lines += 1
         try:
             record = _decode(line)
-            item_id = _identifier(record, "asin")
+            item_id = _identifier(record, "parent_asin" if "parent_asin" in record else "asin")
         except _RejectedError as reason:
             rejects.add(path, number, str(reason), line)
             continue
@@ -186,12 +142,7 @@ def read_metadata(
         titles += named is not None
         if item_id not in wanted:
             continue
-        fields = [
-            named,
-            text.brand(record.get("brand")),
-            text.categories(record.get("category")) or text.categories(record.get("categories")),
-            text.description(record.get("description")),
-        ]
+        fields = [named, *(_described_2023(record) if "parent_asin" in record else _described(record))]
         repeated += item_id in items
         items[item_id] = [first or other for first, other in zip(items.get(item_id, fields), fields, strict=True)]
     rejects.check(path, maximum_rejected_share)
@@ -245,29 +196,118 @@ def _decode_literal(content: str) -> object:
         raise _RejectedError("not JSON") from None
 
 
-def _review(record: dict[str, Any]) -> tuple[str, str, float | None, int, str | None]:
-    if "reviewerID" not in record and {"user_id", "parent_asin"} & record.keys():
-        raise _RejectedError(RELEASE_2023)
-    rating = record.get("overall")
+def _described(record: dict[str, Any]) -> list[Any]:
+    """Return brand, categories and description of an item of 2014 or 2018."""
+    categories = text.categories(record.get("category")) or text.categories(record.get("categories"))
+    return [text.brand(record.get("brand")), categories, text.description(record.get("description"))]
+
+
+def _described_2023(record: dict[str, Any]) -> list[Any]:
+    """Return brand, categories and description of an item of 2023; the description begins with the features."""
+    features, told = (text.description(record.get(name)) for name in ("features", "description"))
+    price = record.get("price")
+    sold = f"Price: {price}" if price not in {None, "", "None"} and isinstance(price, int | float | str) else None
+    categories = text.categories([record.get("main_category"), record.get("categories")])
+    description = " ".join(part for part in (features, told, text.plain(sold)) if part) or None
+    return [text.brand(record.get("store")), categories, description]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The fields of a release's reviews."""
+
+    user: str
+    item: str
+    rating: str
+    time: str
+    review: str
+    per_second: int
+    unit: str
+
+
+_EARLIER = _Form("reviewerID", "asin", "overall", "unixReviewTime", "reviewText", 1, "seconds")
+_2023 = _Form("user_id", "parent_asin", "rating", "timestamp", "text", MILLISECONDS, "milliseconds")
+
+
+def _form_of(record: dict[str, Any]) -> _Form | None:
+    return next((form for form in (_EARLIER, _2023) if form.user in record), None)
+
+
+def _review(record: Mapping[str, Any], form: _Form) -> tuple[str, str, float | None, int, str | None]:
+    other = _2023 if form is _EARLIER else _EARLIER
+    if form.user not in record and other.user in record:
+        raise _RejectedError("the record of another release than the first")
+    rating = record.get(form.rating)
     if rating is not None and not (_is_number(rating) and 1 <= rating <= 5):
         raise _RejectedError("rating is no number from 1 to 5")
-    time = record.get("unixReviewTime")
-    if not (_is_number(time) and 0 <= time < 1 << 40 and time % 1 == 0):
-        raise _RejectedError("time is no whole number of seconds from 0")
+    time = record.get(form.time)
+    if not (_is_number(time) and 0 <= time < form.per_second << 40 and time % 1 == 0):
+        raise _RejectedError(f"time is no whole number of {form.unit} from 0")
     return (
-        _identifier(record, "reviewerID"),
-        _identifier(record, "asin"),
+        _identifier(record, form.user),
+        _identifier(record, form.item),
         None if rating is None else float(rating),
         int(time),
-        text.plain(record.get("reviewText")),
+        text.plain(record.get(form.review)),
     )
+
+
+def read_csv(path: Path, quarantine: TextIO, maximum_rejected_share: float) -> tuple[pl.DataFrame, Rejects]:
+    """Read a published CSV file of Amazon Reviews 2023; a column ``history`` is passed over.
+
+    Parameters
+    ----------
+    path
+        Text file, ``user_id,parent_asin,rating,timestamp`` with a header.
+    quarantine, maximum_rejected_share
+        As for `read_reviews`.
+
+    Returns
+    -------
+    polars.DataFrame, Rejects
+        As from `read_reviews`, without review texts; there may be no row.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or too many of its lines are bad.
+    """
+    rejects = Rejects(quarantine)
+    rejects.per_second = MILLISECONDS
+    rows: list[tuple[object, ...]] = []
+    lines = _progress(path, path.stem)
+    next(lines, None)  # the header, which the stage `download` has checked
+    for number, line in lines:
+        rejects.lines += 1
+        try:
+            rows.append((number, *_review(_of_csv(line), _2023)))
+        except _RejectedError as reason:
+            rejects.add(path, number, str(reason), line)
+    rejects.check(path, maximum_rejected_share)
+    return pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"), rejects
+
+
+def _of_csv(line: bytes | None) -> dict[str, object]:
+    if line is None:
+        raise _RejectedError("line too long")
+    try:
+        values = text_files.decode(line).split(",")
+    except ValueError as error:
+        raise _RejectedError(str(error)) from None
+    if len(values) not in {len(CSV_COLUMNS), len(CSV_COLUMNS) + 1}:
+        raise _RejectedError("not 4 or 5 values")
+    record: dict[str, object] = dict(zip(CSV_COLUMNS, values, strict=False))
+    try:
+        return record | {"rating": float(values[2]), "timestamp": int(values[3])}
+    except ValueError:
+        raise _RejectedError("rating or timestamp is no number") from None
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _identifier(record: dict[str, Any], key: str) -> str:
+def _identifier(record: Mapping[str, Any], key: str) -> str:
     value = record.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 4 * MAXIMUM_ID_CHARACTERS:
         value = str(value)  # as its digits

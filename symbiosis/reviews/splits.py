@@ -1,6 +1,7 @@
-"""The split of every user's interactions into training, validation and test.
+"""The split of the interactions into training, validation and test.
 
-That of arXiv 2402.09617 is random, 80/10/10 per user; a temporal one is an option, and items may be held out whole.
+That of arXiv 2402.09617 is random, 80/10/10 per user; a temporal one is an option, by user or at two times for all
+users; a published one is taken as it is; and items may be held out whole.
 """
 
 from dataclasses import replace
@@ -8,16 +9,20 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from symbiosis.core.errors import InputError
 from symbiosis.reviews.interactions import Interactions
 from symbiosis.reviews.params import CleanParams
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+PUBLISHED_TIMES = (1_628_643_414_042, 1_658_002_729_837)
+"""Milliseconds: where validation and test begin in the benchmarks of Amazon Reviews 2023 (Hou et al. 2024, Bridging
+language and items for retrieval and recommendation, arXiv 2403.03952; `timestamp_split.py` of its repository)."""
 
 _SPLIT, _COLD = 2, 3  # random streams; those of the numbering are 0 and 1
 
 
-def split(interactions: Interactions, params: CleanParams) -> Interactions:
+def split(interactions: Interactions, params: CleanParams, per_second: int = 1) -> Interactions:
     """Assign every interaction to training, validation or test.
 
     Items drawn to be cold have all their interactions in the test part.
@@ -28,17 +33,30 @@ def split(interactions: Interactions, params: CleanParams) -> Interactions:
         As `symbiosis.reviews.interactions.number` gives them: equal times stand in the order of the file, not of the
         items, which the split must not depend on.
     params
-        Seed, kind of split and shares.
+        Seed, kind of split, and shares or times.
+    per_second
+        Unit of the timestamps.
 
     Returns
     -------
     Interactions
         With ``part``; sorted by user, timestamp, item.
+
+    Raises
+    ------
+    InputError
+        The two times leave a part empty.
     """
     edges, n_items = interactions.edges, interactions.items.height
     counts = np.bincount(edges["user"].to_numpy(), minlength=interactions.users.height)
     cold = np.random.default_rng([params.seed, _COLD]).random(n_items) < params.cold_item_share
-    part = np.where(cold[edges["item"].to_numpy()], TEST, parts_of(counts, params)).astype(np.uint8)
+    if params.split == "published":
+        given = edges["part"].to_numpy()
+    elif params.split == "timestamp":
+        given = parts_by_time(edges["timestamp"].to_numpy(), params, per_second)
+    else:
+        given = parts_of(counts, params)
+    part = np.where(cold[edges["item"].to_numpy()], TEST, given).astype(np.uint8)
     edges = edges.with_columns(pl.Series("part", part)).sort("user", "timestamp", "item")
     return replace(interactions, edges=edges)
 
@@ -75,6 +93,56 @@ def parts_of(counts: np.ndarray, params: CleanParams) -> np.ndarray:
     test = np.repeat(split_sizes(counts, params.test_share), counts)
     validation = np.repeat(split_sizes(counts, params.validation_share), counts)
     return np.select([from_end <= test, from_end <= test + validation], [TEST, VALIDATION], TRAIN).astype(np.uint8)
+
+
+def parts_by_time(times: np.ndarray, params: CleanParams, per_second: int) -> np.ndarray:
+    """Assign every interaction by two times that are the same for all users.
+
+    So nothing that is trained on is later than anything held out. A user may be missing in any part.
+
+    Parameters
+    ----------
+    times
+        Int, shape (interactions,).
+    params
+        ``times``: two times in milliseconds, ``published`` for those of Amazon Reviews 2023, or ``shares`` for the
+        times from which on ``test_share`` of all interactions lie, and ``validation_share`` before them. Equal times
+        stay together, in the later part.
+    per_second
+        Unit of `times`.
+
+    Returns
+    -------
+    ndarray of uint8
+        Shape (interactions,).
+
+    Raises
+    ------
+    InputError
+        A part is empty.
+    """
+    if params.times == "shares":
+        test_from = _last(times, params.test_share, len(times))
+        validation_from = _last(times[times < test_from], params.validation_share, len(times))
+    else:
+        # Multiplied, not divided: a time in whole seconds must not be rounded to the other side.
+        times = times * (1000 // per_second)
+        validation_from, test_from = PUBLISHED_TIMES if params.times == "published" else params.times
+    parts = np.select([times >= test_from, times >= validation_from], [TEST, VALIDATION], TRAIN).astype(np.uint8)
+    for name, part in PARTS.items():
+        if not (parts == part).any():
+            unit = "" if params.times == "shares" else f", which reach from {times.min()} to {times.max()} ms"
+            raise InputError(
+                f"clean.split: timestamp leaves no interaction for {name} between the times {validation_from} and "
+                f"{test_from}{unit}: set `clean.times` to shares, or to two times in milliseconds between these"
+            )
+    return parts
+
+
+def _last(times: np.ndarray, share: float, total: int) -> int:
+    """Return the time from which on the last ``share * total`` lie; 0 if there are not so many."""
+    count = max(1, int(share * total + 1e-9))
+    return int(np.sort(times)[-count]) if count <= len(times) else 0
 
 
 def split_sizes(counts: np.ndarray, share: float) -> np.ndarray:

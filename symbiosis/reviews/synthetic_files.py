@@ -1,4 +1,4 @@
-"""The synthetic source as raw files: JSON lines in the shape of Amazon's 2018 release, written as a stream.
+"""The synthetic source as raw files in the shape of Amazon's 2018 or 2023 release, written as a stream.
 
 Texts tell about taste what the generative model knows: titles name brand, style and category, descriptions say the
 style in other words, and reviews mention what drew the user to the item. A little dirt of the real files is there as
@@ -13,21 +13,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
+import polars as pl
 
 from symbiosis.core.progress import tqdm
-from symbiosis.reviews import vocabulary
+from symbiosis.reviews import interactions, vocabulary
+from symbiosis.reviews.raw import CSV_COLUMNS, RATINGS, REVIEWS, SPLIT
+from symbiosis.reviews.records import read_reviews
+from symbiosis.reviews.splits import PUBLISHED_TIMES
 from symbiosis.reviews.synthetic import BRANDS, GOOD, Goods, World, is_favourite
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NO_BRAND, _NO_DESCRIPTION, _REPEATED, _REPEATED_REVIEW = 0.04, 0.08, 0.02, 0.005  # shares
 _DAY = 86_400  # seconds
+_LATER = 4 * 365 * _DAY  # the release 2023 has later reviews, before and behind its two published times
 _ROWS = 10_000  # rows turned into Python objects at once
 
 
-def write_files(world: World, reviews: Path, metadata: Path, seed: int) -> None:
+def write_files(world: World, reviews: Path, metadata: Path, seed: int, release: int = 2018) -> None:
     """Write a world as a review file and a metadata file; same world and seed, same bytes.
 
     Parameters
@@ -38,15 +43,17 @@ def write_files(world: World, reviews: Path, metadata: Path, seed: int) -> None:
         Gzip files to create.
     seed
         Of ids, wordings and dirt.
+    release
+        2018 or 2023: the names and units of the fields.
     """
     rng = np.random.default_rng([seed, 1])
     item_ids = _ids("B0", 8, len(world.goods.category), rng)
     user_ids = _ids("A", 12, len(world.shoppers.activity), rng)
     words = _words(world.goods)
     with _gzip_text(metadata) as file:
-        _write_metadata(file, words, item_ids, rng)
+        _write_metadata(file, words, item_ids, rng, release)
     with _gzip_text(reviews) as file:
-        _write_reviews(file, world, words, item_ids, user_ids, rng)
+        _write_reviews(file, world, words, item_ids, user_ids, rng, release)
 
 
 @contextmanager
@@ -108,7 +115,9 @@ def brand_name(department: int, brand: int) -> str:
     return starts[k % len(starts)] + ends[(k // len(starts) + 5 * k) % len(ends)] + tails[tail]
 
 
-def _write_metadata(file: TextIO, words: list[_Words], item_ids: list[str], rng: np.random.Generator) -> None:
+def _write_metadata(
+    file: TextIO, words: list[_Words], item_ids: list[str], rng: np.random.Generator, release: int
+) -> None:
     count = len(words)
     variant = rng.integers(0, len(vocabulary.VARIANTS), count)
     unbranded, untold, repeated = (rng.random(count) < share for share in (_NO_BRAND, _NO_DESCRIPTION, _REPEATED))
@@ -127,7 +136,7 @@ def _write_metadata(file: TextIO, words: list[_Words], item_ids: list[str], rng:
             "brand": brand,
             "asin": item_ids[k],
         }
-        line = json.dumps(record) + "\n"
+        line = json.dumps(_metadata_2023(record, k) if release == 2023 else record) + "\n"
         file.write(line * (2 if repeated[k] else 1))
 
 
@@ -138,6 +147,7 @@ def _write_reviews(
     item_ids: list[str],
     user_ids: list[str],
     rng: np.random.Generator,
+    release: int,
 ) -> None:
     goods, shoppers = world.goods, world.shoppers
     department = goods.category[world.item] % goods.departments
@@ -164,9 +174,9 @@ def _write_reviews(
                 "summary": vocabulary.SUMMARIES[stars - 1],
                 "unixReviewTime": time,
             }
-            file.write(json.dumps(record) + "\n")
-            if again:
-                file.write(json.dumps(record | {"unixReviewTime": time + 30 * _DAY}) + "\n")
+            for later in (0, 30) if again else (0,):
+                written = record | {"unixReviewTime": time + later * _DAY}
+                file.write(json.dumps(_review_2023(written) if release == 2023 else written) + "\n")
         bar.update(min(_ROWS, len(world.user) - start))
     bar.close()
 
@@ -182,3 +192,77 @@ def _review(item: _Words, stars: int, brand: bool, style: bool, habit: bool, opi
         parts.append(f"This one is {item.style.lower()}, as I like it: {item.remark}.")
     parts.append((vocabulary.PRAISE if stars >= GOOD else vocabulary.REGRET)[opinion])
     return " ".join(parts)
+
+
+def _metadata_2023(record: dict[str, Any], number: int) -> dict[str, Any]:
+    root, *categories = record["category"]
+    return {
+        "main_category": root,
+        "title": record["title"],
+        "average_rating": 4.0,
+        "features": record["description"][:1],
+        "description": record["description"][1:],
+        "price": None if number % 3 else 5.0 + number % 40,  # most items of the release have none
+        "store": record["brand"] or None,
+        "categories": categories,
+        "details": {},
+        "parent_asin": record["asin"],
+        "bought_together": None,
+    }
+
+
+def _review_2023(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "rating": record["overall"],
+        "title": record["summary"],
+        "text": record["reviewText"],
+        "images": [],
+        "asin": record["asin"],
+        "parent_asin": record["asin"],
+        "user_id": record["reviewerID"],
+        "timestamp": (record["unixReviewTime"] + _LATER) * 1000,
+        "helpful_vote": 0,
+        "verified_purchase": True,
+    }
+
+
+def write_benchmark(folder: Path, benchmark: str) -> list[str]:
+    """Replace the reviews of 2023 in a folder by a benchmark made of them as the published ones are.
+
+    Parameters
+    ----------
+    folder
+        Holds the reviews.
+    benchmark
+        Such as ``5core/last_out``; see `symbiosis.reviews.params.Benchmark`.
+
+    Returns
+    -------
+    list of str
+        The files written.
+    """
+    core, kind = benchmark.split("/")
+    reviews, _ = read_reviews(folder / REVIEWS, io.StringIO(), 0.0)
+    distinct = interactions.first_of_pairs(reviews)
+    rows = interactions.core_of(distinct, 5) if core == "5core" else distinct
+    rows = rows.rename({"item_id": "parent_asin"}).sort("user_id", "timestamp", "line")
+    from_end = pl.int_range(pl.len(), 0, -1).over("user_id")
+    late = pl.col("timestamp")
+    if kind.startswith("timestamp"):
+        part = pl.when(late >= PUBLISHED_TIMES[1]).then(2).when(late >= PUBLISHED_TIMES[0]).then(1).otherwise(0)
+    else:
+        part = 3 - from_end.clip(1, 3)
+    seen = [
+        items[:k]
+        for (items,) in rows.group_by("user_id", maintain_order=True).agg("parent_asin").select("parent_asin").rows()
+        for k in range(len(items))
+    ]
+    rows = rows.with_columns(part.alias("part"), pl.Series("history", [" ".join(items) for items in seen], pl.String))
+    columns = [*CSV_COLUMNS, *(["history"] if kind.endswith("_w_his") else [])]
+    parts = {RATINGS: rows} if kind == "rating_only" else {
+        name: rows.filter(pl.col("part") == number) for number, name in enumerate(SPLIT.values())
+    }  # fmt: skip
+    for name, table in parts.items():
+        table.select(columns).write_csv(folder / name)
+    (folder / REVIEWS).unlink()
+    return list(parts)

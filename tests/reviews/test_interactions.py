@@ -9,10 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from symbiosis.core.errors import InputError
 from symbiosis.reviews.interactions import Interactions, core_of, first_of_pairs, k_core, number, positives
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.records import REVIEW_SCHEMA
-from symbiosis.reviews.splits import TEST, TRAIN, VALIDATION, parts_of, split, split_sizes
+from symbiosis.reviews.splits import (
+    PUBLISHED_TIMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    parts_by_time,
+    parts_of,
+    split,
+    split_sizes,
+)
 
 PARAMS = CleanParams(
     seed=5,
@@ -111,6 +121,31 @@ def test_the_temporal_split_holds_out_the_last() -> None:
     assert parts.tolist() == [0] * 3 + [1, 2] + [0] * 16 + [1, 1, 2, 2]
 
 
+def timestamp_split(times: list[int], given: object, per_second: int = 1) -> list[int]:
+    params = PARAMS.model_copy(update={"split": "timestamp", "times": given, "test_share": 0.2})
+    return parts_by_time(np.array(times), params, per_second).tolist()
+
+
+def test_the_timestamp_split_begins_each_part_at_its_time() -> None:
+    first, second = PUBLISHED_TIMES
+    times = [first - 1, first, second - 1, second, second + 1, 5]
+    assert timestamp_split(times, "published", 1000) == [0, 1, 1, 2, 2, 0]
+    # Whole seconds: 1628643414 lies before 1628643414.042.
+    assert timestamp_split([1628643414, 1628643415, 1658002729, 1658002730], "published") == [0, 1, 1, 2]
+    assert timestamp_split([1, 2, 3], (2000, 3000)) == [0, 1, 2]
+
+
+def test_the_timestamp_split_by_shares_keeps_equal_times_together() -> None:
+    assert timestamp_split(list(range(10)), "shares") == [0] * 7 + [1] + [2] * 2
+    assert timestamp_split([0, 0, 0, 0, 1, 1, 2, 3, 3, 3], "shares") == [0] * 6 + [1] + [2] * 3
+
+
+@pytest.mark.parametrize(("given", "part"), [("published", "validation"), ((0, 1), "train"), ((1, 9000), "train")])
+def test_a_timestamp_split_with_an_empty_part_is_refused(given: object, part: str) -> None:
+    with pytest.raises(InputError, match=f"no interaction for {part}.*set `clean.times` to shares"):
+        timestamp_split([1, 2, 3], given)
+
+
 def test_the_random_split_holds_out_every_position_alike() -> None:
     parts = parts_of(np.full(20_000, 5), PARAMS).reshape(-1, 5)
     for part, share in ((TRAIN, 0.6), (VALIDATION, 0.2), (TEST, 0.2)):
@@ -179,7 +214,16 @@ def test_which_item_is_held_out_leaves_no_trace_in_training(reviews: pl.DataFram
 
 
 @pytest.mark.parametrize(
-    "change", [{"core": 2}, {"validation_share": 0.5}, {"test_share": 0.0}, {"split": "leave-one-out"}, {"seed": -1}]
+    "change",
+    [
+        {"core": 2},
+        {"validation_share": 0.5},
+        {"test_share": 0.0},
+        {"split": "leave-one-out"},
+        {"seed": -1},
+        {"split": "published", "cold_item_share": 0.1},
+        {"times": (2, 1)},
+    ],
 )
 def test_params_that_would_leave_a_user_without_training_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

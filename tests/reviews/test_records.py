@@ -16,7 +16,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.text_files import LONGEST_LINE, read_lines
 from symbiosis.reviews import text
 from symbiosis.reviews.raw import verify_gzip
-from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, read_metadata, read_reviews
+from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, read_csv, read_metadata, read_reviews
 
 MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 GOOD = {
@@ -174,11 +174,45 @@ def test_latin_1_is_named_with_its_line_and_the_fix(tmp_path: Path) -> None:
         reviews(tmp_path, lines, 0.0)
 
 
-def test_the_release_of_2023_is_named(tmp_path: Path) -> None:
-    record = {"rating": 5.0, "text": "t", "asin": "i", "parent_asin": "i", "user_id": "u", "timestamp": 1420156800000}
-    with pytest.raises(InputError, match="line 1: data of the Amazon release 2023, which is not read yet: use"):
-        reviews(tmp_path, [record] * 3, 1.0)
-    assert reviews(tmp_path, [record, GOOD])[0].height == 1
+RECORD_2023 = {"rating": 5.0, "title": "t", "text": "fine", "asin": "v", "parent_asin": "i", "user_id": "u",
+               "timestamp": 1420156800123}  # fmt: skip
+
+
+def test_the_release_of_2023_counts_parents_and_milliseconds(tmp_path: Path) -> None:
+    frame, rejected, _ = reviews(tmp_path, [RECORD_2023, RECORD_2023 | {"timestamp": 1.5}, GOOD])
+    assert frame.rows() == [(1, "u", "i", 5.0, 1420156800123, "fine")]
+    assert rejected == {
+        "time is no whole number of milliseconds from 0": 1,
+        "the record of another release than the first": 1,
+    }
+    assert reviews(tmp_path, [GOOD, RECORD_2023])[0].height == 1
+
+
+def test_metadata_of_2023(tmp_path: Path) -> None:
+    record = {"main_category": "Home", "title": "T", "features": ["F one.", "F two."], "description": ["D."],
+              "price": 9.99, "store": "S", "categories": ["Home", "Lamps"], "parent_asin": "a"}  # fmt: skip
+    bare = {"main_category": None, "title": "U", "features": [], "description": [], "price": None, "store": None,
+            "categories": [], "parent_asin": "b"}  # fmt: skip
+    frame, rejected, _ = metadata(tmp_path, [record, bare])
+    assert frame.rows() == [
+        ("a", "T", "S", ["Home", "Lamps"], "F one. F two. D. Price: 9.99"),
+        ("b", "U", None, [], None),
+    ]
+    assert rejected == {}
+
+
+def test_rows_of_a_published_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(
+        "user_id,parent_asin,rating,timestamp,history\nu,i,2.0,1500000000123,a b\nu,j,x,1,\nu\nu,k,6.0,1,\n"
+    )
+    frame, rejects = read_csv(path, io.StringIO(), 1.0)
+    assert frame.rows() == [(2, "u", "i", 2.0, 1500000000123, None)]
+    assert rejects.counts == {
+        "rating or timestamp is no number": 1, "not 4 or 5 values": 1, "rating is no number from 1 to 5": 1
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"train\.csv: 3 of 4 lines.*first in line 3"):
+        read_csv(path, io.StringIO(), 0.5)
 
 
 @given(st.binary(max_size=300), st.sampled_from(["as it is", "gzip"]))
@@ -215,9 +249,10 @@ def test_malformed_reviews_are_read_whole(name: str) -> None:
 
 @pytest.mark.data
 @pytest.mark.skipif(not MALFORMED.is_dir(), reason="the folder of malformed inputs is not there")
-def test_malformed_release_of_2023_is_named() -> None:
-    with pytest.raises(InputError, match="release 2023, which is not read yet"):
-        read_reviews(MALFORMED / "04b-amazon2023-jsonl" / "reviews" / "Demo.jsonl.gz", io.StringIO(), 0.0)
+def test_malformed_release_of_2023_is_read_whole() -> None:
+    path = MALFORMED / "04b-amazon2023-jsonl" / "reviews" / "Demo.jsonl.gz"
+    frame, rejects = read_reviews(path, io.StringIO(), 0.0)
+    assert (frame.height, rejects.lines, rejects.per_second) == (240, 240, 1000)
 
 
 def test_metadata_of_both_releases(tmp_path: Path) -> None:

@@ -188,6 +188,70 @@ def test_the_synthetic_source(tmp_path: Path) -> None:
     assert sum(json.loads(line)["overall"] >= 4 for line in lines) >= 300
 
 
+CSV = b"user_id,parent_asin,rating,timestamp\nu,i,5.0,1600000000123\n"
+PARTS = ["train", "valid", "test"]
+
+
+@pytest.mark.parametrize("source", ["local", "amazon2023"])
+@pytest.mark.parametrize("name", ["Toys.jsonl", "Toys.jsonl.gz"])
+def test_a_local_folder_of_2023(tmp_path: Path, local: Path, source: str, name: str) -> None:
+    content = REVIEWS if name.endswith("gz") else gzip.decompress(REVIEWS)
+    (local / name).write_bytes(content)
+    (local / "meta_Toys.jsonl.gz").write_bytes(METADATA)
+    manifest = obtain(tmp_path, params(source=source, folder=str(local), category="Toys"))
+    assert (manifest["source"], manifest["category"]) == (source, "Toys")
+    assert [file["from"] for file in manifest["files"]] == [name, "meta_Toys.jsonl.gz"]
+    assert (tmp_path / "raw" / "reviews.json.gz").read_bytes() == content
+
+
+@pytest.mark.parametrize("inner", ["", "5core/last_out", "benchmark/5core/last_out"])
+def test_a_published_split_in_a_local_folder(tmp_path: Path, local: Path, inner: str) -> None:
+    (local / inner).mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        (local / inner / f"Toys.{part}.csv").write_bytes(CSV)
+    (local / "meta_Toys.jsonl").write_bytes(gzip.decompress(METADATA))
+    given = params(source="amazon2023", folder=str(local), category="Toys", benchmark="5core/last_out")
+    assert [file["name"] for file in obtain(tmp_path, given)["files"]] == [
+        "train.csv", "valid.csv", "test.csv", "metadata.json.gz"
+    ]  # fmt: skip
+    assert (tmp_path / "raw" / "valid.csv").read_bytes() == CSV
+
+
+def test_a_published_file_with_another_header_is_named(tmp_path: Path, local: Path) -> None:
+    (local / "Toys.csv").write_bytes(b"u,i,5.0,1600000000123\n")
+    given = params(source="amazon2023", folder=str(local), category="Toys", benchmark="0core/rating_only")
+    with pytest.raises(InputError, match=r"Toys\.csv, line 1: the header must be user_id,parent_asin,rating,timestamp"):
+        obtain(tmp_path, given)
+
+
+def test_a_published_split_from_the_site(
+    tmp_path: Path, site: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sources.BENCHMARKS["amazon2023"].endswith("/amazon_2023/benchmark/{benchmark}/{category}{part}.csv.gz")
+    base, folder = site
+    for name in ("ADDRESSES", "BENCHMARKS"):
+        monkeypatch.setattr(sources, name, json.loads(json.dumps(getattr(sources, name)).replace(sources._SITE, base)))
+    inner = folder / "amazon_2023" / "benchmark" / "0core" / "timestamp_w_his"
+    inner.mkdir(parents=True)
+    for part in PARTS:
+        (inner / f"Toys.{part}.csv.gz").write_bytes(gzip.compress(CSV))
+    given = params(source="amazon2023", folder=str(tmp_path), category="Toys", benchmark="0core/timestamp_w_his")
+    files = obtain(tmp_path, given)["files"]
+    assert [file["from"].removeprefix(f"{base}/amazon_2023/benchmark/") for file in files] == [
+        f"0core/timestamp_w_his/Toys.{part}.csv.gz" for part in PARTS
+    ]
+
+
+def test_a_benchmark_needs_a_source_that_has_it() -> None:
+    with pytest.raises(InputError, match="benchmark needs source: amazon2023"):
+        params(source="amazon2018", benchmark="5core/last_out")
+    with pytest.raises(InputError, match=r"download\.benchmark"):
+        params(source="amazon2023", benchmark="3core/last_out")
+    reviews = {"url": "http://x/y", "size": None, "sha256": None}
+    with pytest.raises(InputError, match="a published split has three"):
+        params(source="amazon2023", benchmark="5core/last_out", reviews=reviews)
+
+
 @pytest.mark.parametrize("category", ["../x", "a/b", "", "a b", "x?y"])
 def test_a_category_is_a_plain_name(category: str) -> None:
     with pytest.raises(InputError, match=r"download\.category"):

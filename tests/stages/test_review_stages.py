@@ -143,6 +143,65 @@ def test_the_same_bytes_each_time(workspace: Path, split: str) -> None:
     assert digests() == first
 
 
+def download_2023(**changes: object) -> None:
+    document = read_document(ROOT / "params.yaml")
+    given = document["download"] | {"synthetic": SIZE | {"release": 2023}} | changes  # type: ignore[operator]
+    stages.download.work(validate_block({"download": given}, "download", DownloadParams))
+
+
+@pytest.mark.parametrize(
+    "benchmark", ["0core/last_out", "0core/timestamp_w_his", "5core/last_out_w_his", "5core/timestamp"]
+)
+def test_a_published_split_is_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    download_2023(benchmark=benchmark)
+    stages.clean.work(clean_params(split="published"))
+    users = dict(pl.read_parquet("data/clean/users.parquet").select("user", "user_id").rows())
+    items = dict(pl.read_parquet("data/clean/items.parquet").select("item", "item_id").rows())
+    for file, (name, table) in zip(("train", "valid", "test"), parts().items(), strict=True):
+        lines = Path("data/raw/reviews", f"{file}.csv").read_text(encoding="utf-8").splitlines()
+        published = [tuple(line.split(",")[:4]) for line in lines[1:]]
+        found = [(users[u], items[i], str(r), str(t)) for u, i, r, t in table.drop("review", strict=False).rows()]
+        assert Counter(found) == Counter(published), name
+    assert min(table["rating"].min() for table in parts().values()) < 4  # type: ignore[type-var]
+    assert ("history" in lines[0]) == benchmark.endswith("_w_his")
+
+
+def test_repeated_pairs_of_a_published_split_keep_the_earliest(workspace: Path) -> None:
+    rows = {"train": ["u,i,1.0,1600000000001", "u,i,5.0,1600000000000", "v,j,2.0,1600000000000"],
+            "valid": ["u,j,3.0,1600000000005"], "test": ["u,k,4.0,1600000000009", "u,j,5.0,1600000000010"]}  # fmt: skip
+    for name, lines in rows.items():
+        text = "\n".join(["user_id,parent_asin,rating,timestamp", *lines]) + "\n"
+        Path("data/raw/reviews", f"{name}.csv").write_text(text, encoding="utf-8")
+    Path("data/raw/reviews/metadata.json.gz").unlink()
+    with pytest.raises(InputError, match="repeat a user and item"):  # a third of them: no published split
+        stages.clean.work(clean_params(split="published"))
+
+
+def test_the_timestamp_split_of_reviews_of_2023(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    download_2023()
+    stages.clean.work(clean_params(split="timestamp"))
+    times = {name: table["timestamp"] for name, table in parts().items()}
+    assert times["train"].max() < 1628643414042 <= times["validation"].min()  # type: ignore[operator]
+    assert times["validation"].max() < 1658002729837 <= times["test"].min()  # type: ignore[operator]
+    assert sum(map(len, times.values())) == 400
+
+
+def test_the_timestamp_split_by_shares_of_any_data(workspace: Path) -> None:
+    with pytest.raises(InputError, match="leaves no interaction for test.*set `clean.times` to shares"):
+        stages.clean.work(clean_params(split="timestamp"))
+    assert nothing_written()
+    stages.clean.work(clean_params(split="timestamp", times="shares"))
+    assert all(table.height >= 40 for name, table in parts().items() if name != "train")
+
+
+def test_without_a_published_split_there_is_none_to_take(workspace: Path) -> None:
+    with pytest.raises(InputError, match="holds no published split.*set `download.benchmark`"):
+        stages.clean.work(clean_params(split="published"))
+    assert nothing_written()
+
+
 def test_a_held_out_interaction_leaves_no_trace_in_what_is_trained_on(workspace: Path) -> None:
     stages.clean.work(clean_params())
     before = {name: Path("data/clean", name).read_bytes() for name in CLEAN_FILES}

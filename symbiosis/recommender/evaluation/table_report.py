@@ -26,6 +26,11 @@ _SPLITS = {
         "FDSA, S3-Rec, UniSRec), which read the history in its order, and hurts methods of item similarity, this "
         "model, whose prompts have no order, among them."
     ),
+    "timestamp": (
+        "Two times, the same for all users, part training, validation and test: no method sees anything later than "
+        "what it has to find. Users without a test item do not count, and some have nothing to learn from."
+    ),
+    "published": "The split is the published one of the benchmark, taken as it is.",
 }
 
 
