@@ -59,8 +59,9 @@ class LogRidge:
         logs = _logs(values)
         model = RidgeCV(PENALTIES, alpha_per_target=True).fit(features, logs)
         most = values.max(axis=0)
-        smear = np.exp(logs - model.predict(features)).mean(axis=0)
-        return cls(model.coef_.T, model.intercept_, np.where(most > 0, smear, 0.0), most)
+        smear = np.exp(logs - model.predict(features).reshape(logs.shape)).mean(axis=0)
+        weights = model.coef_.reshape(logs.shape[1], -1).T  # of a single LLM it is flat
+        return cls(weights, np.atleast_1d(model.intercept_), np.where(most > 0, smear, 0.0), most)
 
     def __call__(self, features: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
         """Return expected values, (..., L), for features (..., D); `otherwise` (..., L) for LLMs it does not know."""
