@@ -6,8 +6,9 @@ from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.stage import run
 from symbiosis.reporting.quality import require
 from symbiosis.routing.data.cleaning import clean, read
+from symbiosis.routing.data.gaps import averaged, gaps_of, labelled, with_label_tokens
 from symbiosis.routing.data.params import CleanRoutingParams
-from symbiosis.routing.data.selection import choose, complete, first_of_each_text, with_label_tokens
+from symbiosis.routing.data.selection import choose, complete, first_of_each_text
 from symbiosis.routing.data.suites import check
 
 ROUTING = Path("data/routing")
@@ -16,15 +17,17 @@ QUALITY = Path("reports/data_quality")
 
 def work(params: CleanRoutingParams) -> None:
     """Write the queries, the LLMs, the outcomes of each split in a file of its own, and the data quality report."""
-    frame, path = read(Path("data/raw/routing"))
+    table, path = read(Path("data/raw/routing"), params.quality)
+    frame = averaged(labelled(table))
     frame = choose(frame, path, domains=params.domains, llms=params.llms, exclude_llms=params.exclude_llms)
-    whole = complete(frame, path, params.incomplete_queries)
+    whole = complete(frame, path, params.incomplete_queries, params.missing_costs)
     if params.repeated_texts == "drop":
         whole = first_of_each_text(whole)
     if params.missing_tokens == "label":
         whole = with_label_tokens(whole)
-    summary, html = require("Routing table", check(whole), QUALITY / "routing.failed.html")
+    summary, html = require("Routing table", check(whole, params), QUALITY / "routing.failed.html")
     summary["queries_dropped"] = frame["query_id"].n_unique() - whole["query_id"].n_unique()
+    summary |= gaps_of(table, whole)
     cleaned = clean(whole, path, params)
     targets = [ROUTING / f"{name}.parquet" for name in cleaned]
     with staged(*targets, QUALITY / "routing.json", QUALITY / "routing.html") as (*files, json_file, html_file):

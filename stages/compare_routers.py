@@ -8,7 +8,7 @@ import numpy as np
 from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.core.stage import run
-from symbiosis.routing.data.splits import draw, read_whole
+from symbiosis.routing.data.splits import draw, learned_only, read_whole
 from symbiosis.routing.experiments.comparison import compare, leave_one_domain_out
 from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
 from symbiosis.routing.experiments.params import CompareRoutersParams
@@ -20,7 +20,8 @@ def work(seed: int, params: CompareRoutersParams) -> None:
     """Put the pipeline's parts together, split them anew, and write what every method did with the test queries."""
     router = validate_block(read_document(), "router_train", RouterTrainParams)
     whole, llms, queries = read_whole(Path("data/routing"), Path("data/embeddings"))
-    train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts)
+    untested = learned_only(queries, whole.outcomes)
+    train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts, untested)
     training, tested = whole.take(train), whole.take(test)
     compared = compare(training, tested, llms, router, params, params.seed + seed)
     reference = Reference.choose(training.outcomes)

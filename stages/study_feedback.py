@@ -6,7 +6,7 @@ from pathlib import Path
 from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.core.stage import run
-from symbiosis.routing.data.splits import draw, read_whole
+from symbiosis.routing.data.splits import draw, learned_only, read_whole
 from symbiosis.routing.experiments.feedback import study
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.model.params import RouterTrainParams
@@ -18,7 +18,8 @@ def work(seed: int, params: StudyFeedbackParams) -> None:
     router = validate_block(document, "router_train", RouterTrainParams)
     replay = validate_block(document, "online_replay", OnlineReplayParams)
     whole, llms, queries = read_whole(Path("data/routing"), Path("data/embeddings"))
-    train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts)
+    untested = learned_only(queries, whole.outcomes)
+    train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts, untested)
     studied = study(whole.take(train), whole.take(test), llms, router, replay, params, params.seed + seed)
     with staged(f"data/feedback/{seed}") as (folder,):
         studied.save(folder)

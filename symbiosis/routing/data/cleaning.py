@@ -6,12 +6,20 @@ import polars as pl
 
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data import prices, routerbench, splits, table
-from symbiosis.routing.data.params import CleanRoutingParams
+from symbiosis.routing.data import gaps, prices, splits, table
+from symbiosis.routing.data.params import CleanRoutingParams, QualityScale
+from symbiosis.routing.data.readers import routerbench
 
 
-def read(folder: Path) -> tuple[pl.DataFrame, Path]:
+def read(folder: Path, quality: QualityScale | None = None) -> tuple[pl.DataFrame, Path]:
     """Read the raw table that the stage `download_routing` wrote.
+
+    Parameters
+    ----------
+    folder
+        Its output.
+    quality
+        How marks become qualities; None: they are.
 
     Returns
     -------
@@ -28,7 +36,8 @@ def read(folder: Path) -> tuple[pl.DataFrame, Path]:
     manifest = read_json(folder / "manifest.json")
     path = folder / f"table.{manifest['format']}"
     wide = manifest["source"] == "routerbench"
-    frame = table.typed(routerbench.to_long(path), path) if wide else table.read_table(path)
+    frame = table.typed(routerbench.to_long(path), path) if wide else table.read_table(path, quality and quality.words)
+    frame = frame if quality is None else gaps.scaled(frame, quality)
     table.require_plausible(frame, path)
     return frame, path
 
@@ -39,7 +48,7 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
     Parameters
     ----------
     whole
-        Every query with every LLM, as `symbiosis.routing.data.selection.complete` returns it.
+        As `symbiosis.routing.data.selection.complete` returns it.
     path
         Named in messages.
     params
@@ -67,7 +76,10 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
         )
         .sort("query_id")
     )
-    assigned = splits.assign(queries, params.test_share, params.online_share, params.seed)
+    llms = whole["llm"].n_unique()
+    answers = queries.select("query_id").join(whole.group_by("query_id").len(), on="query_id", maintain_order="left")
+    partial = (answers["len"] < llms).to_numpy()
+    assigned = splits.assign_complete(queries, partial, params)
     queries = queries.with_columns(assigned.alias("split")).select(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("query"), pl.all()
     )
@@ -78,7 +90,7 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
             f"{path}: {queries.height} queries are too few: the {empty[0]} split is empty; give more queries, or "
             "change `clean_routing.test_share` or `.online_share`"
         )
-    outcomes = whole.join(queries.select("query_id", "query", "split"), on="query_id")
+    outcomes = gaps.filled(whole.join(queries.select("query_id", "query", "split"), on="query_id"), params)
     described = prices.describe(
         outcomes.filter(pl.col("split") == "offline").sort("query", "llm"),
         prices=params.prices,

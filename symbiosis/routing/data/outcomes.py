@@ -9,6 +9,7 @@ import polars as pl
 
 from symbiosis.core.artifacts import read_array, read_frame
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data.partial import estimated_amounts, estimated_quality
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, where tokens were not counted."""
@@ -126,7 +127,7 @@ class Llms:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Full feedback: every query answered by every LLM.
+    """Queries answered by several LLMs: by every one (full feedback), or by some where `known` tells which.
 
     Attributes
     ----------
@@ -140,6 +141,9 @@ class Outcomes:
         (N, L).
     counted
         (N, L) bool, whether the tokens were counted for this very answer and not estimated; None: all were.
+    known
+        (N, L) bool, whether the LLM has answered the query; None: all have. What is not known holds an estimate, see
+        `symbiosis.routing.data.partial`; what is fitted to one LLM leaves it out.
     """
 
     queries: np.ndarray
@@ -148,6 +152,7 @@ class Outcomes:
     response_tokens: np.ndarray
     cost_usd: np.ndarray
     counted: np.ndarray | None = None
+    known: np.ndarray | None = None
 
     @classmethod
     def load(cls, path: Path | str, llms: Llms) -> "Outcomes":
@@ -156,7 +161,7 @@ class Outcomes:
         Raises
         ------
         InputError
-            The file is unreadable, a query misses an LLM or repeats one, or a value is missing or out of range.
+            The file is unreadable, a query repeats an LLM, or a value is missing or out of range.
         """
         columns = ["query", "llm", "quality", "prompt_tokens", "response_tokens", "cost_usd"]
         frame = _read(path, columns, keep=("tokens_basis",)).sort("query", "llm")
@@ -172,31 +177,47 @@ class Outcomes:
                 f"{path}: query {row['query']} with LLM {row['llm']} has {row}: quality must lie in 0..1, tokens and "
                 f"cost must be known and not negative ({bad.height} such rows); correct the table"
             )
-        expected = np.tile(np.arange(len(llms)), frame.height // len(llms) + 1)[: frame.height]
-        if frame.height % len(llms) or (frame["llm"].to_numpy() != expected).any():
-            counts = frame.group_by("query").agg(pl.col("llm").n_unique().alias("n"), pl.len()).sort("query")
-            odd = counts.filter((pl.col("n") != len(llms)) | (pl.col("len") != len(llms)))
+        again = frame.filter(frame.select("query", "llm").is_duplicated())
+        if again.height:
             raise InputError(
-                f"{path}: query {odd['query'][0]} has {odd['len'][0]} outcomes with {odd['n'][0]} of {len(llms)} LLMs "
-                f"({odd.height} such queries): every query needs one outcome with every LLM"
+                f"{path}: query {again['query'][0]} has more than one outcome with LLM {again['llm'][0]} "
+                f"({again.height} such rows): run `dvc repro clean-routing`"
             )
-        shape = (-1, len(llms))
-        values = (frame[c].to_numpy().astype(np.float64).reshape(shape) for c in columns[2:])
+        queries, rows = np.unique(frame["query"].to_numpy().astype(np.int64), return_inverse=True)
+        places = rows, frame["llm"].to_numpy().astype(np.int64)
+        values = [frame[c].to_numpy().astype(np.float64) for c in columns[2:]]
         counted = None
         if "tokens_basis" in frame.columns:
-            counted = frame["tokens_basis"].is_in(COUNTED_BASES).fill_null(False).to_numpy().reshape(shape)
-        queries = frame["query"].to_numpy().astype(np.int64).reshape(shape)[:, 0]
-        return replace(cls(queries, *values), counted=counted)
+            counted = frame["tokens_basis"].is_in(COUNTED_BASES).fill_null(False).to_numpy()
+        if frame.height == len(queries) * len(llms):
+            shape = (-1, len(llms))
+            dense = cls(queries, *(value.reshape(shape) for value in values))
+            return dense if counted is None else replace(dense, counted=counted.reshape(shape))
+        known = np.zeros((len(queries), len(llms)), dtype=bool)
+        known[places] = True
+        told = np.full((len(values), *known.shape), np.nan)
+        told[:, *places] = values
+        quality, *amounts = told
+        all_counted = None
+        if counted is not None:
+            all_counted = np.zeros(known.shape, dtype=bool)
+            all_counted[places] = counted
+        prompt, response, cost = (estimated_amounts(amount) for amount in amounts)
+        return cls(queries, estimated_quality(quality), prompt, response, cost, all_counted, known)
 
     @classmethod
     def join(cls, parts: "Sequence[Outcomes]") -> "Outcomes":
         """Return all queries of several parts with the same LLMs, by query."""
         order = np.argsort(np.concatenate([part.queries for part in parts]), kind="stable")
-        names = [field.name for field in fields(cls) if field.name != "counted"]
-        known = [part.counted for part in parts if part.counted is not None]
-        counted = np.concatenate(known)[order] if len(known) == len(parts) else None
+        names = [field.name for field in fields(cls) if field.name not in ("counted", "known")]
+        told = [part.counted for part in parts if part.counted is not None]
+        counted = np.concatenate(told)[order] if len(told) == len(parts) else None
+        known = None
+        if any(part.known is not None for part in parts):
+            masks = [np.ones(part.quality.shape, dtype=bool) if part.known is None else part.known for part in parts]
+            known = np.concatenate(masks)[order]
         joined = cls(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in names))
-        return replace(joined, counted=counted)
+        return replace(joined, counted=counted, known=known)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -210,6 +231,7 @@ class Outcomes:
             self.response_tokens[rows],
             self.cost_usd[rows],
             None if self.counted is None else self.counted[rows],
+            None if self.known is None else self.known[rows],
         )
 
     def of_llms(self, arms: Sequence[int]) -> "Outcomes":
@@ -222,7 +244,17 @@ class Outcomes:
             self.response_tokens[:, kept],
             self.cost_usd[:, kept],
             None if self.counted is None else self.counted[:, kept],
+            None if self.known is None else self.known[:, kept],
         )
+
+    def observed(self, values: np.ndarray) -> np.ndarray:
+        """Return the values, of (N, L), of answers that were given; the array itself where all were."""
+        return values if self.known is None else values[self.known]
+
+    def of_arm(self, values: np.ndarray, arm: int) -> np.ndarray:
+        """Return one LLM's column of values (N, L), of the queries that it has answered."""
+        column = values[:, arm]
+        return column if self.known is None else column[self.known[:, arm]]
 
 
 @dataclass(frozen=True)

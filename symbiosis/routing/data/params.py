@@ -44,6 +44,28 @@ class SpeedClass(Speed):
     below: float | None = Field(gt=0)
 
 
+class QualityScale(StageParams):
+    """How the marks of a table become qualities from 0 to 1.
+
+    Attributes
+    ----------
+    worst, best
+        The marks that become 0 and 1; those between become shares of the way, so `best` may be the lower one.
+    words
+        Marks of words, such as {good: 1, bad: 0}; true and false are 1 and 0 anyway.
+    """
+
+    worst: float
+    best: float
+    words: dict[str, float]
+
+    @model_validator(mode="after")
+    def _apart(self) -> "QualityScale":
+        if self.worst == self.best:
+            raise ValueError("quality: `worst` and `best` must differ")
+        return self
+
+
 class CleanRoutingParams(StageParams):
     """Which part of the table is used, and how it is split: offline and online training queries, and test queries."""
 
@@ -51,9 +73,11 @@ class CleanRoutingParams(StageParams):
     domains: tuple[str, ...]
     llms: tuple[str, ...]
     exclude_llms: tuple[str, ...]
-    incomplete_queries: Literal["refuse", "drop"]
+    incomplete_queries: Literal["refuse", "drop", "keep"]
     repeated_texts: Literal["keep", "drop"]
-    missing_tokens: Literal["refuse", "label"]
+    missing_tokens: Literal["refuse", "label", "estimate"]
+    missing_costs: Literal["refuse", "estimate"]
+    quality: QualityScale
     test_share: float = Field(gt=0, lt=1)
     online_share: float = Field(ge=0, lt=1)
     prices: dict[str, ListPrice]

@@ -78,7 +78,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "llm": pl.String(),
     "price_prompt": pl.Float64(),  # USD per token; null if the table has no tokens
     "price_response": pl.Float64(),
-    "price_basis": pl.String(),  # given | fitted_to_list_price | fitted_to_source | fitted_to_both | unknown
+    # given | fitted_to_list_price | fitted_to_source | fitted_to_estimated | fitted_to_both | none (no costs) | unknown
+    "price_basis": pl.String(),
     "price_error": pl.Float64(),  # mean absolute error of tokens times price, as a share of the mean cost
     "startup_s": pl.Float64(),
     "tokens_per_s": pl.Float64(),
@@ -110,6 +111,7 @@ def _price(own: pl.DataFrame, name: str, given: ListPrice | None, tolerance: flo
         price = fit_prices(tokens, cost)
         bases = known["cost_basis"].unique().sort().to_list()
         basis = f"fitted_to_{bases[0]}" if len(bases) == 1 else "fitted_to_both"
+        basis = "none" if bases == ["none"] else basis
     if price is None:
         return {"price_prompt": None, "price_response": None, "price_basis": "unknown", "price_error": None}
     error = np.abs(tokens @ price - cost).mean() / cost.mean() if cost.sum() > 0 else None

@@ -1,4 +1,4 @@
-"""Choosing a part of the routing table in which every LLM answered every query."""
+"""Choosing a part of the routing table, complete or with what was answered."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Literal
 import polars as pl
 
 from symbiosis.core.errors import InputError, require_name
-from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
 from symbiosis.routing.data.splits import normalised
 from symbiosis.routing.data.table import place
 
@@ -53,7 +52,12 @@ def choose(
     return frame
 
 
-def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refuse", "drop"]) -> pl.DataFrame:
+def complete(
+    frame: pl.DataFrame,
+    path: Path,
+    incomplete_queries: Literal["refuse", "drop", "keep"],
+    missing_costs: Literal["refuse", "estimate"] = "refuse",
+) -> pl.DataFrame:
     """Make sure that every query has one answer with a quality of every LLM, and one text and domain.
 
     Parameters
@@ -63,7 +67,9 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
     path
         Named in messages.
     incomplete_queries
-        What to do about a query without the row, or without the quality, of some LLM.
+        What to do about a query without the row, or without the quality, of some LLM. ``keep`` keeps what was answered.
+    missing_costs
+        What to do about answers without a cost; ``estimate`` leaves them to `symbiosis.routing.data.gaps`.
 
     Returns
     -------
@@ -101,6 +107,14 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
             )
     answered = frame.filter(pl.col("quality").is_not_null())
     llms = frame["llm"].unique().sort()
+    if incomplete_queries == "keep":
+        mute = llms.filter(~llms.is_in(answered["llm"].unique().implode()))
+        if len(mute):
+            raise InputError(
+                f"{path}: LLM {mute[0]!r} has no quality at all ({len(mute)} such LLMs): nothing can be learned of it; "
+                f"give some, or set `clean_routing.exclude_llms` to [{', '.join(mute)}]"
+            )
+        return _priced(answered, path, missing_costs)
     counts = answered.group_by("query_id").len().filter(pl.col("len") == len(llms))
     whole = answered.filter(pl.col("query_id").is_in(counts["query_id"].implode()))
     if not whole.height or (whole.height < frame.height and incomplete_queries == "refuse"):
@@ -111,13 +125,28 @@ def complete(frame: pl.DataFrame, path: Path, incomplete_queries: Literal["refus
         raise InputError(
             f"{path}: query {query!r} has no quality for LLM {absent!r} ({broken['query_id'].n_unique()} of "
             f"{frame['query_id'].n_unique()} queries lack some LLM): add it, choose a complete part by "
-            "`clean_routing.domains`, `.llms` or `.exclude_llms`, or set `clean_routing.incomplete_queries` to `drop`"
+            "`clean_routing.domains`, `.llms` or `.exclude_llms`, or set `clean_routing.incomplete_queries` to `drop` "
+            "or `keep`"
         )
+    return _priced(whole, path, missing_costs)
+
+
+def _priced(whole: pl.DataFrame, path: Path, missing_costs: str) -> pl.DataFrame:
+    """Make sure that costs are there where none may be estimated.
+
+    Raises
+    ------
+    InputError
+        One is missing.
+    """
+    if missing_costs == "estimate":
+        return whole
     unpriced = whole.filter(pl.col("cost_usd").is_null())["llm"].unique().sort().to_list()
     if unpriced:
         raise InputError(
             f"{path}: routing needs costs, but {whole['cost_usd'].null_count()} outcomes of {len(unpriced)} LLMs have "
-            f"none: give them, or set `clean_routing.exclude_llms` to [{', '.join(unpriced)}]"
+            f"none: give them, set `clean_routing.missing_costs` to `estimate`, or `.exclude_llms` to "
+            f"[{', '.join(unpriced)}]"
         )
     return whole
 
@@ -132,26 +161,6 @@ def first_of_each_text(whole: pl.DataFrame) -> pl.DataFrame:
     """
     first = whole.group_by(normalised(pl.col("query_text")).alias("text")).agg(pl.col("query_id").min())["query_id"]
     return whole.filter(pl.col("query_id").is_in(first.implode()))
-
-
-def with_label_tokens(whole: pl.DataFrame) -> pl.DataFrame:
-    """Fill in token counts where the table has none, of tasks whose answers are labels of one token.
-
-    A quarter of the text's characters stands for the prompt, with the tokens basis ``characters``. Outcomes with one
-    of the two counts, or with a basis of their own, stay as they are.
-
-    Parameters
-    ----------
-    whole
-        As `complete` returns it.
-    """
-    untold = pl.all_horizontal(pl.col("prompt_tokens", "response_tokens", "tokens_basis").is_null())
-    prompt = (pl.col("query_text").str.len_chars() / CHARACTERS_PER_TOKEN).ceil()
-    filled = {"prompt_tokens": prompt, "response_tokens": pl.lit(1), "tokens_basis": pl.lit("characters")}
-    return whole.with_columns(
-        pl.when(untold).then(value.cast(whole.schema[name])).otherwise(pl.col(name)).alias(name)
-        for name, value in filled.items()
-    )
 
 
 def _some(names: list[str]) -> str:

@@ -7,8 +7,9 @@ from typing import Any, BinaryIO
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.progress import tqdm
-from symbiosis.routing.data import pickles, routerbench, synthetic, table, table_files
+from symbiosis.routing.data import synthetic, table
 from symbiosis.routing.data.params import DownloadRoutingParams
+from symbiosis.routing.data.readers import pickles, routerbench, table_files
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
 PICKLE_SUFFIXES = (".pkl", ".pickle")

@@ -14,6 +14,7 @@ import polars as pl
 from symbiosis.core.artifacts import read_frame
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split, load_embeddings
+from symbiosis.routing.data.params import CleanRoutingParams
 
 SPLITS = ("offline", "online", "test")
 
@@ -70,6 +71,51 @@ def assign(queries: pl.DataFrame, test_share: float, online_share: float, seed: 
         .otherwise(pl.lit("offline"))
     )
     return rows.join(groups.select("group", split.alias("split")), on="group").sort("row")["split"]
+
+
+LEAST_COMPLETE = 40
+MOST_OF_COMPLETE = 0.5
+
+
+def untestable(queries: pl.DataFrame, partial: np.ndarray) -> np.ndarray:
+    """Mark the queries of a partial matrix that should only be learned from, (N,).
+
+    These are the queries that some LLM has not answered, and those of the same text; but none if fewer than
+    `LEAST_COMPLETE` others were left, and estimates must stand for what nobody knows.
+
+    Parameters
+    ----------
+    queries
+        Column ``query_text``.
+    partial
+        (N,) bool, which lack an LLM.
+    """
+    text = normalised(pl.col("query_text"))
+    marked = queries.select("query_text").with_columns(pl.Series("partial", partial))
+    closed = marked.select(pl.col("partial").any().over(text))["partial"].to_numpy()
+    return closed if (~closed).sum() >= LEAST_COMPLETE else np.zeros(len(closed), dtype=bool)
+
+
+def assign_complete(queries: pl.DataFrame, partial: np.ndarray, params: CleanRoutingParams) -> pl.Series:
+    """Draw the split of every query by `assign`; test and online queries are ones that every LLM has answered.
+
+    They keep their share of all queries, but at most `MOST_OF_COMPLETE` of the complete ones.
+    """
+    closed = untestable(queries, partial)
+    if not closed.any():
+        return assign(queries, params.test_share, params.online_share, params.seed)
+    rows = np.flatnonzero(~closed)
+    test = min(params.test_share * len(closed) / len(rows), MOST_OF_COMPLETE)
+    trained = 1 - params.test_share
+    online = min(params.online_share * trained * len(closed) / (len(rows) * (1 - test)), MOST_OF_COMPLETE)
+    drawn = np.full(len(closed), "offline", dtype=object)
+    drawn[rows] = assign(queries[rows], test, online, params.seed).to_list()
+    return pl.Series("split", drawn.tolist(), dtype=pl.String)
+
+
+def learned_only(queries: pl.DataFrame, outcomes: Outcomes) -> np.ndarray | None:
+    """Mark the queries that should only be learned from, see `untestable`; None if all LLMs have answered all."""
+    return None if outcomes.known is None else untestable(queries, np.logical_not(outcomes.known.all(axis=1)))
 
 
 FIFTHS = 5
@@ -143,6 +189,7 @@ def draw(
     development_fifths: int,
     seed: int,
     equal_texts: Literal["together", "apart"] = "together",
+    untested: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw training and test queries, by domain.
 
@@ -159,6 +206,8 @@ def draw(
     equal_texts
         Whether queries of equal text go together, so that every text of the test is new, or each is drawn by itself,
         as from a stream in which queries come again.
+    untested
+        (N,) bool, queries that are only to be learned from, see `untestable`; None: no more than those of development.
 
     Returns
     -------
@@ -180,6 +229,8 @@ def draw(
         pl.Series("closed", development(queries["query_id"].to_list(), development_fifths)),
         pl.int_range(pl.len()).alias("row"),
     )
+    if untested is not None:
+        marked = marked.with_columns(pl.col("closed") | pl.Series(untested))
     if equal_texts == "apart":
         marked = marked.with_columns(pl.col("row").cast(pl.String).alias("query_text"))
     # A query whose text was seen in development is known, too.

@@ -3,7 +3,8 @@
 One row holds the outcome of one query with one LLM. `COLUMNS` lists what is read; other columns are ignored.
 """
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data.query_text import texts
-from symbiosis.routing.data.table_files import read_frame
+from symbiosis.routing.data.readers.query_text import texts
+from symbiosis.routing.data.readers.table_files import read_frame
 
 COLUMNS: dict[str, pl.DataType] = {
     "query_id": pl.String(),
@@ -28,7 +29,20 @@ COLUMNS: dict[str, pl.DataType] = {
     "tokens_basis": pl.String(),
     "cost_basis": pl.String(),
 }
-REQUIRED = ("query_id", "query_text", "domain", "llm", "quality", "cost_usd", "cost_basis")
+REQUIRED = ("query_text", "llm", "quality")
+# Other names for the same, first come first served; a column with the name of `COLUMNS` goes before all of them.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "query_id": ("id", "sample_id", "question_id", "prompt_id", "task_id", "uid"),
+    "query_text": ("query", "prompt", "question", "instruction", "messages", "conversation", "input", "text"),
+    "domain": ("task_name", "task", "eval_name", "category", "dataset", "benchmark"),
+    "subdomain": ("subcategory", "subject"),
+    "llm": ("model", "model_name", "model_id", "generator"),
+    "quality": ("performance", "score", "correct", "is_correct", "label", "reward", "rating", "preference"),
+    "prompt_tokens": ("input_tokens", "tokens_in", "n_prompt_tokens"),
+    "response_tokens": ("output_tokens", "completion_tokens", "tokens_out", "n_response_tokens"),
+    "cost_usd": ("cost", "total_cost", "response_cost", "price_usd"),
+    "latency_s": ("response_time", "duration", "latency", "elapsed_s"),
+}
 # Where token counts come from: the provider's bill, one tokenizer for all LLMs, the LLM's mean length, a quarter of
 # the characters, or the generative model of `symbiosis.routing.data.synthetic`.
 TOKENS_BASES = ("api_reported", "tokenizer", "imputed_model_mean", "characters", "synthetic")
@@ -39,21 +53,31 @@ SLOW_S, SLOW_TOKENS_PER_S = 100.0, 0.5
 _DURATION = TypeAdapter(timedelta)
 
 
-def read_table(path: Path) -> pl.DataFrame:
+def read_table(path: Path, words: Mapping[str, float] | None = None) -> pl.DataFrame:
     """Read a long table and give every column of `COLUMNS` its type; optional columns that are absent become null.
+
+    Columns may have one of the names in `ALIASES`. Where there is no id, every different text is a query.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    words
+        Marks of words in the column ``quality``.
 
     Raises
     ------
     InputError
         A required column is missing, there are no rows, or a value is not of its column's type.
     """
-    frame = read_frame(path, COLUMNS)
+    frame = read_frame(path, [*COLUMNS, *(other for others in ALIASES.values() for other in others)])
     if path.suffix == ".jsonl":  # a key that no line has
         frame = frame.select(c for c in frame.columns if frame[c].null_count() < frame.height or not frame.height)
+    frame = renamed(frame)
     require_columns(frame.columns, path)
     if path.suffix == ".csv":  # csv cannot tell an empty text from a missing one
         frame = frame.with_columns(pl.col("query_text").fill_null(""))
-    return typed(frame, path)
+    return typed(frame, path, words)
 
 
 def require_columns(names: Collection[str], path: Path) -> None:
@@ -64,7 +88,7 @@ def require_columns(names: Collection[str], path: Path) -> None:
     InputError
         One is missing.
     """
-    missing = [c for c in REQUIRED if c not in names]
+    missing = [c for c in REQUIRED if c not in names and not set(ALIASES[c]) & set(names)]
     if missing:
         raise InputError(
             f"{path}: the column `{missing[0]}` is missing: a routing table has {', '.join(REQUIRED)} and, where "
@@ -72,11 +96,11 @@ def require_columns(names: Collection[str], path: Path) -> None:
         )
 
 
-def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+def typed(frame: pl.DataFrame, path: Path, words: Mapping[str, float] | None = None) -> pl.DataFrame:
     """Cast a frame to `COLUMNS`, its own order and rows kept.
 
     NaN and, among numbers, an empty text are null. Infinities are refused. A quality may be true or false, a latency a
-    duration, a query a list of chat messages (see `symbiosis.routing.data.query_text`).
+    duration, a query a list of chat messages (see `symbiosis.routing.data.readers.query_text`).
 
     Raises
     ------
@@ -89,6 +113,8 @@ def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         given = frame[name].fill_nan(None) if frame[name].dtype.is_float() else frame[name]
         if COLUMNS[name] != pl.String():
             given = _without_blanks(given)
+        if name == "quality" and words and given.dtype == pl.String:
+            given = _marked(given, {word.lower(): str(mark) for word, mark in words.items()})
         try:
             cast = _cast(given, COLUMNS[name])
         except pl.exceptions.PolarsError:
@@ -105,9 +131,32 @@ def typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
                 f"({lost.sum()} such rows): correct it"
             )
         frame = frame.with_columns(cast)
-    return frame.select(
+    frame = frame.select(
         pl.col(c) if c in frame.columns else pl.lit(None, dtype=dtype).alias(c) for c, dtype in COLUMNS.items()
     )
+    return frame if frame["query_id"].null_count() < frame.height else frame.with_columns(_ids(frame["query_text"]))
+
+
+def renamed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give columns with other names, see `ALIASES`, those of `COLUMNS`."""
+    names = {}
+    for column, others in ALIASES.items():
+        found = next((other for other in others if other in frame.columns), None)
+        if column not in frame.columns and found is not None:
+            names[found] = column
+    return frame.rename(names)
+
+
+def _ids(text: pl.Series) -> pl.Series:
+    """Name every different text by its SHA-256."""
+    names = {one: hashlib.sha256(one.encode()).hexdigest()[:16] for one in text.drop_nulls().unique()}
+    return text.replace_strict(names, default=None, return_dtype=pl.String).alias("query_id")
+
+
+def _marked(column: pl.Series, marks: Mapping[str, str]) -> pl.Series:
+    """Replace words, whatever their case, by their marks."""
+    known = column.str.to_lowercase().replace_strict(marks, default=None, return_dtype=pl.String)
+    return known.fill_null(column).rename(column.name)
 
 
 def _without_blanks(column: pl.Series) -> pl.Series:

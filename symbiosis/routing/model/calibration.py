@@ -55,7 +55,7 @@ def _piecewise(quality: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.interp(quality, table[0], table[1])
 
 
-def fit(kind: Kind, predicted: np.ndarray, observed: np.ndarray) -> Calibration:
+def fit(kind: Kind, predicted: np.ndarray, observed: np.ndarray, known: np.ndarray | None = None) -> Calibration:
     """Fit on predictions for queries that the predictor was not trained on.
 
     Parameters
@@ -64,11 +64,18 @@ def fit(kind: Kind, predicted: np.ndarray, observed: np.ndarray) -> Calibration:
         See `Calibration`.
     predicted, observed
         (N, L).
+    known
+        (N, L) bool, which LLM has answered which query; None: all have. An LLM without any answer stays as predicted.
     """
     if kind == "none":
         return Calibration(kind, ())
     fit_one = _fit_platt if kind == "platt" else _fit_isotonic
-    return Calibration(kind, tuple(fit_one(predicted[:, arm], observed[:, arm]) for arm in range(predicted.shape[1])))
+    tables = []
+    for arm in range(predicted.shape[1]):
+        rows = slice(None) if known is None else known[:, arm]
+        own, seen = predicted[rows, arm], observed[rows, arm]
+        tables.append(fit_one(own, seen) if len(own) else np.zeros((2, 0)))
+    return Calibration(kind, tuple(tables))
 
 
 def _fit_isotonic(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -129,6 +136,7 @@ class Intervals:
         level: float = 0.9,
         groups: np.ndarray | None = None,
         n_groups: int = 1,
+        known: np.ndarray | None = None,
     ) -> "Intervals":
         """Fit to predictions for queries that the predictor was not trained on.
 
@@ -142,15 +150,20 @@ class Intervals:
             (N,), 0..n_groups-1, the domain of each query; None: one group.
         n_groups
             G.
+        known
+            (N, L) bool, which LLM has answered which query; None: all have.
         """
         group = np.zeros(len(predicted), dtype=np.int64) if groups is None else groups
         scores = np.abs(observed - predicted) / spread
+        if known is not None:
+            scores = np.where(known, scores, np.nan)
         factor = np.full((predicted.shape[1], n_groups), np.inf)
         for number in range(n_groups):
-            own = np.sort(scores[group == number], axis=0)
-            place = int(np.ceil((len(own) + 1) * level - 1e-9))
-            if place <= len(own):
-                factor[:, number] = own[place - 1]
+            own = np.sort(scores[group == number], axis=0)  # what is not known stands last
+            counts = np.isfinite(own).sum(axis=0)
+            places = np.ceil((counts + 1) * level - 1e-9).astype(np.int64)
+            enough = (places <= counts).nonzero()[0]
+            factor[enough, number] = own[places[enough] - 1, enough]
         return cls(factor)
 
     def __call__(
@@ -179,11 +192,17 @@ class Ranges:
 
     @classmethod
     def fit(
-        cls, quality: np.ndarray, tokens: np.ndarray, observed_quality: np.ndarray, observed_tokens: np.ndarray
+        cls,
+        quality: np.ndarray,
+        tokens: np.ndarray,
+        observed_quality: np.ndarray,
+        observed_tokens: np.ndarray,
+        known: np.ndarray | None = None,
     ) -> "Ranges":
-        """Fit to predicted and observed quality and response tokens, (N, L) each."""
+        """Fit to predicted and observed quality and response tokens, (N, L) each, where they are known."""
         return cls(
-            Intervals.fit(quality, observed_quality, spread(quality)), LengthDistribution.fit(tokens, observed_tokens)
+            Intervals.fit(quality, observed_quality, spread(quality), known=known),
+            LengthDistribution.fit(tokens, observed_tokens),
         )
 
     def quality(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

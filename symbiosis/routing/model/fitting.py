@@ -96,7 +96,7 @@ def fit_linear(
     tag_penalties, component_penalties
         To try, in queries' worth of evidence; see `FeatureMap.penalties`.
     """
-    targets, told = targets_of(offline.outcomes), offline.told
+    targets, told, known = targets_of(offline.outcomes), offline.told, offline.outcomes.known
     feature_map, tags = offline.feature_map, offline.tags
     splits = [(offline.folds != fold, offline.folds == fold) for fold in np.unique(offline.folds)]
 
@@ -110,13 +110,14 @@ def fit_linear(
         result = np.empty_like(targets)
         penalties = feature_map.penalties(of_tags, of_components)
         for (rest, own), prior in zip(splits, fitted, strict=True):
-            heads = LinearHeads.fit(told[rest], targets[rest] - prior(told[rest]), penalties)
+            seen = None if known is None else known[rest]
+            heads = LinearHeads.fit(told[rest], targets[rest] - prior(told[rest]), penalties, seen)
             result[own] = prior(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
         return result
 
     chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
     whole = TagPrior.fit(told, tags, feature_map.n_tags, targets, common)
-    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(*chosen.values()))
+    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(*chosen.values()), known)
     return PredictorFit(whole, heads, predicted, chosen, tried)
 
 
@@ -142,7 +143,7 @@ def fit_stacked(
     trees, minimum_leaf, seed
         See `symbiosis.routing.model.forests.SharedForest.fit`.
     """
-    targets, features = targets_of(offline.outcomes), offline.crossed
+    targets, features, known = targets_of(offline.outcomes), offline.crossed, offline.outcomes.known
     forest, fresh = SharedForest.fit(features, targets, trees, minimum_leaf, seed)
     left = targets - fresh
 
@@ -151,11 +152,12 @@ def fit_stacked(
         penalties = offline.feature_map.penalties(of_tags, of_components)
         for fold in np.unique(offline.folds):
             rest, own = offline.folds != fold, offline.folds == fold
-            result[own] += LinearHeads.fit(features[rest], left[rest], penalties).predict(features[own])[0]
+            seen = None if known is None else known[rest]
+            result[own] += LinearHeads.fit(features[rest], left[rest], penalties, seen).predict(features[own])[0]
         return result
 
     chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
-    heads = LinearHeads.fit(features, left, offline.feature_map.penalties(*chosen.values()))
+    heads = LinearHeads.fit(features, left, offline.feature_map.penalties(*chosen.values()), known)
     return PredictorFit(forest, heads, predicted, chosen, tried)
 
 
@@ -232,7 +234,7 @@ def fit_forest(
     """
     targets = targets_of(outcomes)
     prior, held_out, lengths = ForestPrior.fit(features, targets, folds, trees, minimum_leaf, seed)
-    heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY)
+    heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY, outcomes.known)
     return PredictorFit(prior, heads, held_out, {"penalty": FOREST_PENALTY}, {}, lengths)
 
 
@@ -243,4 +245,4 @@ def judge(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: floa
     cost = scaled_cost(llms.cost_usd(outcomes.prompt_tokens, length), cost_scale)
     curve = Curve.of(sweep(lambda trade_off: utility(quality, cost, trade_off)), outcomes)
     summary = summarise(curve.points(), Reference.choose(outcomes).curve(outcomes).points())
-    return {"brier": float(((quality - outcomes.quality) ** 2).mean()), "aiq": summary.aiq}
+    return {"brier": float(outcomes.observed((quality - outcomes.quality) ** 2).mean()), "aiq": summary.aiq}

@@ -69,8 +69,14 @@ class LinearHeads:
         return cls(precision, np.zeros((n_llms, dimension, n_targets)), penalty=penalties)
 
     @classmethod
-    def fit(cls, features: np.ndarray, targets: np.ndarray, penalty: float | np.ndarray) -> "LinearHeads":
-        """Fit to full feedback.
+    def fit(
+        cls,
+        features: np.ndarray,
+        targets: np.ndarray,
+        penalty: float | np.ndarray,
+        known: np.ndarray | None = None,
+    ) -> "LinearHeads":
+        """Fit to full feedback, or to the answers that are known.
 
         Parameters
         ----------
@@ -80,9 +86,18 @@ class LinearHeads:
             (N, L, K).
         penalty
             rho, the ridge penalty, above zero: one for all features, or (D,).
+        known
+            (N, L) bool, which LLM has answered which query; None: all have.
         """
         n_llms = targets.shape[1]
         penalties = np.broadcast_to(penalty, features.shape[1]).astype(np.float64)
+        if known is not None:
+            seen = [(features[rows], targets[rows, arm]) for arm, rows in enumerate(known.T)]
+            return cls(
+                np.stack([np.diag(penalties) + own.T @ own for own, _ in seen]),
+                np.stack([own.T @ told for own, told in seen]),
+                penalty=np.tile(penalties, (n_llms, 1)),
+            )
         precision = np.diag(penalties) + features.T @ features
         moments = np.einsum("nd,nlk->ldk", features, targets, optimize=True)
         # All LLMs have seen the same queries: invert once.

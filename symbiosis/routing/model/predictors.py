@@ -120,4 +120,9 @@ def targets_of(outcomes: Outcomes) -> np.ndarray:
 def fit_lengths(predicted: np.ndarray, outcomes: Outcomes) -> Lengths:
     """Fit to held-out predictions of log length, (N, L)."""
     observed = np.maximum(outcomes.response_tokens, 1.0)
-    return Lengths(np.exp(np.log(observed) - predicted).mean(axis=0), observed.max(axis=0))
+    factors = np.exp(np.log(observed) - predicted)
+    if outcomes.known is not None:
+        factors = np.where(outcomes.known, factors, np.nan)
+        factors[:, ~outcomes.known.any(axis=0)] = 1.0  # of an LLM of which nothing was seen
+        return Lengths(np.nanmean(factors, axis=0), observed.max(axis=0))
+    return Lengths(factors.mean(axis=0), observed.max(axis=0))

@@ -48,11 +48,15 @@ def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router
     else:
         features, fitted = choice.fit
     feature_map, folds = features.feature_map, features.folds
-    calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality)
+    calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality, outcomes.known)
     lengths = fit_lengths(fitted.held_out[:, :, LENGTH], outcomes)
     held_out_tokens = lengths(fitted.held_out[:, :, LENGTH])
     ranges = Ranges.fit(
-        calibrated(fitted.held_out[:, :, QUALITY]), held_out_tokens, outcomes.quality, outcomes.response_tokens
+        calibrated(fitted.held_out[:, :, QUALITY]),
+        held_out_tokens,
+        outcomes.quality,
+        outcomes.response_tokens,
+        outcomes.known,
     )
     expected_prompts = cross_fitted(features.crossed, folds, outcomes.prompt_tokens)
     by_tokens = llms.cost_usd(expected_prompts, held_out_tokens)
@@ -94,24 +98,30 @@ def _judge(
     quality, tokens = np.empty_like(outcomes.quality), np.empty_like(outcomes.quality)
     for fold in np.unique(folds):
         rest, own = folds != fold, folds == fold
-        calibrated = calibration.fit(params.calibration, raw[rest][:, :, QUALITY], outcomes.quality[rest])
+        others = outcomes.take(np.flatnonzero(rest))
+        calibrated = calibration.fit(params.calibration, raw[rest][:, :, QUALITY], others.quality, others.known)
         quality[own] = calibrated(raw[own][:, :, QUALITY])
-        lengths = fit_lengths(raw[rest][:, :, LENGTH], outcomes.take(np.flatnonzero(rest)))
+        lengths = fit_lengths(raw[rest][:, :, LENGTH], others)
         tokens[own] = lengths(raw[own][:, :, LENGTH])
     cost = llms.cost_usd(outcomes.prompt_tokens, tokens)
 
     def measures(arms: slice) -> dict[str, Any]:
-        predicted, observed = quality[:, arms].ravel(), outcomes.quality[:, arms].ravel()
-        spent = outcomes.cost_usd[:, arms]
+        seen = np.ones_like(quality, dtype=bool) if outcomes.known is None else outcomes.known
+        own = seen[:, arms]
+        if not own.any():
+            return {}
+        predicted, observed = quality[:, arms][own], outcomes.quality[:, arms][own]
+        spent = outcomes.cost_usd[:, arms][own]
+        columns = list(zip(outcomes.quality[:, arms].T, own.T, strict=True))
         auc = discrimination(predicted, observed)
         return {
             "brier": rounded(((predicted - observed) ** 2).mean()),
-            "brier_of_mean": rounded(outcomes.quality[:, arms].var(axis=0).mean()),
+            "brier_of_mean": rounded(np.mean([column[there].var() for column, there in columns if there.any()])),
             "ece": rounded(calibration_error(predicted, observed)),
             **({} if auc is None else {"auc": rounded(auc)}),
-            "length_mae_tokens": rounded(np.abs(tokens[:, arms] - outcomes.response_tokens[:, arms]).mean()),
-            "length_mean_tokens": rounded(outcomes.response_tokens[:, arms].mean()),
-            "cost_mae_share": rounded(np.abs(cost[:, arms] - spent).sum() / max(spent.sum(), 1e-300)),
+            "length_mae_tokens": rounded(np.abs(tokens[:, arms] - outcomes.response_tokens[:, arms])[own].mean()),
+            "length_mean_tokens": rounded(outcomes.response_tokens[:, arms][own].mean()),
+            "cost_mae_share": rounded(np.abs(cost[:, arms][own] - spent).sum() / max(spent.sum(), 1e-300)),
         }
 
     by_llm = {name: measures(slice(arm, arm + 1)) for arm, name in enumerate(llms.names)}

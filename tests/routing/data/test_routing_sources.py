@@ -18,9 +18,10 @@ from stages import clean_routing, download_routing
 from symbiosis.core.artifacts import read_json, sha256_of
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
-from symbiosis.routing.data import pickles, routerbench, synthetic, table
+from symbiosis.routing.data import synthetic, table
 from symbiosis.routing.data.cleaning import read
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
+from symbiosis.routing.data.readers import pickles, routerbench
 
 ROOT = Path(__file__).resolve().parents[3]
 RAW = Path("data/raw/routing")
@@ -419,7 +420,7 @@ def test_a_wide_table_with_missing_labels_is_cleaned_when_told_to_drop(folder: P
     frame.to_csv("rb.csv", index=False)
     download_routing.work(params(source="routerbench", path="rb.csv"))
     document: dict[str, Any] = read_document(ROOT / "params.yaml")
-    block = document["clean_routing"]
+    block = document["clean_routing"] | {"incomplete_queries": "refuse"}
     with pytest.raises(InputError, match="20 of 60 queries lack some LLM"):
         clean_routing.work(CleanRoutingParams.model_validate(block))
     clean_routing.work(CleanRoutingParams.model_validate(block | {"incomplete_queries": "drop"}))

@@ -17,7 +17,7 @@ from stages import clean_routing, download_routing
 from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
-from symbiosis.routing.data import prices, selection, splits, synthetic, table
+from symbiosis.routing.data import gaps, prices, selection, splits, synthetic, table
 from symbiosis.routing.data.cleaning import clean
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams, ListPrice, SpeedClass
@@ -32,8 +32,12 @@ def block(name: str) -> dict[str, Any]:
     return dict(document[name])
 
 
+STRICT = {"incomplete_queries": "refuse", "missing_tokens": "refuse", "missing_costs": "refuse"}
+
+
 def clean_params(**changes: Any) -> CleanRoutingParams:
-    return CleanRoutingParams.model_validate(block("clean_routing") | changes)
+    """Params that refuse a table with gaps; see `test_gaps` for those that take it."""
+    return CleanRoutingParams.model_validate(block("clean_routing") | STRICT | changes)
 
 
 def download_params(**changes: Any) -> DownloadRoutingParams:
@@ -183,7 +187,7 @@ def test_missing_tokens_of_labels_are_filled_in_and_others_stay() -> None:
         },
         schema_overrides={"response_tokens": pl.Int64},
     )
-    filled = selection.with_label_tokens(frame)
+    filled = gaps.with_label_tokens(frame)
     assert filled["prompt_tokens"].to_list() == [3, 7, 0, None]
     assert filled["response_tokens"].to_list() == [1, None, 1, None]
     assert filled["tokens_basis"].to_list() == ["characters", "tokenizer", "characters", "api_reported"]
@@ -208,7 +212,7 @@ def test_missing_names_and_texts_are_refused(column: str) -> None:
 def test_llms_without_costs_are_named_with_the_key_that_leaves_them_out() -> None:
     message = refusal(tiny(cost_usd=[0.1, None, 0.1, None], cost_basis=["source", None, "source", None]))
     assert "2 outcomes of 1 LLMs have none" in message
-    assert "`clean_routing.exclude_llms` to [y]" in message
+    assert "`.exclude_llms` to [y]" in message
 
 
 def test_costs_are_needed_for_the_queries_that_stay() -> None:

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data import routerbench, table, table_files
-from symbiosis.routing.data.query_text import text_of
+from symbiosis.routing.data import table
+from symbiosis.routing.data.readers import routerbench, table_files
+from symbiosis.routing.data.readers.query_text import text_of
 
 MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 CELL = {

@@ -10,7 +10,7 @@ import polars as pl
 
 from symbiosis.core import text_files
 from symbiosis.core.errors import InputError
-from symbiosis.routing.data.query_text import text_of
+from symbiosis.routing.data.readers.query_text import text_of
 
 _LONGEST_LINE = 64 << 20  # bytes
 _ROWS_PER_CHUNK = 50_000  # rows held as Python objects before they become a compact frame

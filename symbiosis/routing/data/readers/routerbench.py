@@ -14,8 +14,8 @@ import polars as pl
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
-from symbiosis.routing.data.query_text import texts
-from symbiosis.routing.data.table_files import read_frame
+from symbiosis.routing.data.readers.query_text import texts
+from symbiosis.routing.data.readers.table_files import read_frame
 
 SAMPLE, PROMPT, TASK = "sample_id", "prompt", "eval_name"
 RESPONSE, COST = "|model_response", "|total_cost"
