@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from symbiosis.cli import decisions, gateway, recommender, router, upstreams
+from symbiosis.cli import decisions, gateway, recommender, router, tables, upstreams
 from symbiosis.cli.output import JSON, say
 from symbiosis.core.errors import InputError, one_line, quoted
 from symbiosis.core.processes import print_anything, spare_loopback
@@ -53,6 +53,7 @@ app.command()(router.adopt)
 app.add_typer(gateway.gateway, name="gateway")
 app.add_typer(decisions.decisions, name="decisions")
 app.add_typer(upstreams.upstreams, name="upstreams")
+app.add_typer(tables.routing, name="routing")
 
 
 @app.command()
