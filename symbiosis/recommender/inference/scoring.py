@@ -113,7 +113,9 @@ class Scorer:
         return scores
 
     def _block(self, users: np.ndarray, train: csr_array, vectors: Tensor | None) -> Tensor:
-        items = [np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user)) for user in users]
+        items = [
+            np.random.default_rng([self.seed, int(user)]).permutation(items_of(train, user).copy()) for user in users
+        ]
         states = self._read_out(users, items) if self.language_model else None
         terms = torch.from_numpy(self.propagation.terms(items)) if self.propagation else None
         return self.model.scores(states, terms, self.personal_gates, vectors)

@@ -284,6 +284,19 @@ def test_without_the_language_model_the_terms_alone_score(vocabulary: Vocabulary
     assert trained == {"gates"}
 
 
+def test_a_user_without_training_items_is_scored_from_a_memory_map(vocabulary: Vocabulary) -> None:
+    train, _ = checkerboard()
+    emptied = train.toarray()
+    emptied[4] = 0
+    sparse = csr_array(emptied)
+    task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0).eval())
+    users = np.array([4, 1])
+    recommender = Scorer(task.model, task.prompts, task.bias, None, seed=3)
+    writable = recommender.scores(users, sparse)
+    sparse.indices.flags.writeable = False
+    np.testing.assert_array_equal(recommender.scores(users, sparse), writable)
+
+
 def test_the_rating_loss_is_the_squared_error_of_hidden_ratings(vocabulary: Vocabulary) -> None:
     train, held = checkerboard()
     stars = csr_array((1.0 + train.indices % 5, train.indices, train.indptr), shape=train.shape, dtype=np.float32)
