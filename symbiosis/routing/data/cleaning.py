@@ -36,7 +36,8 @@ def read(folder: Path, quality: QualityScale | None = None) -> tuple[pl.DataFram
     manifest = read_json(folder / "manifest.json")
     path = folder / f"table.{manifest['format']}"
     wide = manifest["source"] == "routerbench"
-    frame = table.typed(routerbench.to_long(path), path) if wide else table.read_table(path, quality and quality.words)
+    words = None if quality is None else quality.words
+    frame = table.typed(routerbench.to_long(path), path) if wide else table.read_table(path, words)
     frame = frame if quality is None else gaps.scaled(frame, quality)
     table.require_plausible(frame, path)
     return frame, path
