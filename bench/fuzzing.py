@@ -21,7 +21,8 @@ from symbiosis.core.params import read_document
 from symbiosis.core.text_files import decoded
 from symbiosis.params import validate
 from symbiosis.reviews.records import read_metadata, read_reviews
-from symbiosis.routing.data import selection, suites, table
+from symbiosis.routing.data import gaps, selection, suites, table
+from symbiosis.routing.data.params import CleanRoutingParams
 
 TOKENS = (
     b"\0 \xff \xfe\xff \xff\xfe \xef\xbb\xbf \r\n \n\n NaN null true -1 1e999 [] {} \" ' \\ \\ud800 <|endoftext|> "
@@ -68,7 +69,9 @@ def _csv() -> bytes:
 def _table(path: Path) -> None:
     frame = table.read_table(path)
     table.require_plausible(frame, path)
-    suites.check(selection.complete(selection.choose(frame, path), path, "drop"))
+    params = CleanRoutingParams.model_validate(read_document(Path("params.yaml"))["clean_routing"])
+    chosen = selection.choose(gaps.averaged(gaps.labelled(frame)), path)
+    suites.check(selection.complete(chosen, path, params.incomplete_queries, params.missing_costs), params)
 
 
 def _params(path: Path) -> None:

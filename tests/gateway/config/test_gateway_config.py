@@ -9,7 +9,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.reading import CONFIG_FILE, check, explain, load, require_upstream_keys
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig, UpstreamConfig
 
-EXAMPLE = Path(__file__).parents[3] / "configs" / "gateway.yaml"
+EXAMPLE = Path(__file__).parents[3] / "configs" / "gateway" / "gateway.yaml"
 SMALL = """
 upstreams:
   - name: provider

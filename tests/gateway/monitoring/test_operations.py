@@ -16,7 +16,7 @@ from symbiosis.gateway.monitoring.metrics import CIRCUITS, Metrics
 from symbiosis.routing.serving.records import Mode
 
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-RULES = yaml.safe_load((ROOT / "configs/prometheus_alerts.yaml").read_text(encoding="utf-8"))
+RULES = yaml.safe_load((ROOT / "configs/gateway/prometheus_alerts.yaml").read_text(encoding="utf-8"))
 ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
 CONTAINERFILE = (ROOT / "Containerfile").read_text(encoding="utf-8")
 
