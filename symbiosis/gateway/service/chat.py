@@ -77,7 +77,7 @@ async def _unless_gone(request: Request, asking: Any) -> Served:
 
     Raises
     ------
-    asyncio.CancelledError
+    Problem
         The client has left.
     """
     task = asyncio.ensure_future(asking)
