@@ -23,6 +23,8 @@ ITEM_VECTORS = EMBEDDINGS / "vectors.npy"
 PROPAGATION = Path("data/propagation")
 PRETRAINED = Path("models/pretrain")
 FINETUNED = Path("models/finetune")
+RECOMMENDER = Path("models/recommender")
+"""What serves: a folder with its own ``data/`` and ``models/``, laid out as here."""
 RANKINGS = Path("data/rankings")
 EVALUATION = Path("data/evaluation")
 PER_USER = EVALUATION / "per_user.parquet"
@@ -40,6 +42,10 @@ ONLINE = ROUTING / "online.parquet"
 ROUTING_TEST = ROUTING / "test.parquet"
 COMPARISON = Path("data/comparison")
 FEEDBACK = Path("data/feedback")
+EXPORTS = Path("data/local/feedback")
+"""Frozen exports of the store of decisions, which the next training reads."""
+LOGGED = Path("data/logged")
+LOGGED_OUTCOMES = LOGGED / "outcomes.parquet"
 
 # Reports
 REPORTS = Path("reports")
@@ -57,6 +63,11 @@ QUALITY_COST_CURVE = CURVES / "quality_cost.csv"
 REGRET_CURVE = CURVES / "regret.csv"
 ROUTER_STUDY_METRICS = REPORTS / "router_study.json"
 ROUTER_STUDY_PAGE = REPORTS / "router_study.html"
+
+# What was promoted: the folder that the link `current` names serves, with its own data/ and models/
+CHAMPIONS = Path(".champions")
+CHAMPION_ROUTER = CHAMPIONS / "router" / "current"
+CHAMPION_RECOMMENDER = CHAMPIONS / "recommender" / "current"
 
 CHECKPOINTS = Path(".checkpoints")
 """What a stopped download or training resumes from; no output of a stage, since DVC deletes these before every run."""
