@@ -94,7 +94,9 @@ def test_the_artefacts_have_the_agreed_form(workspace: Path) -> None:
         "brand": pl.String,
         "categories": pl.List(pl.String),
         "description": pl.String,
+        "price": pl.Float64,
     }
+    assert 0 < items["price"].null_count() < 20
     assert (users.height, items.height, sum(table.height for table in tables.values())) == (60, 40, 400)
     assert items["title"].null_count() == 0
     assert "Everyday Goods" in items["categories"][0]
