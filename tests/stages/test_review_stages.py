@@ -169,7 +169,7 @@ def test_a_published_split_is_untouched(tmp_path: Path, monkeypatch: pytest.Monk
     assert ("history" in lines[0]) == benchmark.endswith("_w_his")
 
 
-def test_repeated_pairs_of_a_published_split_keep_the_earliest(workspace: Path) -> None:
+def test_a_published_split_with_many_repeated_pairs_is_refused(workspace: Path) -> None:
     rows = {"train": ["u,i,1.0,1600000000001", "u,i,5.0,1600000000000", "v,j,2.0,1600000000000"],
             "valid": ["u,j,3.0,1600000000005"], "test": ["u,k,4.0,1600000000009", "u,j,5.0,1600000000010"]}  # fmt: skip
     for name, lines in rows.items():
