@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbiosis.tracking.state import StageState, read_state
+from symbiosis.tracking.state import StageState, State, read_state
 from symbiosis.tracking.store import Store, metric_name, numbers, tracking_uri, without_credentials
 
 if TYPE_CHECKING:
@@ -38,12 +38,15 @@ class Published:
         How many runs were made or adopted, the parent included; 0 if all was there.
     unreadable
         Stages that could not be published, as their results are gone.
+    state
+        What was recorded.
     """
 
     uri: str
     run_id: str
     new_runs: int
     unreadable: list[str]
+    state: State
 
 
 def publish(root: Path, revision: str | None = None, flow_run_id: str | None = None) -> Published | None:
@@ -106,7 +109,7 @@ def publish(root: Path, revision: str | None = None, flow_run_id: str | None = N
         store.client.set_terminated(run.info.run_id, "FINISHED", run.info.end_time)
     if missing or not found:
         store.client.set_terminated(parent, "FINISHED")
-    return Published(without_credentials(uri), parent, len(missing) + (not found), state.unreadable)
+    return Published(without_credentials(uri), parent, len(missing) + (not found), state.unreadable, state)
 
 
 def _stage_run(store: Store, stage: StageState, parent: str) -> "Run":

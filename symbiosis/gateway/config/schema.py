@@ -22,6 +22,7 @@ from symbiosis.gateway.config.values import (
     refuse_twice,
     sha256_digest,
 )
+from symbiosis.routing.policy.exploration import Kind
 
 AUTO = "auto"
 """The model name that stands for routing; ``auto:NAME`` for routing by a policy."""
@@ -171,6 +172,20 @@ class EncoderConfig(Block):
     batch: int = Field(default=8, ge=1)
 
 
+class ExplorationConfig(Block):
+    """How another LLM than the best is tried on a conversation's first message, to learn how it answers."""
+
+    kind: Kind = "none"
+    amount: float = Field(default=0.05, ge=0)
+    tried: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _share(self) -> "ExplorationConfig":
+        if self.kind == "epsilon" and self.amount > 1:
+            raise ValueError(f"`amount`: {self.amount:g} is no share: of epsilon it is a share of the queries, 0 to 1")
+        return self
+
+
 class GatewayConfig(Block):
     """The whole of ``gateway.yaml``."""
 
@@ -187,6 +202,7 @@ class GatewayConfig(Block):
     policies: dict[PolicyName, PolicyConfig] = Field(default_factory=dict)
     keys: KeysConfig = KeysConfig()
     conversations: ConversationsConfig = ConversationsConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
     checks: tuple[CheckConfig, ...] = ()
     traces: TracesConfig = TracesConfig()
     encoder: EncoderConfig = EncoderConfig()
