@@ -6,6 +6,7 @@ from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.stage import run
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
+from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -27,6 +28,7 @@ def work(params: RouterTrainParams) -> None:
             offline.outcomes,
             params.serving,
         ).save(folder)
+        Reference.fit(router.feature_map, offline.embeddings, offline.subdomains, report, params.seed).save(folder)
         write_json(metrics, report)
 
 

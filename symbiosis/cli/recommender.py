@@ -8,7 +8,14 @@ import typer
 from symbiosis.cli.output import JSON, say, table
 
 User = Annotated[str, typer.Option("--user", metavar="ID", help="Original id or number.")]
-DataFolder = Annotated[Path, typer.Option("--data-folder", metavar="FOLDER", help="Holds data/ and models/.")]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-folder",
+        metavar="FOLDER",
+        help="Holds data/ and models/ [default: the champion, models/recommender, or this folder].",
+    ),
+]
 
 
 def recommend(
@@ -20,7 +27,7 @@ def recommend(
     request_weight: Annotated[
         float | None, typer.Option(metavar="W", help="Weight of the words beside the user's history [default: 10].")
     ] = None,
-    data_folder: DataFolder = Path(),
+    data_folder: DataFolder = None,
     as_json: JSON = False,
 ) -> None:
     """List the best items that a user has not taken yet.
@@ -33,16 +40,17 @@ def recommend(
     The score is the model's; with --request, `similarity` is how near the item's text is to the words (-1 to 1), and
     the score counts both. It reads data/ and models/ and writes nothing.
     """
+    from symbiosis.recommender.inference.asking import WEIGHT, RecommendationRequest
     from symbiosis.recommender.inference.recommender import Recommender
-    from symbiosis.recommender.inference.requests import WEIGHT
 
     weight = WEIGHT if request_weight is None else request_weight
-    found = Recommender.open(data_folder).recommend(user, count, request, weight)
+    asked = RecommendationRequest(user, text=request, text_weight=weight, count=count)
+    found = Recommender.open(data_folder).recommend(asked)
     rows: list[dict[str, object]] = [
         {"rank": one.rank, "item": one.item, "item_id": one.item_id, "score": round(one.score, 3)}
         | ({} if one.similarity is None else {"similarity": round(one.similarity, 3)})
         | {"title": one.title}
-        for one in found
+        for one in found.items
     ]
     show_items(rows, as_json)
 
@@ -59,7 +67,7 @@ def explain(
     top_k: Annotated[int, typer.Option(metavar="N", help="Draw from the N most probable words; 0: from all.")] = 0,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the draw.")] = 0,
     maximum_words: Annotated[int, typer.Option(metavar="N", help="Longest reason.")] = 60,
-    data_folder: DataFolder = Path(),
+    data_folder: DataFolder = None,
     as_json: JSON = False,
 ) -> None:
     """Say in words why a user would purchase an item.

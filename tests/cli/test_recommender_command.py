@@ -67,9 +67,9 @@ def test_explain_says_what_it_is_for_and_is_seeded(say: Any) -> None:
     [
         (["recommend", "--user", "Dan"], "user 'Dan' is unknown"),
         (["recommend", "--user", "Ann", "--count", "0"], "count 0 must be"),
-        (["recommend", "--user", "Ann", "--request", " "], "the request is empty"),
+        (["recommend", "--user", "Ann", "--request", " "], "the text is empty"),
         (["recommend", "--user", "Ann", "--request", "zeppelin"], "'zeppelin' has no word"),
-        (["recommend", "--user", "Ann", "--request", "tea", "--request-weight", "nan"], "request weight nan must be"),
+        (["recommend", "--user", "Ann", "--request", "tea", "--request-weight", "nan"], "text weight nan must be"),
         (["explain", "--user", "Ann", "--item", "B99"], "item 'B99' is unknown"),
         (["explain", "--user", "Ann", "--item", "B1", "--temperature", "-1"], "temperature -1.0 must be"),
     ],

@@ -217,11 +217,6 @@ class GatewayConfig(Block):
         """Whether no upstream is configured, so that the gateway starts simulated ones."""
         return not self.upstreams
 
-    @property
-    def store_url(self) -> str:
-        """URL of the store: as configured, or SQLite in the folder of versions."""
-        return self.store or f"sqlite:///{self.state}/store.db"
-
     def with_upstreams(self, upstreams: Sequence[UpstreamConfig]) -> "GatewayConfig":
         """Return this config with other upstreams, checked anew; the first LLM is the default where none is named.
 

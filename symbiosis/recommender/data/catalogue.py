@@ -11,7 +11,7 @@ from symbiosis.core.errors import InputError, quoted
 
 _COLUMNS = {
     "users": ["user", "user_id"],
-    "items": ["item", "item_id", "title"],
+    "items": ["item", "item_id", "title", "brand"],
 }
 
 
@@ -24,7 +24,7 @@ class Catalogue:
     users
         Columns ``user, user_id``, one row a user, in order.
     items
-        Columns ``item, item_id, title``, one row an item, in order.
+        Columns ``item, item_id, title, brand``, and ``price`` if it is known; one row an item, in order.
     """
 
     users: pl.DataFrame
@@ -70,6 +70,14 @@ class Catalogue:
     def item_id(self, item: int) -> str:
         """Return the original id of an item."""
         return str(self.items["item_id"][item])
+
+    def brand(self, item: int) -> str | None:
+        """Return the brand of an item, None if it is not known."""
+        return self.items["brand"][item] or None
+
+    def price(self, item: int) -> float | None:
+        """Return the price of an item, None if it is not known."""
+        return self.items["price"][item] if "price" in self.items.columns else None
 
     @cached_property
     def _user_numbers(self) -> dict[str, int]:

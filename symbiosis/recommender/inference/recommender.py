@@ -1,12 +1,13 @@
 """The trained recommender to call from Python: items for a user, by history alone or with a request, and explanations.
 
+>>> from symbiosis.recommender.inference.asking import RecommendationRequest
 >>> from symbiosis.recommender.inference.recommender import Recommender
 >>> recommender = Recommender.open()                                       # doctest: +SKIP
->>> for item in recommender.recommend(user="A03VWRTV7PEMO", count=3):      # doctest: +SKIP
+>>> answer = recommender.recommend(RecommendationRequest(user="A03VWRTV7PEMO", count=3))    # doctest: +SKIP
+>>> for item in answer.items:                                              # doctest: +SKIP
 ...     print(item.rank, item.title, item.score)
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,40 +18,17 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from symbiosis.core import layout
+from symbiosis.core.artifacts import read_json, sha256_of
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.catalogue import Catalogue
-from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.data.interactions import items_of, read_matrix
 from symbiosis.recommender.data.item_texts import read_items
-from symbiosis.recommender.inference.requests import WEIGHT, Requests, best_items
+from symbiosis.recommender.inference.asking import Recommendation, RecommendationRequest, Recommendations
+from symbiosis.recommender.inference.requests import Requests, best_items
 from symbiosis.recommender.inference.scoring import Scorer
 
 if TYPE_CHECKING:
     from symbiosis.recommender.inference.reasons import Sampling, Writer
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes
-    ----------
-    rank
-        1 is the best.
-    item, item_id, title
-        Number, original id and title; the id where the item has no title.
-    score
-        What the items are ranked by: a log probability up to a constant, plus the weighted similarity if there is a
-        request.
-    similarity
-        Cosine of the request and the item's text, in -1..1; None without a request.
-    """
-
-    rank: int
-    item: int
-    item_id: str
-    title: str
-    score: float
-    similarity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,60 +65,61 @@ class Recommender:
         self.catalogue, self.folder = catalogue, folder
 
     @classmethod
-    def open(cls, folder: Path | str = ".") -> "Recommender":
+    def open(cls, folder: Path | str | None = None) -> "Recommender":
         """Open the recommender of a folder that holds ``data/`` and ``models/``.
+
+        Parameters
+        ----------
+        folder
+            None: what serves here, see `serving_folder`.
 
         Raises
         ------
         InputError
             The catalogue is missing or damaged.
         """
-        return cls(Catalogue.load(Path(folder) / layout.CLEAN), Path(folder))
+        root = serving_folder() if folder is None else Path(folder)
+        return cls(Catalogue.load(root / layout.CLEAN), root)
 
-    def recommend(
-        self, user: str | int, count: int = 10, request: str | None = None, request_weight: float = WEIGHT
-    ) -> list[Recommendation]:
-        """Rank the items that a user has not taken.
+    def recommend(self, request: RecommendationRequest) -> Recommendations:
+        """Rank the candidates of a request.
 
         The items of the test part count as not taken, since the recommender is judged by them.
-
-        Parameters
-        ----------
-        user
-            Original id or number.
-        count
-            Items at most; there are fewer if the user has taken nearly all.
-        request
-            Free text: rank for the user and these words.
-        request_weight
-            Weight of the similarity to the request beside the user's own score.
 
         Raises
         ------
         InputError
-            The user is unknown, an argument is out of range, or a file is missing or damaged.
+            The user is unknown, the text has no known word, or a file is missing or damaged.
         """
-        if count < 1:
-            raise InputError(f"count {count} must be at least 1")
-        if request is not None and not request.strip():
-            raise InputError("the request is empty: give words, or leave it out")
-        if not 0 <= request_weight < math.inf:
-            raise InputError(f"request weight {request_weight} must be a number not below 0")
-        number = self.catalogue.user(str(user))
-        similarity = None if request is None else self.requests.similarity(request)
+        if request.user is None:
+            raise InputError("guests cannot be answered yet: give a user")
+        number = self.catalogue.user(str(request.user))
+        similarity = None if request.text is None else self.requests.similarity(request.text)
         scores = self._scores(np.array([number]))[0]
-        items, ranked = best_items(scores, self._taken, number, count, self.scorer.seed, similarity, request_weight)
-        return [
-            Recommendation(
-                rank,
-                item,
-                self.catalogue.item_id(item),
-                self.catalogue.title(item),
-                score,
-                None if similarity is None else float(similarity[item]),
-            )
+        candidates = np.ones(len(scores), dtype=bool)
+        if not request.repeat_purchases:
+            candidates[items_of(self._taken, number)] = False
+        items, ranked = best_items(
+            scores, candidates, number, request.count, self.scorer.seed, similarity, request.text_weight
+        )
+        found = [
+            self._described(rank, item, score, similarity)
             for rank, (item, score) in enumerate(zip(items.tolist(), ranked.tolist(), strict=True), start=1)
         ]
+        return Recommendations(tuple(found), "model", model=self.digest)
+
+    def _described(self, rank: int, item: int, score: float, similarity: np.ndarray | None) -> Recommendation:
+        names = self.catalogue
+        return Recommendation(
+            rank,
+            item,
+            names.item_id(item),
+            names.title(item),
+            score,
+            names.brand(item),
+            names.price(item),
+            None if similarity is None else float(similarity[item]),
+        )
 
     def explain(self, user: str | int, item: str | int, sampling: "Sampling | None" = None) -> Explanation:
         """Write why a user would purchase an item.
@@ -162,6 +141,12 @@ class Recommender:
         person, thing = self.catalogue.user(str(user)), self.catalogue.item(str(item))
         reason = self.writer.reason(person, thing, sampling or Sampling())
         return Explanation(person, thing, self.catalogue.item_id(thing), self.catalogue.title(thing), reason)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of what serves: that of the promoted version, else of the fine-tuned model."""
+        version = self.folder / "version.json"
+        return str(read_json(version)["digest"]) if version.is_file() else sha256_of(self.folder / layout.FINETUNED)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -196,3 +181,11 @@ class Recommender:
 
     def _matrix(self, path: Path) -> csr_array:
         return read_matrix(self.folder / path, (len(self.catalogue.users), len(self.catalogue.items)))
+
+
+def serving_folder(root: Path | str = ".") -> Path:
+    """Return the folder that serves: the champion's, else that of the final fit, else the workspace itself."""
+    for place in (layout.CHAMPION_RECOMMENDER, layout.RECOMMENDER):
+        if (Path(root) / place).is_dir():
+            return Path(root) / place
+    return Path(root)

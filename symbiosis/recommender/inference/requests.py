@@ -18,16 +18,13 @@ from symbiosis.core.artifacts import read_array, read_json
 from symbiosis.core.errors import InputError, quoted
 from symbiosis.core.layout import ITEM_VECTORS
 from symbiosis.recommender.data.item_texts import item_texts
+from symbiosis.recommender.inference.asking import WEIGHT
 from symbiosis.recommender.metrics.ranking import NONE, top_items
 
 if TYPE_CHECKING:
     import polars as pl
 
     from symbiosis.recommender.language.item_vectors import TextEncoder
-
-WEIGHT = 10.0
-"""Weight of the similarity: of 5, 10, 20 and 40 the best on validation for the categories of the embedded data and the
-title words of gift_cards18; for the title words of the embedded data 20 is a little better."""
 
 
 class Requests:
@@ -103,23 +100,23 @@ class Requests:
 
 def best_items(
     scores: np.ndarray,
-    taken: csr_array,
+    candidates: np.ndarray,
     user: int,
     count: int,
     seed: int,
     similarity: np.ndarray | None = None,
     weight: float = WEIGHT,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the items that a user has not taken.
+    """Rank the candidates for a user.
 
     Parameters
     ----------
     scores
         float32 (I,), of the recommender.
-    taken
-        (U, I); the stored items of the user are no candidates.
+    candidates
+        bool (I,).
     user
-        Number of the user.
+        Number of the user, on which the order of ties depends.
     count
         Items at most.
     seed
@@ -137,6 +134,7 @@ def best_items(
         What they are ranked by.
     """
     total = scores if similarity is None else (scores + np.float32(weight) * similarity).astype(np.float32)
-    ranked = top_items(total[None], taken[[user]], min(count, len(total)), seed, np.array([user]))[0]
+    excluded = csr_array(~candidates[None])
+    ranked = top_items(total[None], excluded, min(count, len(total)), seed, np.array([user]))[0]
     items = ranked[ranked != NONE]
     return items, total[items]

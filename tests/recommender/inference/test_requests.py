@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recommender_world import PARAMS, TITLES, USERS, items_table, write_recommender
-from scipy.sparse import csr_array
+from recommender_world import PARAMS, TITLES, items_table, write_recommender
 
 from symbiosis.core import layout
 from symbiosis.core.errors import InputError
@@ -26,11 +25,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_items_whose_text_matches_come_first() -> None:
     requests = Requests(text_encoder(TEXTS, PARAMS), embed_items(TEXTS, PARAMS))
     scores = np.array([0, 0.1, 1, 0.9, 0.5, 0.7], dtype=np.float32)  # of the user: no glove by history
-    nothing = csr_array((USERS, len(TITLES)), dtype=np.float32)
+    everything = np.ones(len(TITLES), dtype=bool)
 
     def ranked(request: str | None, weight: float = 10.0) -> list[int]:
         similarity = None if request is None else requests.similarity(request)
-        return best_items(scores, nothing, 1, 3, 0, similarity, weight)[0].tolist()
+        return best_items(scores, everything, 1, 3, 0, similarity, weight)[0].tolist()
 
     assert ranked(None) == [2, 3, 5]
     assert ranked("gloves for the garden")[:2] == [1, 0]  # both match: the user's own order decides
@@ -44,11 +43,11 @@ TEXTS = item_texts(items_table())
 
 def test_what_is_ranked_by_is_the_sum_by_hand() -> None:
     scores, similarity = np.array([1, 2, 3], np.float32), np.array([0.5, 0, -0.5], np.float32)
-    taken = csr_array(np.array([[0, 0, 0], [0, 1, 0]], np.float32))
-    items, total = best_items(scores, taken, 1, 5, 0, similarity, 4.0)
-    assert items.tolist() == [0, 2]  # item 1 was taken
+    candidates = np.array([True, False, True])
+    items, total = best_items(scores, candidates, 1, 5, 0, similarity, 4.0)
+    assert items.tolist() == [0, 2]
     assert total.tolist() == [3.0, 1.0]
-    assert best_items(scores, taken, 1, 1, 0)[0].tolist() == [2]
+    assert best_items(scores, candidates, 1, 1, 0)[0].tolist() == [2]
 
 
 def test_the_encoder_made_again_gives_the_items_their_vectors() -> None:
