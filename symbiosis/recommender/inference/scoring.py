@@ -97,6 +97,19 @@ class Scorer:
         InputError
             A file is missing or damaged.
         """
+        return cls.load_known(folder, graph, distances, propagation).extended()
+
+    @classmethod
+    def load_known(
+        cls, folder: Path | str, graph: Path | str, distances: Path | str, propagation: Path | str
+    ) -> "Scorer":
+        """Read the same, for the users and items of the training alone, to be extended.
+
+        Raises
+        ------
+        InputError
+            A file is missing or damaged.
+        """
         folder = Path(folder)
         settings = read_json(folder / "training.json")
         model = GraphGPT2.load(folder).eval()
@@ -105,11 +118,14 @@ class Scorer:
             bias = AttentionBias.load(settings["bias"], model, graph, distances)
             strengths = Propagation.load(propagation, cross_fitted=False) if settings["graph_term"] else None
             prompts = Prompts(vocabulary, settings["maximum_items"])
+            if strengths and len(strengths.relations.texts) != model.n_items:
+                raise InputError(f"{propagation} is of {len(strengths.relations.texts)} items, not {model.n_items}")
+            if vocabulary.n_words != model.n_words:
+                raise InputError(f"{folder} has {model.n_words} words, its tokenizer.json {vocabulary.n_words}")
             others = {name: settings[name] for name in ("language_model", "personal_gates", "mean_rating")}
-            scorer = cls(model, prompts, bias, strengths, settings["seed"], **others)
+            return cls(model, prompts, bias, strengths, settings["seed"], **others)
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / 'training.json'} is damaged ({error}): run `dvc repro finetune`") from None
-        return scorer.extended()
 
     def extended(self, new: NewItems | None = None) -> "Scorer":
         """Return a scorer that knows guests, and new items if given.
