@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from symbiosis.cli.output import JSON, say, table
+from symbiosis.cli.output import JSON, note, say, table
 
 User = Annotated[str, typer.Option("--user", metavar="ID", help="Original id or number.")]
 DataFolder = Annotated[
@@ -52,6 +52,8 @@ def recommend(
         | {"title": one.title}
         for one in found.items
     ]
+    if found.note:
+        note(found.note)
     show_items(rows, as_json)
 
 
