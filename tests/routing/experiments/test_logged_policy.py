@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -216,7 +217,7 @@ def test_rows_that_do_not_fit_are_left_out_and_counted() -> None:
     log, _, _ = logged(router(), 100, seed=13)
     place = pl.int_range(pl.len())
     other = FORM.model_copy(update={"precision": "int8"}).model_dump_json()
-    changes = {
+    changes: dict[str, Any] = {
         "propensity": pl.when(place < 3).then(None).when(place < 5).then(1.0),
         "form": pl.when(place.is_between(5, 9)).then(pl.lit(other)).when(place == 10).then(pl.lit("")),
         "vector": pl.when(place == 11).then(pl.lit([], pl.List(pl.Float32))),
