@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from symbiosis.core.rounding import rounded
+from symbiosis.routing.data.logged import Logged as Answers
 from symbiosis.routing.experiments.logged_rows import LoggedRows, Served
 from symbiosis.routing.learning.off_policy import (
     PREDICTIONS_DOUBTED,
@@ -27,6 +27,7 @@ from symbiosis.routing.learning.off_policy import (
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.exploration import Kind, probabilities
+from symbiosis.routing.queries.vector_form import VectorForm
 
 LEAST_ROWS = 30
 """Rows below which nothing is estimated, and effective rows below which no estimate is trusted."""
@@ -132,21 +133,22 @@ class Comparison:
         }
 
 
-def estimate(served: Served, frame: pl.DataFrame, **options: Any) -> Comparison:
+def estimate(served: Served, logged: Answers, **options: Any) -> Comparison:
     """Estimate one router; see `compare`, whose options it takes."""
-    return compare(served, None, frame, **options)
+    return compare(served, None, logged, **options)
 
 
-def report(candidate: Served, champion: Served | None, frame: pl.DataFrame, **options: Any) -> dict[str, Any]:
+def report(candidate: Served, champion: Served | None, logged: Answers, **options: Any) -> dict[str, Any]:
     """Return for a JSON report what `compare` finds, whose options it takes."""
-    return compare(candidate, champion, frame, **options).numbers()
+    return compare(candidate, champion, logged, **options).numbers()
 
 
 def compare(
     candidate: Served,
     champion: Served | None,
-    frame: pl.DataFrame,
+    logged: Answers,
     *,
+    form: VectorForm | None = None,
     trade_off: float | None = None,
     smoothing: float = 0.0,
     clip: float = 100.0,
@@ -165,8 +167,10 @@ def compare(
         The newer one.
     champion
         The one that serves; None: there is none yet.
-    frame
-        Held-out rows of the log, see `LoggedRows.of`.
+    logged
+        Held-out rows of the log, `symbiosis.routing.data.logged.Logged.held_out`.
+    form
+        Of their vectors, such as ``VectorForm.read("data/embeddings")``; None: that of the routers.
     trade_off
         lambda of all decisions and of the utility; None: the candidate's.
     smoothing
@@ -177,7 +181,7 @@ def compare(
         Of the bootstrap over queries.
     """
     sides = [candidate] if champion is None else [candidate, champion]
-    rows = LoggedRows.of(frame, sides)
+    rows = LoggedRows.of(logged, form, sides)
     weight = candidate.trade_off if trade_off is None else trade_off
     cost_scale = sides[-1].router.cost_scale
     if len(rows) < LEAST_ROWS:
@@ -194,16 +198,16 @@ def compare(
     seen = ~np.isnan(np.stack(predictions))
     shared = np.where(seen, predictions, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     arm = np.array([names.index(name) for name in rows.llm])
-    logged = Logged(arm, rows.propensity, _worth(rows.quality, rows.cost_usd, weight, cost_scale))
+    stream = Logged(arm, rows.propensity, _worth(rows.quality, rows.cost_usd, weight, cost_scale))
     judged = []
     for target in targets:
         found = evaluate_policy(
-            logged, target, shared, clip=clip, samples=samples, seed=seed, least_effective=LEAST_ROWS
+            stream, target, shared, clip=clip, samples=samples, seed=seed, least_effective=LEAST_ROWS
         )
-        judged.append(_judged(found, target, logged, rows))
+        judged.append(_judged(found, target, stream, rows))
     if champion is None:
         return Comparison(judged[0], None, None, 1.0, 0.0, (), rows, weight, cost_scale)
-    difference = compare_policies(logged, targets[0], targets[1], shared, clip=clip, samples=samples, seed=seed)
+    difference = compare_policies(stream, targets[0], targets[1], shared, clip=clip, samples=samples, seed=seed)
     alike = float(np.minimum(targets[0], targets[1]).sum(axis=1).mean())
     place = np.arange(len(rows))
     told_apart = np.abs(targets[0][place, arm] - targets[1][place, arm]) / rows.propensity

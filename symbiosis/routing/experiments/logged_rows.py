@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
 from symbiosis.core.layout import ROUTER
+from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.learning.feedback import CAUTIOUS, Satisfaction
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.router import Router
@@ -68,7 +68,7 @@ class LoggedRows:
     quality, cost_usd
         (N,), of the answer.
     texts
-        How many of the N queries differ in their text.
+        How many different texts the N queries have.
     left_out
         By reason, how many rows of the log are not among them.
     assumed
@@ -88,7 +88,7 @@ class LoggedRows:
         return len(self.llm)
 
     @classmethod
-    def of(cls, frame: pl.DataFrame, served: Sequence[Served]) -> "LoggedRows":
+    def of(cls, logged: Logged, form: VectorForm | None, served: Sequence[Served]) -> "LoggedRows":
         """Keep the rows that every one of some routers can be estimated from.
 
         Rows of a router that explored nothing are left out: they tell nothing of any other LLM, and whether a query is
@@ -96,14 +96,15 @@ class LoggedRows:
 
         Parameters
         ----------
-        frame
-            Columns of `symbiosis.routing.data.readers.exports.EXPORT`: llm, propensity, quality, satisfied, cost_usd,
-            expected_cost_usd, form, vector, text_sha256.
+        logged
+            Answers with feedback.
+        form
+            Of their vectors; None: that of the routers.
         served
             The routers; the first one says what "satisfied" is worth.
         """
-        wanted = {one.form for one in served if one.form is not None}
-        fitting = [text for text in frame["form"].unique() if not wanted or {_form(text)} == wanted]
+        frame = logged.frame
+        forms = {one for one in (form, *(one.form for one in served)) if one is not None}
         dimension = len(served[0].router.feature_map.mean)
         told = pl.any_horizontal(pl.col("quality", "satisfied").is_not_null())
         cost = pl.coalesce("cost_usd", "expected_cost_usd")
@@ -111,7 +112,7 @@ class LoggedRows:
         for reason, sound in {
             "no router chose the LLM": pl.col("propensity").is_not_null(),
             "nothing was explored": pl.col("propensity") < CERTAIN,
-            "vectors of another form": pl.col("form").is_in(fitting) & (pl.col("vector").list.len() == dimension),
+            "vectors of another form": pl.lit(len(forms) < 2) & (pl.col("vector").list.len() == dimension),
             "no feedback or no cost": told & cost.is_not_null(),
         }.items():
             kept = frame.filter(sound.fill_null(False))
@@ -130,14 +131,7 @@ class LoggedRows:
             frame["propensity"].to_numpy().astype(np.float64),
             quality,
             frame.select(cost)["cost_usd"].to_numpy().astype(np.float64),
-            frame["text_sha256"].n_unique(),
+            frame["query"].n_unique(),
             left_out,
             {kind: count for kind, count in assumed.items() if count},
         )
-
-
-def _form(text: str) -> VectorForm | None:
-    try:
-        return VectorForm.model_validate_json(text)
-    except ValidationError:
-        return None

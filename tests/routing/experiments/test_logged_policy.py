@@ -12,6 +12,8 @@ import pytest
 from routing_world import DOMAINS, FORM, LLMS, draw, train_params, write_router
 
 from symbiosis.core.layout import ROUTER
+from symbiosis.routing.data.logged import OUTCOMES
+from symbiosis.routing.data.logged import Logged as Answers
 from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.experiments.logged_policy import PolicyEstimate, compare, estimate, report
 from symbiosis.routing.experiments.logged_rows import LoggedRows, Served
@@ -47,27 +49,26 @@ def scores(of: Router, vectors: np.ndarray) -> np.ndarray:
     return utility(expected.quality, scaled_cost(expected.cost_usd, of.cost_scale), TRADE_OFF)
 
 
-def frame(
-    vectors: np.ndarray, outcomes: Outcomes, arm: np.ndarray, propensity: np.ndarray, form: str | None = None
-) -> pl.DataFrame:
+def frame(vectors: np.ndarray, outcomes: Outcomes, arm: np.ndarray, propensity: np.ndarray) -> Answers:
     rows = np.arange(len(arm))
-    return pl.DataFrame(
+    columns = pl.DataFrame(
         {
+            "query": [f"{row:064}" for row in rows],
             "llm": [LLMS.names[a] for a in arm],
             "propensity": propensity,
             "quality": outcomes.quality[rows, arm],
             "satisfied": [None] * len(arm),
             "cost_usd": outcomes.cost_usd[rows, arm],
             "expected_cost_usd": outcomes.cost_usd[rows, arm],
-            "form": [FORM.model_dump_json() if form is None else form] * len(arm),
             "vector": vectors.astype(np.float32).tolist(),
-            "text_sha256": [f"{row:064}" for row in rows],
         },
         schema_overrides={"satisfied": pl.Boolean(), "vector": pl.List(pl.Float32)},
     )
+    others = [pl.lit(None, kind).alias(name) for name, kind in OUTCOMES.items() if name not in columns.columns]
+    return Answers(columns.with_columns(others).select(list(OUTCOMES)))
 
 
-def logged(behaviour: Router, n: int, seed: int, amount: float = 0.1) -> tuple[pl.DataFrame, Outcomes, np.ndarray]:
+def logged(behaviour: Router, n: int, seed: int, amount: float = 0.1) -> tuple[Answers, Outcomes, np.ndarray]:
     """Return a log of a router that explores by softmax, the outcomes of all LLMs, and the vectors."""
     outcomes, vectors, _ = draw(n, seed)
     chances = np.stack([probabilities(row, np.ones(len(row)), "softmax", amount) for row in scores(behaviour, vectors)])
@@ -184,7 +185,7 @@ def test_a_log_without_exploration_allows_no_estimate() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 29])
 def test_too_few_rows_allow_no_estimate(rows: int) -> None:
     log, _, _ = logged(router(), 40, seed=10)
-    told = report(served(router()), None, log.head(rows))
+    told = report(served(router()), None, Answers(log.frame.head(rows)))
     assert told["candidate"] == {
         "trusted": False,
         "alarms": [f"{rows} rows, fewer than 30: nothing is estimated"],
@@ -216,35 +217,35 @@ def test_a_log_that_cannot_tell_two_routers_apart_raises_an_alarm() -> None:
 def test_rows_that_do_not_fit_are_left_out_and_counted() -> None:
     log, _, _ = logged(router(), 100, seed=13)
     place = pl.int_range(pl.len())
-    other = FORM.model_copy(update={"precision": "int8"}).model_dump_json()
     changes: dict[str, Any] = {
         "propensity": pl.when(place < 3).then(None).when(place < 5).then(1.0),
-        "form": pl.when(place.is_between(5, 9)).then(pl.lit(other)).when(place == 10).then(pl.lit("")),
         "vector": pl.when(place == 11).then(pl.lit([], pl.List(pl.Float32))),
         "quality": pl.when(place.is_between(12, 15)).then(None),
         "cost_usd": pl.when(place == 16).then(None),
     }
-    log = log.with_columns(
+    frame = log.frame.with_columns(
         pl.when(place.is_between(12, 13)).then(True).alias("satisfied"),
+        pl.lit(0.001).alias("expected_cost_usd"),
         *(change.otherwise(name).alias(name) for name, change in changes.items()),
     )
     told = replace(served(router()), satisfaction=Satisfaction(0.9, 0.2, 0.0))
-    rows = LoggedRows.of(log, [told])
+    rows = LoggedRows.of(Answers(frame), FORM, [told])
     assert rows.left_out == {
         "no router chose the LLM": 3,
         "nothing was explored": 2,
-        "vectors of another form": 7,
+        "vectors of another form": 1,
         "no feedback or no cost": 2,
     }
     assert rows.assumed == {"satisfied": 2, "expected cost": 1}
-    assert len(rows) == 100 - 14
-    assert rows.vectors.shape == (86, 16)
+    assert len(rows) == 100 - 8
+    assert rows.vectors.shape == (92, 16)
     assert (rows.quality == 0.9).sum() == 2
 
 
 def test_routers_of_other_forms_have_no_common_rows() -> None:
     log, _, _ = logged(router(), 100, seed=14)
     newer = replace(served(router()), form=FORM.model_copy(update={"precision": "int8"}))
+    assert report(newer, None, log, form=FORM)["left_out"] == {"vectors of another form": 100}
     told = report(newer, served(router()), log)
     assert told["left_out"] == {"vectors of another form": 100}
     assert not told["difference"]["trusted"]
@@ -252,7 +253,7 @@ def test_routers_of_other_forms_have_no_common_rows() -> None:
 
 def test_repeated_texts_raise_an_alarm() -> None:
     log, _, _ = logged(router(), 200, seed=15)
-    again = log.with_columns(pl.lit("0" * 64).alias("text_sha256"))
+    again = Answers(log.frame.with_columns(pl.lit("0" * 64).alias("query")))
     assert any("1 different texts" in alarm for alarm in estimate(served(router()), again).candidate.alarms)
 
 
@@ -273,7 +274,7 @@ def test_smoothing_makes_the_target_a_softmax() -> None:
     # The log's own policy: every weight is 1.
     assert found.candidate.report.effective_sample_size == pytest.approx(3000, rel=1e-6)
     rewards = worths(router(), outcomes)
-    arm = [LLMS.names.index(name) for name in log["llm"]]
+    arm = [LLMS.names.index(name) for name in log.frame["llm"]]
     assert found.candidate.report.estimates["ips"].value == pytest.approx(
         rewards[np.arange(3000), arm].mean(), rel=1e-6
     )
