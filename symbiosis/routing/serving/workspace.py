@@ -501,6 +501,8 @@ class Workspace:
         opened = self._newest(objective, deadline, serves_alone)
         opened.service.signature = opened.origin.router, self.newest()
         opened.service.form = opened.origin.vectors
+        if opened.origin.router and opened.origin.vectors is not None:
+            self.store.note_form(opened.origin.router, opened.origin.vectors.model_dump_json())
         return opened
 
     def _before_damage(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:

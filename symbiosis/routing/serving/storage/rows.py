@@ -12,6 +12,8 @@ from sqlalchemy import Boolean, Connection, Float, Integer, Row, Table, Text, ca
 from symbiosis.core.artifacts import staged
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import (
+    ROUTED,
+    Answer,
     CallEntry,
     DecisionEntry,
     DecisionRecord,
@@ -82,6 +84,20 @@ def lesson(row: Row[Any]) -> Lesson:
     tokens = row.counted_tokens if row.told_response_tokens is None else row.told_response_tokens
     given = Feedback(row.told_quality, tokens, row.told_satisfied)
     return Lesson(row.told_lesson, row.sequence, row.told_at, record, given)
+
+
+def answer(row: Row[Any]) -> Answer:
+    """Return a lesson with its decision from the same row, and what its upstream ``counted_...``."""
+    drawn = row.mode in ROUTED and row.served == row.llm
+    return Answer(
+        lesson=lesson(row),
+        chosen=row.llm,
+        propensity=row.propensity if drawn else None,
+        source=row.told_source,
+        prompt_tokens=row.counted_prompt,
+        cost_usd=row.counted_usd,
+        **{name: getattr(row, name) for name in ("mode", "policy", "router", "version", "text_sha256", "text")},
+    )
 
 
 def stored(connection: Connection, found: Sequence[Row[Any]]) -> list[StoredDecision]:
