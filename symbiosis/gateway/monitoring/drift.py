@@ -25,6 +25,15 @@ BINS = 10
 SHOWN_TAGS = 5
 
 
+_WORDS = {
+    "tags": "distance of the mix of tags",
+    "vectors": "distance of the queries' vectors",
+    "quality": "observed less expected quality",
+    "calibration": "calibration error",
+    "cost": "log of actual over expected cost",
+}
+
+
 @dataclass(frozen=True)
 class Check:
     """One number of a window against the training.
@@ -39,6 +48,8 @@ class Check:
         Queries that it comes from.
     alarm
         Whether it rings.
+    words
+        What the value is.
     """
 
     name: str
@@ -46,11 +57,12 @@ class Check:
     threshold: float
     n: int
     alarm: bool
+    words: str
 
     @classmethod
     def of(cls, name: str, value: float, threshold: float, n: int) -> "Check":
         """Compare a value with its threshold."""
-        return cls(name, round(value, 6), round(threshold, 6), n, abs(value) > threshold)
+        return cls(name, round(value, 6), round(threshold, 6), n, abs(value) > threshold, f"{_WORDS[name]}, n {n:,}")
 
 
 @dataclass(frozen=True)
@@ -110,9 +122,11 @@ class Drift:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {
+        told = asdict(self)
+        del told["checks"]
+        return told | {
             "tags": list(self.tags),
-            "checks": [asdict(check) for check in self.checks],
+            "measures": [asdict(check) for check in self.checks],
             "alarm": bool(self.alarms),
             "alarms": list(self.alarms),
         }
@@ -199,15 +213,6 @@ class _Queries:
         return cls(*reference.shift(vectors), tuple(tags), tuple(checks))
 
 
-_WORDS = {
-    "tags": "mix of tags, distance",
-    "vectors": "vectors, distance",
-    "quality": "quality, observed less expected",
-    "calibration": "calibration error",
-    "cost": "cost, log of actual over expected",
-}
-
-
 def text(found: Drift) -> str:
     """Return what was found as text for people."""
     if not found.checks:
@@ -215,8 +220,8 @@ def text(found: Drift) -> str:
         return f"no alarm: nothing could be compared ({few}; each check needs {LEAST})"
     lines = [f"alarm: {', '.join(found.alarms)}" if found.alarms else "no alarm"]
     for check in found.checks:
-        rings = "  rings" if check.alarm else ""
-        lines.append(f"  {_WORDS[check.name]} {check.value:.4f}, limit {check.threshold:.4f}, n {check.n:,}{rings}")
+        sign = ">" if check.alarm else "<"
+        lines.append(f"  {check.name}: |{check.value:.4f}| {sign} {check.threshold:.4f}, {check.words}")
     if found.mean_shift is not None and found.spread_ratio is not None:
         lines.append(f"  mean vector {found.mean_shift:.3f} spreads away, spread {found.spread_ratio:.3f} of training")
     if "tags" in found.alarms:
