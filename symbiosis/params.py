@@ -8,6 +8,7 @@ from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.language.params import CorpusParams, EmbedItemsParams
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.training.params import FinalFitParams, FinetuneParams, PretrainParams
+from symbiosis.registry.params import GateParams
 from symbiosis.reviews.params import CleanParams, DownloadParams
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams, StudyFeedbackParams
@@ -37,6 +38,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "study_feedback": StudyFeedbackParams,
     "report_routers": ReportRoutersParams,
     "online_replay": OnlineReplayParams,
+    "gate": GateParams,
 }
 
 
