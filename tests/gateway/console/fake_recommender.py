@@ -43,12 +43,12 @@ def add_recommender(app: FastAPI, asked: list[dict[str, Any]]) -> None:
 
     @app.get("/v1/users")
     async def users(prefix: str = "", count: int = 10) -> dict[str, Any]:
-        return {"data": [{"user_id": name} for name in ("A1", "A2", "B7") if name.startswith(prefix)][:count]}
+        return {"users": [name for name in ("A1", "A2", "B7") if name.startswith(prefix)][:count]}
 
     @app.get("/v1/items")
     async def items(query: str = "", count: int = 10) -> dict[str, Any]:
         found = [(item, title) for item, title in enumerate(TITLES) if query.lower() in title.lower()]
-        return {"data": [{"item": item, "item_id": f"I{item}", "title": title} for item, title in found[:count]]}
+        return {"items": [{"item_id": f"I{item}", "title": title, "users": 3} for item, title in found[:count]]}
 
     @app.post("/v1/recommendations", response_model=None)
     async def recommendations(request: Request) -> dict[str, Any] | JSONResponse:
@@ -60,7 +60,7 @@ def add_recommender(app: FastAPI, asked: list[dict[str, Any]]) -> None:
             {"rank": rank, "item_id": f"I{rank}", "title": title, "brand": "Velston",
              "price": 12.5 if rank % 2 else None,
              "score": -float(rank), "similarity": None, "reason": f"bought with {TITLES[0]} by {9 - rank} others",
-             "written": "I like tea." if body.get("written") else None}
+             **({"written_reason": "I like tea."} if body.get("written") else {})}
             for rank, title in enumerate(TITLES[1:], start=1)
         ]  # fmt: skip
         note = None if body.get("user") else "a guest: the session's items speak alone"

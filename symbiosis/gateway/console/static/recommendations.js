@@ -30,8 +30,8 @@ async function search() {
     return;
   }
   try {
-    const { data } = await get(`v1/items?count=${FOUND}&query=${encodeURIComponent(words)}`, undefined, searching.signal);
-    list.replaceChildren(...(data.length ? data.map((item) => element("li", {},
+    const { items } = await get(`v1/items?count=${FOUND}&query=${encodeURIComponent(words)}`, undefined, searching.signal);
+    list.replaceChildren(...(items.length ? items.map((item) => element("li", {},
       element("button", { type: "button", class: "link", click: () => add(item) }, item.title))) :
       [element("li", { class: "note" }, "No title has these words.")]));
     list.hidden = false;
@@ -58,8 +58,8 @@ function showSession() {
 
 async function nearUsers() {
   try {
-    const { data } = await get(`v1/users?count=${NEAR}&prefix=${encodeURIComponent(value("user"))}`);
-    byId("users").replaceChildren(...data.map(({ user_id }) => element("option", { value: user_id })));
+    const { users } = await get(`v1/users?count=${NEAR}&prefix=${encodeURIComponent(value("user"))}`);
+    byId("users").replaceChildren(...users.map((user) => element("option", { value: user })));
   } catch {
     // A help in typing only: the answer will say what is wrong.
   }
@@ -134,7 +134,7 @@ async function write(item, why, button) {
   try {
     const body = { user: value("user"), allowed: [item.item_id], count: 1, repeat_purchases: true, written: true };
     const { items } = await get("v1/recommendations", body, AbortSignal.timeout(MOST_WRITTEN_MS));
-    why.replaceChildren(item.reason || "", element("i", {}, ` “${items[0]?.written ?? "nothing"}”`));
+    why.replaceChildren(item.reason || "", element("i", {}, ` “${items[0]?.written_reason ?? "nothing"}”`));
     button.remove();
   } catch (error) {
     button.disabled = false;
