@@ -33,7 +33,7 @@ from prefect.states import Completed, State  # noqa: E402
 from flows.dag import select, stage_graph  # noqa: E402
 from flows.overrides import override, parse  # noqa: E402
 from flows.repro import StageError, reproduce  # noqa: E402
-from symbiosis.tracking.publish import publish  # noqa: E402
+from symbiosis.registry import publication  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
 
 ROUTER_TARGETS = ["online-replay"]
@@ -67,17 +67,18 @@ def run_stage(stage: str, root: str, force: bool) -> State:
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish_state(root: str, flow_run_id: str | None) -> None:
-    """Record the pipeline's state in MLflow; a tracking server that is down fails no flow."""
+    """Record the pipeline's state in MLflow and register its models; a server that is down fails no flow."""
     logger = get_run_logger()
     try:
-        done = publish(Path(root), flow_run_id=flow_run_id)
+        done = publication.publish_state(Path(root), flow_run_id=flow_run_id)
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         logger.warning("nothing recorded in MLflow: %s", explain(error))
         return
     if done is None:
         logger.info("tracking is switched off: nothing recorded")
     else:
-        logger.info("MLflow run %s in %s, %d new runs", done.run_id, done.uri, done.new_runs)
+        for line in done.lines():
+            logger.info(line)
 
 
 @flow(name="pipeline", persist_result=False)

@@ -108,6 +108,9 @@ class Metrics:
         self._calibration = gauge("calibration_error", "Expected calibration error of the window.", "mostrecent")
         self._trained = gauge("calibration_error_training", "The same when the router was trained.", "mostrecent")
         self._cost = gauge("cost_log_ratio", "Mean log of actual over expected cost.", "mostrecent")
+        self._drift = gauge("drift_value", "The last window against the training.", "mostrecent", "check")
+        self._bound = gauge("drift_threshold", "Beyond it, either way, the check rings.", "mostrecent", "check")
+        self._alarm = gauge("drift_alarm", "1: the check rings.", "mostrecent", "check")
         self._version = gauge("router_version", "Version that decides; the oldest among the workers.", "livemin")
         self._lessons = gauge("router_lessons", "Feedback that this version has learned from.", "livemin")
         self._recommended = counter("recommendations_total", "Answers with recommended items.", "method")
@@ -197,6 +200,13 @@ class Metrics:
         for metric, value in values.items():
             if value is not None:
                 metric.set(value)
+        for check in drift.checks:
+            for gauge, number in (
+                (self._drift, check.value),
+                (self._bound, check.threshold),
+                (self._alarm, check.alarm),
+            ):
+                gauge.labels(check.name).set(number)
 
     def page(self, accept: str | None = None) -> tuple[bytes, str]:
         """Return the metrics of all workers as a scraper reads them, and their media type.

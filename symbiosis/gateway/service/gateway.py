@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, KeyEntry, LlmConfig, UpstreamConfig
-from symbiosis.gateway.monitoring.drift import Drift, drift, training_error
+from symbiosis.gateway.monitoring.drift import Drift, drift
 from symbiosis.gateway.monitoring.frames import Frames
 from symbiosis.gateway.monitoring.metrics import Metrics
 from symbiosis.gateway.monitoring.summary import LiveState
@@ -32,6 +32,7 @@ from symbiosis.gateway.service.recording import Recorder
 from symbiosis.gateway.upstreams.client import Upstreams
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import StoreEntry
+from symbiosis.routing.serving.workspace import Training
 
 LOG = logging.getLogger("symbiosis.gateway")
 LIFETIME_S = 86_400.0
@@ -70,7 +71,7 @@ class Gateway:
         self.metrics = Metrics(config.policies)
         self.recommending = RecommenderServing(config.recommender)
         self.traces = Traces(config.traces, texts=config.store_texts)
-        self._training_error = training_error()
+        self._training = Training()
         self.started_at = time.time()
         self.ready = False
         self._in_flight = 0
@@ -257,18 +258,21 @@ class Gateway:
         return changed
 
     async def _watch_drift(self) -> None:
-        """Note now and then how far expectations are off; one process of the store is enough."""
+        """Note now and then how far queries and expectations are off; one process of the store is enough."""
         while not self._stopping.is_set():
-            if self.learning.is_learner:
-                try:
+            try:
+                self._training = await asyncio.to_thread(self.learning.workspace.training)
+                if self.learning.is_learner:
                     self.metrics.drifted(await asyncio.to_thread(self._drift))
-                except InputError as error:
-                    self.metrics.store_failed("read")
-                    LOG.warning("%s", error)
+            except InputError as error:
+                self.metrics.store_failed("read")
+                LOG.warning("%s", error)
             await self._pause(self._stopping, DRIFT_PAUSE_S)
 
     def _drift(self) -> Drift:
-        return drift(Frames.read(self.store, time.time() - DRIFT_HOURS * 3600), self._training_error)
+        begin = time.time() - DRIFT_HOURS * 3600
+        frames = Frames.read(self.store, begin, fits_after=self._training.fits_after)
+        return drift(frames, self._training.reference)
 
     @staticmethod
     async def _pause(until: asyncio.Event, seconds: float) -> None:
@@ -293,7 +297,7 @@ class Gateway:
             self.config.mode,
             router,
             version,
-            self._training_error,
+            self._training,
         )
 
     async def record(self, entries: Sequence[StoreEntry], patience_s: float = 0.0) -> None:
