@@ -9,7 +9,7 @@ from symbiosis.recommender.language.params import CorpusParams, EmbedItemsParams
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.training.params import FinetuneParams, PretrainParams
 from symbiosis.reviews.params import CleanParams, DownloadParams
-from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
+from symbiosis.routing.data.params import CleanRoutingParams, CollectFeedbackParams, DownloadRoutingParams
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
@@ -31,6 +31,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "clean_routing": CleanRoutingParams,
     "train_encoder": TrainEncoderParams,
     "embed_queries": EmbedQueriesParams,
+    "collect_feedback": CollectFeedbackParams,
     "router_train": RouterTrainParams,
     "compare_routers": CompareRoutersParams,
     "study_feedback": StudyFeedbackParams,

@@ -162,7 +162,7 @@ def collect(exports: pl.DataFrame, known: Known, params: CollectFeedbackParams) 
         frame = without(frame, order <= params.maximum_rows, "beyond_maximum_rows")
     frame, counts["encoded_anew"] = _of_one_form(frame, known)
     frame = without(frame, pl.col("vector").is_not_null(), "of_other_vectors")
-    logged = Logged(_placed(frame, known).select(OUTCOMES))
+    logged = Logged(_placed(frame, known).select(*OUTCOMES))
     counts["kept"] = len(logged)
     for column in ("llm", "mode", "split"):
         values = logged.frame[column].drop_nulls().value_counts().sort(column).rows()
