@@ -1,7 +1,7 @@
 """The command `symbiosis`, its sub-commands and how it ends."""
 
-import errno
 import atexit
+import errno
 import gc
 import os
 import sys

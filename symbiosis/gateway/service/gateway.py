@@ -19,6 +19,7 @@ from symbiosis.gateway.monitoring.frames import Frames
 from symbiosis.gateway.monitoring.metrics import Metrics
 from symbiosis.gateway.monitoring.summary import LiveState
 from symbiosis.gateway.monitoring.traces import Traces
+from symbiosis.gateway.recommending.serving import RecommenderServing
 from symbiosis.gateway.requests.checks import Checks
 from symbiosis.gateway.requests.conversations import Conversations, Remembered
 from symbiosis.gateway.requests.keys import Keys
@@ -68,6 +69,7 @@ class Gateway:
         self.conversations = Conversations(config.conversations, recall=self._recall)
         self.checks = Checks(config.checks)
         self.metrics = Metrics(config.policies)
+        self.recommending = RecommenderServing(config.recommender)
         self.traces = Traces(config.traces, texts=config.store_texts)
         self._training = Training()
         self.started_at = time.time()
@@ -101,6 +103,7 @@ class Gateway:
         self.synchronise()
         self.later(self._follow())
         self.later(self._watch_drift())
+        self.later(self._follow_recommender())
         self.later(self._warm())
 
     async def _warm(self) -> None:
@@ -116,6 +119,7 @@ class Gateway:
         await self.recorder.close()
         await self.upstreams.aclose()
         self.engine.close()
+        self.recommending.close()
         await asyncio.to_thread(self.traces.close)
         await asyncio.to_thread(self.learning.close)
 
@@ -146,6 +150,13 @@ class Gateway:
             except InputError as error:
                 self.metrics.store_failed("learn")
                 LOG.warning("%s", error)
+            await self._pause(self._stopping, PAUSE_S)
+
+    async def _follow_recommender(self) -> None:
+        """Load the recommender, and whichever is promoted after it, beside the requests."""
+        while self.config.recommender.enabled and not self._stopping.is_set():
+            if await asyncio.to_thread(self.recommending.look):
+                LOG.info("the recommender %s serves", self.recommending.current.parts.digest)
             await self._pause(self._stopping, PAUSE_S)
 
     def synchronise(self, changed: bool = True) -> None:

@@ -3,12 +3,13 @@
 Names of brands and categories are compared whole, without regard to case. Every filter only ever takes candidates away.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
+from symbiosis.core.errors import quoted
 from symbiosis.recommender.inference.asking import RecommendationRequest
 
 NO_BRAND = -1
@@ -21,10 +22,13 @@ class Candidates:
     ----------
     items
         ``item_id``, ``brand`` and ``categories``, and ``price`` if it is known; one row an item, in order.
+    find
+        Gives the number of the item of a name, None if there is none; without it names are ``item_id`` alone.
     """
 
-    def __init__(self, items: pl.DataFrame) -> None:
+    def __init__(self, items: pl.DataFrame, find: Callable[[str], int | None] | None = None) -> None:
         self._items = items
+        self._find = find or self._numbered.get
         self._brand_codes: dict[str, int] = {}
         names = items["brand"].to_list()
         self.brands = np.fromiter((self._code(name) for name in names), np.int32, len(names))
@@ -36,7 +40,7 @@ class Candidates:
         """Return how many items there are."""
         return len(self._items)
 
-    def of(self, request: RecommendationRequest, taken: np.ndarray) -> np.ndarray:
+    def of(self, request: RecommendationRequest, taken: np.ndarray | Sequence[int]) -> np.ndarray:
         """Return the candidates of a request.
 
         Parameters
@@ -65,21 +69,21 @@ class Candidates:
             kept &= self._prices <= request.price_to
         kept[self._numbers(request.excluded)] = False
         if not request.repeat_purchases:
-            kept[taken] = False
+            kept[np.asarray(taken, dtype=np.int64)] = False
         return kept
 
     def unknown(self, request: RecommendationRequest) -> list[str]:
         """Return what a request names and no item has, a few words each; empty if everything is known."""
         said = []
-        for what, names, known in (
-            ("item", (*(request.allowed or ()), *request.excluded), self._numbered),
-            ("brand", request.brands, self._brand_codes),
-            ("category", request.categories, self._categories),
+        for what, names, is_known in (
+            ("item", (*(request.allowed or ()), *request.excluded), lambda name: self._find(name) is not None),
+            ("brand", request.brands, lambda name: folded(name) in self._brand_codes),
+            ("category", request.categories, lambda name: folded(name) in self._categories),
         ):
-            missing = [name for name in names if (name if what == "item" else folded(name)) not in known]
+            missing = [name for name in names if not is_known(name)]
             if missing:
-                others = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
-                said.append(f"no {what} is named {missing[0][:80]!r}{others}")
+                others = f", nor {len(missing) - 1:,} more" if len(missing) > 1 else ""
+                said.append(f"no {what} is called {quoted(missing[0])}{others}")
         return said
 
     def limited(self, ranked: np.ndarray, limit: int | None, count: int) -> np.ndarray:
@@ -112,7 +116,7 @@ class Candidates:
         return places[(brands == NO_BRAND) | (of_brand < limit)][:count]
 
     def _numbers(self, names: Iterable[str]) -> list[int]:
-        return [self._numbered[name] for name in names if name in self._numbered]
+        return [number for name in names if (number := self._find(name)) is not None]
 
     def _of_categories(self, names: Iterable[str]) -> np.ndarray:
         kept = np.zeros(len(self), dtype=bool)

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from symbiosis.recommender.inference.asking import RecommendationRequest
 from symbiosis.recommender.inference.candidates import NO_BRAND, Candidates, folded
-from symbiosis.recommender.inference.requests import best_items
+from symbiosis.recommender.metrics.ranking import NONE, top_items
 
 BRANDS, CATEGORIES = ["Acme", "ACME", "Bolt & Co", "Zürich"], ["Garden", "Home Tools", "Toys"]
 Row = tuple[str | None, list[str], float | None]
@@ -134,7 +135,8 @@ def test_ten_thousand_random_requests_keep_their_filters() -> None:
         )
         taken = rng.integers(0, 60, 5)
         kept = candidates.of(request, taken)
-        ranked, _ = best_items(scores, kept, 0, max(int(kept.sum()), 1), 0)
+        ranked = top_items(scores[None], csr_array(~kept[None]), len(scores), 0)[0]
+        ranked = ranked[ranked != NONE]
         listed = ranked[candidates.limited(ranked, request.per_brand_limit, request.count)].tolist()
         assert all(fits(item, rows[item], request, set(taken.tolist())) for item in listed)
         assert scores[listed].tolist() == sorted(scores[listed].tolist(), reverse=True)
@@ -153,7 +155,7 @@ def test_what_no_item_has_is_named() -> None:
     asked = RecommendationRequest(
         user="Ann", allowed=("B0", "x", "y"), brands=("acme", "Nix"), categories=("GARDEN",), excluded=("B0",)
     )
-    assert candidates.unknown(asked) == ["no item is named 'x' and 1 others", "no brand is named 'Nix'"]
+    assert candidates.unknown(asked) == ["no item is called 'x', nor 1 more", "no brand is called 'Nix'"]
     assert candidates.unknown(RecommendationRequest(user="Ann")) == []
 
 
