@@ -146,7 +146,7 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
     return outcomes
 
 
-def _local_server() -> str | None:
+def local_server() -> str | None:
     """Return the address of the server that `make serve` started here, if it answers."""
     url = f"http://127.0.0.1:{prefect_port()}/api"
     try:
@@ -166,7 +166,7 @@ def main() -> None:
     # Prefect passes SIGTERM on after the flow has cleaned up; sys.exit also stops the temporary server.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with command():
-        address = None if os.environ.get("PREFECT_API_URL") else _local_server()
+        address = None if os.environ.get("PREFECT_API_URL") else local_server()
         overrides = parse(chosen.set)
         select(stage_graph(top()), chosen.targets)
         override(top() / "params.yaml", overrides, write=False)

@@ -1,5 +1,6 @@
 """The command `symbiosis`, its sub-commands and how it ends."""
 
+import atexit
 import errno
 import gc
 import os
@@ -108,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Importing makes many objects that all stay: looking for garbage among them takes a tenth of a command's time.
     thresholds = gc.get_threshold()
     gc.set_threshold(RARELY)
+    atexit.register(gc.freeze)  # nor is there any need to at the exit, which would take another fifth
     try:
         given = [_utf8(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
         status = app(args=given, prog_name="symbiosis", standalone_mode=False)
