@@ -72,8 +72,8 @@ def test_words_alone_ask_for_the_nearest_texts(recommender: Recommender) -> None
     assert (answer.method, answer.note) == ("text", None)
     assert [item.item for item in answer.items] == [0, 1]  # one user took 0, nobody 1
     first, second = answer.items
-    assert first.score == pytest.approx(np.log(2) + 10 * first.similarity, rel=1e-5)
-    assert second.score == pytest.approx(10 * second.similarity, rel=1e-5)
+    assert first.score == pytest.approx(np.log(2) + 10 * (first.similarity or 0), rel=1e-5)
+    assert second.score == pytest.approx(10 * (second.similarity or 0), rel=1e-5)
     assert set(listed(recommender, user="Ben", text="garden", text_weight=1e4)[:2]) == {0, 1}
 
 
