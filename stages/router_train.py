@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.core.stage import run
+from symbiosis.routing.data import training_texts
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
 from symbiosis.routing.learning.reference import Reference
@@ -17,6 +18,7 @@ def work(params: RouterTrainParams) -> None:
     """Write models/router, with what serving needs, and reports/router_train.json from the offline outcomes alone."""
     llms = Llms.load("data/routing/llms.parquet")
     offline = read_split("offline", llms, Path("data/routing"), Path("data/embeddings"))
+    texts = read_frame("data/routing/queries.parquet", ["query_text"])["query_text"][offline.outcomes.queries]
     router, report = train(offline, llms, params)
     with staged("models/router", "reports/router_train.json") as (folder, metrics):
         router.save(folder)
@@ -29,6 +31,7 @@ def work(params: RouterTrainParams) -> None:
             params.serving,
         ).save(folder)
         Reference.fit(router.feature_map, offline.embeddings, offline.subdomains, report, params.seed).save(folder)
+        training_texts.save(folder, texts)
         write_json(metrics, report)
 
 

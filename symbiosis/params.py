@@ -8,8 +8,9 @@ from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.language.params import CorpusParams, EmbedItemsParams
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.training.params import FinalFitParams, FinetuneParams, PretrainParams
+from symbiosis.registry.params import GateParams
 from symbiosis.reviews.params import CleanParams, DownloadParams
-from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
+from symbiosis.routing.data.params import CleanRoutingParams, CollectFeedbackParams, DownloadRoutingParams
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
@@ -32,11 +33,13 @@ BLOCKS: dict[str, type[StageParams]] = {
     "clean_routing": CleanRoutingParams,
     "train_encoder": TrainEncoderParams,
     "embed_queries": EmbedQueriesParams,
+    "collect_feedback": CollectFeedbackParams,
     "router_train": RouterTrainParams,
     "compare_routers": CompareRoutersParams,
     "study_feedback": StudyFeedbackParams,
     "report_routers": ReportRoutersParams,
     "online_replay": OnlineReplayParams,
+    "gate": GateParams,
 }
 
 

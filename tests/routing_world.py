@@ -10,6 +10,7 @@ from symbiosis.core.artifacts import write_json
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams
+from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -147,9 +148,9 @@ def write_router(folder: Path, seed: int = 0, **params: Any) -> Path:
     """Write models/router as the stage router-train does, and return its folder."""
     outcomes, vectors, domain = draw(300, seed)
     chosen = train_params(**params)
-    router, _ = train(
-        Split(outcomes, vectors, [DOMAINS[d] for d in domain], [DOMAINS[d] for d in domain]), LLMS, chosen
-    )
+    names = [DOMAINS[d] for d in domain]
+    router, report = train(Split(outcomes, vectors, names, names), LLMS, chosen)
     router.save(folder)
     ServingState.fit(folder, router, FORM, vectors, outcomes, chosen.serving).save(folder)
+    Reference.fit(router.feature_map, vectors, names, report, chosen.seed).save(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Promote, take back and fetch what serves: the registry's alias is the record, a link names the local copy that serves.
+"""Promote, take back and fetch what serves: an alias in the registry is the record, a link names the copy that serves.
 
 A move is written down before the alias moves and struck out when the link has followed: a process that dies on the way
 is finished by the next call, and never leaves half a copy.

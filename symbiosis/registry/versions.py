@@ -169,9 +169,15 @@ class Registry:
         """Copy the bundle of a version into an empty folder; return where it lies below it."""
         from mlflow.artifacts import download_artifacts
 
-        address = f"models:/{version.name}/{version.version}/artifacts/{ARTIFACT}"
-        where = {"tracking_uri": self.uri, "registry_uri": self.uri}
-        return Path(self._asked(lambda: download_artifacts(artifact_uri=address, dst_path=str(folder), **where)))
+        client, number = self.store.client, str(version.version)
+
+        def downloaded() -> str:
+            # The version's own address: MLflow looks `models:/` up in its global store, which may be another.
+            address = client.get_model_version_download_uri(version.name, number)
+            bundle = f"{address}/artifacts/{ARTIFACT}"
+            return download_artifacts(artifact_uri=bundle, dst_path=str(folder), tracking_uri=self.uri)
+
+        return Path(self._asked(downloaded))
 
     def add(
         self, kind: Kind, model: Path, model_id: str, run_id: str | None, tags: Mapping[str, str]
@@ -196,8 +202,10 @@ class Registry:
                 client.create_registered_model(name)
             client.log_model_artifacts(model_id, str(model))
             logged = client.finalize_logged_model(model_id, "READY")
+            # Without a run MLflow would look the model up in its global store, which may be another than this one.
+            known = model_id if run_id is not None else None
             return client.create_model_version(
-                name, logged.artifact_location, run_id=run_id, tags=dict(tags), model_id=model_id
+                name, logged.artifact_location, run_id=run_id, tags=dict(tags), model_id=known
             )
 
         made: ModelVersion = self._asked(added)

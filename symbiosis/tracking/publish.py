@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def publish(root: Path, revision: str | None = None, flow_run_id: str | None = N
         parent = found[0].info.run_id
         _set_tags(store, parent, {k: v for k, v in common.items() if found[0].data.tags.get(k) != v})
     else:
-        name = state.tags.get("dvc.exp_name") or f"pipeline {state.sha256[:8]}"
+        name = state.tags.get("dvc.exp_name") or f"{datetime.now(UTC):%Y-%m-%d} pipeline {state.sha256[:8]}"
         parent = store.client.create_run(store.experiment_id, tags=key | common, run_name=name).info.run_id
     children = {run.data.tags["dvc.stage"]: run for run in store.find({"mlflow.parentRunId": parent})}
     missing = [

@@ -18,6 +18,8 @@ from symbiosis.recommender.data.item_texts import item_texts, read_items
 if TYPE_CHECKING:
     import polars as pl
 
+    from symbiosis.recommender.inference.candidates import Candidates
+    from symbiosis.recommender.inference.grounds import Grounds
     from symbiosis.recommender.inference.reasons import Writer
     from symbiosis.recommender.inference.requests import Requests
     from symbiosis.recommender.inference.scoring import History, Scorer
@@ -63,6 +65,20 @@ class Parts:
 
         known = read_frame(self.folder / layout.ITEMS).sort("item")
         return known if self.new_items is None else pl.concat([known, self.new_items], how="diagonal_relaxed")
+
+    @cached_property
+    def candidates(self) -> "Candidates":
+        """What the items can be filtered by."""
+        from symbiosis.recommender.inference.candidates import Candidates
+
+        return Candidates(self.items, self.catalogue.find_item)
+
+    @cached_property
+    def grounds(self) -> "Grounds":
+        """What speaks for the items."""
+        from symbiosis.recommender.inference.grounds import Grounds
+
+        return Grounds(self.train, self.items, self.candidates)
 
     @cached_property
     def scorer(self) -> "Scorer":

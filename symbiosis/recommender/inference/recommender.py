@@ -171,15 +171,22 @@ class Recommender:
         scores, method = self._scores(person, similarity is not None, notes)
         if similarity is not None:
             scores = (scores + np.float32(request.text_weight) * similarity).astype(np.float32)
-        candidates = np.ones(len(scores), dtype=bool)
-        if not request.repeat_purchases:
-            candidates[person.taken] = False
+        filters = self.parts.candidates
+        candidates = filters.of(request, person.taken)
+        notes += filters.unknown(request)
         number = len(self.catalogue.users) if person.user is None else person.user
-        depth = min(request.count, len(scores))
+        # A limit of a brand may leave out any of the best.
+        depth = len(scores) if request.per_brand_limit is not None else min(request.count, len(scores))
         ranked = top_items(scores[None], csr_array(~candidates[None]), depth, _TIES, np.array([number]))[0]
+        ranked = ranked[ranked != NONE]
+        listed = ranked[filters.limited(ranked, request.per_brand_limit, request.count)].tolist()
+        own = [*np.setdiff1d(person.taken, person.newer).tolist(), *person.newer.tolist()]
+        words = None if similarity is None else request.text
         found = [
-            self._described(rank, item, float(scores[item]), similarity)
-            for rank, item in enumerate(ranked[ranked != NONE].tolist(), start=1)
+            self._described(
+                rank, item, float(scores[item]), similarity, self.parts.grounds.reason(item, own, person.user, words)
+            )
+            for rank, item in enumerate(listed, start=1)
         ]
         note = one_line("; ".join(notes)) if notes else None
         return Recommendations(tuple(found), method, note, self.parts.digest)
@@ -310,7 +317,9 @@ class Recommender:
             missing = (ranked == NONE) | np.isneginf(found)
             yield RankedUsers(chosen, np.where(missing, NONE, ranked), np.where(missing, np.nan, found))
 
-    def _described(self, rank: int, item: int, score: float, similarity: np.ndarray | None) -> Recommendation:
+    def _described(
+        self, rank: int, item: int, score: float, similarity: np.ndarray | None, reason: str
+    ) -> Recommendation:
         known, items = self.catalogue, self.parts.items
         return Recommendation(
             rank,
@@ -321,6 +330,7 @@ class Recommender:
             items["brand"][item] or None,
             items["price"][item] if "price" in items.columns else None,
             None if similarity is None else float(similarity[item]),
+            reason,
         )
 
 
