@@ -1,10 +1,10 @@
 """Registered models on the command line: listed, promoted by force or through the gate, taken back, fetched."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from registry_world import RECOMMENDER, ROUTER, use_store, write_models
 
 from symbiosis.cli.app import main
 from symbiosis.registry import gate
@@ -13,27 +13,16 @@ from symbiosis.registry.verdict import Judged, Verdict
 from symbiosis.registry.versions import FORCED_BECAUSE, Registry
 
 
-def write_model(root: Path, word: str) -> None:
-    """Write what passes for trained models."""
-    router = ("models/router/router.json", "models/router/serving.json", "models/encoder/encoder.json")
-    for name in (*router, "models/recommender/bundle.json"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(f"{name} {word}")
-
-
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """A repository whose registry knows three routers and a recommender; read only."""
     folder = tmp_path_factory.mktemp("registered") / "work"
     folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-        patch.delenv("SYMBIOSIS_TRACKING", raising=False)
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+        use_store(folder, empty_database, patch)
         registry = Registry(folder)
         for word in ("first", "second", "third"):
-            write_model(folder, word)
+            write_models(folder, word, ROUTER + RECOMMENDER)
             register("router", folder, registry)
         register("recommender", folder, registry)
     return folder
@@ -44,11 +33,8 @@ def registered(known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Its registry, which may be changed; the working directory is the repository."""
     folder = tmp_path / "work"
     folder.mkdir()
-    shutil.copy(known / "mlflow.db", folder)
+    use_store(folder, known / "mlflow.db", monkeypatch)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
-    monkeypatch.delenv("SYMBIOSIS_TRACKING", raising=False)
     return Registry()
 
 
