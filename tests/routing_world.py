@@ -12,6 +12,7 @@ from symbiosis.core.params import read_document
 from symbiosis.routing.data.logged import OUTCOMES, Logged
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams
+from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import Lessons, ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
@@ -149,10 +150,11 @@ def write_router(folder: Path, seed: int = 0, trained_on: Lessons | None = None,
     """Write models/router as the stage router-train does, and return its folder."""
     chosen = train_params(**params)
     split = split_of(300, seed)
-    router, _ = train(split, LLMS, chosen)
+    router, report = train(split, LLMS, chosen)
     router.save(folder)
     known = trained_on or Lessons()
     ServingState.fit(folder, router, FORM, split.embeddings, split.outcomes, chosen.serving, known).save(folder)
+    Reference.fit(router.feature_map, split.embeddings, split.domains, report, chosen.seed).save(folder)
     return folder
 
 

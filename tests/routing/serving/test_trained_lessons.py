@@ -14,6 +14,7 @@ from routing_world import FORM, LLMS, ROOT, split_of, train_params, write_data, 
 from stages import collect_feedback, router_train
 from symbiosis.core.artifacts import read_json, sha256_of
 from symbiosis.core.params import read_document
+from symbiosis.routing.data import training_texts
 from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.data.params import CollectFeedbackParams
@@ -171,6 +172,10 @@ def test_from_served_queries_to_a_router_that_knows_them(
     assert sum(told["by_llm"].values()) == told["answers"]
     trained_on = ServingState.load("models/router").trained_on.of_store(store.key)
     assert np.flatnonzero(trained_on).tolist() == (np.flatnonzero(~held) + 1).tolist()
+    known = training_texts.load("models/router")
+    assert known is not None
+    own = training_texts.digests_of(f"query {number}" for number in range(60))
+    np.testing.assert_array_equal(np.isin(own, known), ~held)
     start = Router.load("models/router")
     assert learned(workspace, start) == held.sum()
     assert set(start.llms.names) == set(LLMS.names)
