@@ -507,6 +507,8 @@ class Workspace:
             router=digest_of(router), vectors=known.vectors, trade_off=known.trade_off, since=service.learned
         )
         service.fits_after = self._fits_after(known.vectors, service.position)
+        if known.trained_on.stores:
+            service.trained_on = known.trained_on.of_store(self.store.key)
         if logged is not None:
             service.learned, service.position = logged, 0
         return Snapshot(service, origin, service.learned, service.position)
@@ -583,8 +585,10 @@ class Workspace:
             return opened
         fresh = adopted(opened, fresh)
         number = save(fresh.service, self._versions, fresh.origin)
+        trained_on = int(fresh.service.trained_on[: fresh.service.learned + 1].sum())
         self.notices.append(
             f"{router} has a newer router ({digest}): taken over as version {number}, "
             f"with {fresh.service.lessons} lessons kept"
+            + (f", beside {trained_on} that it was trained on" if trained_on else "")
         )
         return fresh
