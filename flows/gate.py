@@ -1,6 +1,6 @@
 """Judge the candidates and promote those that are not worse than what serves.  Run it:  python -m flows.gate --help
 
-Whatever fails on the way, MLflow or Prefect that cannot be reached included, promotes nothing; a line says what waits.
+Whatever fails on the way, such as MLflow or Prefect that cannot be reached, promotes nothing: a line says what waits.
 """
 
 import argparse
@@ -92,8 +92,8 @@ def _record(verdict: "Verdict") -> None:
     except Exception as error:  # httpx and Prefect have no common base
         where = PREFECT_API_URL.value() or "its temporary server"
         raise Waiting(
-            f"{verdict.kind} {verdict.candidate} waits for Prefect at {where}, where the verdict could not be "
-            f"recorded: {one_line(error, 200)}"
+            f"{verdict.kind} {verdict.candidate} waits for Prefect at {where}, which could not take the verdict: "
+            f"{one_line(error, 200)}"
         ) from None
 
 

@@ -178,19 +178,20 @@ def apply(verdict: Verdict, root: Path, registry: Registry | None = None) -> App
     Waiting
         The candidate or the champion is another one by now, or MLflow cannot be reached: nothing is promoted.
     """
-    if verdict.standing == "unchanged":
-        return Applied("unchanged")
     kind, number = verdict.kind, verdict.candidate.version
     try:
         registry = registry or Registry(root)
         _make_sure_of(verdict, root, registry)
+        if verdict.standing == "unchanged":
+            champions.pull(kind, root, registry)  # it may not serve here yet
+            return Applied("unchanged")
         write_files(verdict, root)
         if verdict.passed:
             champions.promote(kind, number, root=root, registry=registry)
     except Waiting:
         raise
     except InputError as error:
-        raise Waiting(f"{kind} {verdict.candidate} {verdict.standing}, but waits to be moved: {error}") from None
+        raise Waiting(f"{kind} {verdict.candidate}, {verdict.standing}, waits: {error}") from None
     return Applied("promoted" if verdict.passed else "refused", _tagged(verdict, registry))
 
 

@@ -67,10 +67,10 @@ class Verdict:
         """Decide by checks: a candidate passes if at least one of them decides, and all of those pass."""
         deciding = [check for check in checks if check.decides]
         failed = [check.words for check in deciding if not check.passed]
-        against = f"against the champion, {champion}" if champion else "as there is no champion yet"
+        against = f" against the champion, {champion}" if champion else ", the first of its kind"
         if deciding and not failed:
             reason = next((check.words for check in deciding if check.low is not None), "all checks passed")
-            words = f"{kind} {candidate} passes {against}: {reason}"
+            words = f"{kind} {candidate} passes{against}: {reason}"
             return cls(kind, "passed", tuple(checks), words, candidate, champion, at)
         words = f"{kind} {candidate} is refused: {'; '.join(failed) or 'nothing could be checked'}"
         return cls(kind, "refused", tuple(checks), words, candidate, champion, at)

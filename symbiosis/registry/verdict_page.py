@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from symbiosis.registry.checks.check import Check
 from symbiosis.registry.verdict import Verdict
-from symbiosis.reporting.page import OURS, Block, Figure, Interval, Row, Table, Text, render
+from symbiosis.reporting.page import Block, Figure, Interval, Table, Text, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -21,7 +21,7 @@ def markdown(verdict: Verdict) -> str:
     if verdict.checks:
         lines += ["", f"| {' | '.join(_HEADER)} |", f"| {' | '.join(['---'] * len(_HEADER))} |"]
         lines += [f"| {' | '.join(map(_escaped, _cells(check)))} |" for check in verdict.checks]
-        lines += ["", *(f"- {_escaped(check.name)}: {_escaped(check.words)}" for check in verdict.checks)]
+        lines += ["", *(f"- {_escaped(check.words)}" for check in verdict.checks)]
     return "\n".join(lines) + "\n"
 
 
@@ -30,14 +30,14 @@ def html(verdict: Verdict) -> str:
     body: list[Block] = [Text(verdict.words, "verdict")]
     if drawn := [(check, shown) for check in verdict.checks if (shown := _interval(check))]:
         body.append(Figure.of(_figure(drawn), "Differences with 95 % intervals, and what is accepted at worst"))
-    rows = [
-        Row((*_cells(check)[:2], _interval(check) or _cells(check)[2], *_cells(check)[3:]), OURS)
-        for check in verdict.checks
-    ]
+    rows = []
+    for check in verdict.checks:
+        name, passed, measured, *rest = _cells(check)
+        rows.append((name, passed, _interval(check) or measured, *rest))
     classes = {(row, 1): "pass" if check.passed else "fail" for row, check in enumerate(verdict.checks)}
     if rows:
         body.append(Table(_HEADER, rows, classes))
-        body += [Text(f"{check.name}: {check.words}") for check in verdict.checks]
+        body += [Text(check.words) for check in verdict.checks]
     champion = f"against the champion, {verdict.champion}" if verdict.champion else "there is no champion yet"
     title = f"The {verdict.kind}'s candidate {_DECIDED[verdict.standing]}"
     return render(title, f"{verdict.candidate}, {champion}; {verdict.at}.", body)
