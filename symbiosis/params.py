@@ -10,7 +10,7 @@ from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.training.params import FinalFitParams, FinetuneParams, PretrainParams
 from symbiosis.registry.params import GateParams
 from symbiosis.reviews.params import CleanParams, DownloadParams
-from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
+from symbiosis.routing.data.params import CleanRoutingParams, CollectFeedbackParams, DownloadRoutingParams
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams, StudyFeedbackParams
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
@@ -33,6 +33,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "clean_routing": CleanRoutingParams,
     "train_encoder": TrainEncoderParams,
     "embed_queries": EmbedQueriesParams,
+    "collect_feedback": CollectFeedbackParams,
     "router_train": RouterTrainParams,
     "compare_routers": CompareRoutersParams,
     "study_feedback": StudyFeedbackParams,

@@ -35,8 +35,8 @@ RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "
 WHOLE_RECOMMENDER = [*RECOMMENDER, *LONG_BASELINES]
 COMPARISON = ["compare-routers@1", "compare-routers@2"]
 STUDY = ["study-feedback@1"]
-ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries", "router-train", "online-replay",
-          *COMPARISON, *STUDY, "report-routers"]  # fmt: skip
+ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries", "collect-feedback", "router-train",
+          "online-replay", *COMPARISON, *STUDY, "report-routers"]  # fmt: skip
 
 WOULD_RUN = {
     "download": WHOLE_RECOMMENDER,
@@ -64,7 +64,8 @@ WOULD_RUN = {
     "clean_routing": ROUTER[1:],
     "train_encoder": ROUTER[2:],
     "embed_queries": ROUTER[3:],
-    "router_train": ROUTER[4:],
+    "collect_feedback": ROUTER[4:7],
+    "router_train": ROUTER[5:],
     "compare_routers": [*COMPARISON, "report-routers"],
     "study_feedback": [*STUDY, "report-routers"],
     "report_routers": ["report-routers"],

@@ -1,4 +1,4 @@
-"""Sub-commands for the decisions that were taken: one with its explanation, or all of them as JSON lines."""
+"""Sub-commands for the decisions that were taken: one with its explanation, all as JSON lines, or frozen feedback."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from symbiosis.cli.output import JSON, say, table
 from symbiosis.cli.router import STATE, State
 from symbiosis.core.errors import InputError
+from symbiosis.core.layout import EXPORTS
 
 if TYPE_CHECKING:
     from symbiosis.routing.serving.store import Store
@@ -63,6 +64,33 @@ def export(
     with _store(state, store) as opened:
         count = opened.export(output, begin)
     say(f"{count:,} decisions in {output}", {"decisions": count, "output": str(output)}, as_json)
+
+
+@decisions.command()
+def freeze(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Files are added, none is ever changed.")] = EXPORTS,
+    state: Annotated[Path | None, typer.Option(metavar="FOLDER", help="[default: gateway.yaml's, or .router]")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="[default: gateway.yaml's, or of --state]")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Freeze the feedback that is new since the last time, for the next training to learn from.
+
+    \b
+    symbiosis decisions freeze
+    symbiosis decisions freeze --store postgresql+psycopg://symbiosis@db/symbiosis
+
+    The next `dvc repro router-train` learns from it. Where nothing is new, nothing is written.
+    """
+    from symbiosis.gateway.config import reading
+    from symbiosis.routing.serving import exporting
+
+    if state is None and store is None:
+        config = reading.load(None)
+        state, store = Path(config.state), config.store
+    with _store(state or STATE, store) as opened:
+        path = exporting.freeze(opened, folder)
+    said = f"no feedback is new since the last export in {folder}" if path is None else f"frozen in {path}"
+    say(said, {"file": None if path is None else str(path)}, as_json)
 
 
 def _store(state: Path, url: str | None) -> "Store":

@@ -56,6 +56,7 @@ FINETUNE_CURVE = CURVES / "finetune.csv"
 RECOMMENDER_METRICS = REPORTS / "recommender.json"
 RECOMMENDER_PAGE = REPORTS / "recommender.html"
 RECOMMENDER_TABLE = REPORTS / "recommender_table"
+COLLECT_METRICS = REPORTS / "collect_feedback.json"
 ROUTER_TRAIN_METRICS = REPORTS / "router_train.json"
 ROUTER_METRICS = REPORTS / "router.json"
 ROUTER_PAGE = REPORTS / "router.html"
@@ -68,6 +69,8 @@ ROUTER_STUDY_PAGE = REPORTS / "router_study.html"
 CHAMPIONS = Path(".champions")
 CHAMPION_ROUTER = CHAMPIONS / "router" / "current"
 CHAMPION_RECOMMENDER = CHAMPIONS / "recommender" / "current"
+LAST_RUN = CHAMPIONS / "last_run.json"
+"""Of the scheduled flows: flow, began, seconds, words, stages."""
 
 CHECKPOINTS = Path(".checkpoints")
 """What a stopped download or training resumes from; no output of a stage, since DVC deletes these before every run."""

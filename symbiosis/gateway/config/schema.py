@@ -186,6 +186,17 @@ class ExplorationConfig(Block):
         return self
 
 
+class RecommenderConfig(Block):
+    """Whether items are recommended, by which bundle, and items that came after its training.
+
+    Without a folder it is what was promoted, else what the pipeline trained here.
+    """
+
+    enabled: bool = True
+    folder: str | None = Field(default=None, min_length=1)
+    new_items: str | None = Field(default=None, min_length=1)
+
+
 class GatewayConfig(Block):
     """The whole of ``gateway.yaml``."""
 
@@ -206,6 +217,7 @@ class GatewayConfig(Block):
     checks: tuple[CheckConfig, ...] = ()
     traces: TracesConfig = TracesConfig()
     encoder: EncoderConfig = EncoderConfig()
+    recommender: RecommenderConfig = RecommenderConfig()
 
     @cached_property
     def llms(self) -> Mapping[str, tuple[UpstreamConfig, LlmConfig]]:

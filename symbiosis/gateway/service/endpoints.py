@@ -15,6 +15,7 @@ from symbiosis.gateway.service.chat import CONVERSATION
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.planning import plan
 from symbiosis.gateway.service.problems import Problem
+from symbiosis.registry.overview import overview
 from symbiosis.routing.serving.inputs import checked
 from symbiosis.routing.serving.store import FeedbackConflict, NothingServed, StoreUnavailable, UnknownDecision
 
@@ -158,6 +159,13 @@ async def summarised(request: Request, hours: float = 24.0) -> JSONResponse:
     return JSONResponse(await asyncio.to_thread(summary, gateway.store, hours, gateway.live()))
 
 
+@router.get("/v1/loop", summary="Champions, the gate's verdicts, and the last scheduled run")
+async def loop(request: Request) -> JSONResponse:
+    """Tell which models serve, what the gate said of the last candidates, and what the last scheduled run did."""
+    gateway_of(request).admit(request)
+    return JSONResponse(await asyncio.to_thread(overview))
+
+
 @router.get("/health/live", summary="The process runs")
 async def live() -> JSONResponse:
     """Say that the process runs."""
@@ -166,7 +174,7 @@ async def live() -> JSONResponse:
 
 @router.get("/health/ready", summary="The gateway can serve")
 async def ready(request: Request) -> JSONResponse:
-    """Say whether the router, its encoder and the store are ready."""
+    """Say whether the router, its encoder and the store are ready; and, without waiting for it, the recommender."""
     gateway = gateway_of(request)
     if not gateway.ready:
         return JSONResponse({"status": "starting"}, 503)
@@ -174,7 +182,8 @@ async def ready(request: Request) -> JSONResponse:
         await asyncio.to_thread(gateway.store.settings)
     except StoreUnavailable as error:
         return JSONResponse({"status": "store unavailable", "reason": str(error)}, 503)
-    return JSONResponse({"status": "ready", "version": gateway.engine.service.signature[1]})
+    version, recommender = gateway.engine.service.signature[1], gateway.recommending.described()
+    return JSONResponse({"status": "ready", "version": version, "recommender": recommender})
 
 
 @router.get("/metrics", summary="Metrics for Prometheus")

@@ -41,7 +41,7 @@ class Vocabulary:
     @property
     def end(self) -> int:
         """Id that ends every text and fills up short rows."""
-        return self.tokenizer.get_vocab()[END]
+        return int(self.tokenizer.token_to_id(END))
 
     def user(self, user: int) -> int:
         """Id of a user."""

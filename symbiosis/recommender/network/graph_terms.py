@@ -20,7 +20,7 @@ user's own row would know his hidden items. So in training they come from users 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
 from symbiosis.core.errors import InputError
+from symbiosis.recommender.network.newcomers import NewItems
 from symbiosis.recommender.network.relations import Relations
 
 TERMS = ("walk", "long walk", "text", "brand", "category", "popularity")
@@ -102,6 +103,18 @@ class Propagation:
         terms[-1] = np.log1p(degrees)
         return terms
 
+    def extended(self, new: NewItems) -> "Propagation":
+        """Return what recommends new items too: nobody took them, so no walk leads to them.
+
+        The walks of the folds, which only training needs, are left out.
+        """
+        if not len(new):
+            return replace(self, without=())
+        whole, n_items = self.whole.copy(), self.whole.shape[0] + len(new)
+        whole.resize(n_items, n_items)
+        degrees = np.pad(self.degrees, ((0, 0), (0, len(new))))
+        return Propagation(self.folds, (), whole, degrees, self.relations.extended(new), self.units)
+
     def save(self, folder: Path) -> None:
         """Write the arrays of every matrix into an existing folder."""
         np.save(folder / "folds.npy", self.folds)
@@ -132,15 +145,19 @@ class Propagation:
         folder = Path(folder)
         described = read_json(folder / "propagation.json")
         folds, degrees, texts = (read_array(folder / f"{name}.npy") for name in ("folds", "degrees", "texts"))
+        n_items = len(texts)
+        if degrees.shape != (described["folds"] + 1, n_items):
+            raise InputError(f"{folder}/degrees.npy has another form: delete {folder} and run `dvc repro`")
 
         def matrix(name: str) -> csr_array:
             data, indices, indptr = (read_array(folder / f"{name}.{part}.npy") for part in _PARTS)
-            n_items = len(indptr) - 1
             n_columns = n_items if name not in ("brands", "categories") else max(1, int(indices.max(initial=0)) + 1)
             try:
-                return csr_array((data, indices, indptr), shape=(n_items, n_columns))
+                made = csr_array((data, indices, indptr), shape=(n_items, n_columns))
+                made.check_format(full_check=True)  # a product with an index out of range would write anywhere
             except ValueError as error:
                 raise InputError(f"{folder}/{name} is damaged ({error}): delete {folder} and run `dvc repro`") from None
+            return made
 
         without = tuple(matrix(f"without_{fold}") for fold in range(described["folds"] if cross_fitted else 0))
         relations = Relations(texts, matrix("brands"), matrix("categories"))

@@ -92,3 +92,18 @@ class CleanRoutingParams(StageParams):
         if last is not None or len(bounds) < len(first) or sorted(set(bounds)) != bounds:
             raise ValueError("speed_classes: `below` must rise from class to class, and be null in the last one only")
         return self
+
+
+class CollectFeedbackParams(StageParams):
+    """Which of the frozen feedback is trained on.
+
+    Attributes
+    ----------
+    maximum_age_days
+        Older feedback than this, counted from the newest, is left out; null: none is.
+    maximum_rows
+        So many of the newest answers are kept; null: all.
+    """
+
+    maximum_age_days: float | None = Field(gt=0)
+    maximum_rows: int | None = Field(ge=1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,7 +73,7 @@ class Expectations(BaseModel):
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format: int = Field(1, ge=1, le=1)
+    format: Literal[1] = 1
     queries: int = Field(ge=1)
     tags: dict[str, int]
     spread: float = Field(ge=0)
@@ -93,6 +93,8 @@ class Reference:
         Names of the T tags.
     counts
         (T,), queries of each tag as the router would see them if they were new.
+    tag_weights, tag_bias
+        (d, T) and (T,), the router's classifier of tags.
     mean, spread
         (d,), mean vector, and root mean squared distance from it.
     frequencies
@@ -106,6 +108,8 @@ class Reference:
     queries: int
     tags: tuple[str, ...]
     counts: np.ndarray
+    tag_weights: np.ndarray
+    tag_bias: np.ndarray
     mean: np.ndarray
     spread: float
     frequencies: np.ndarray
@@ -144,6 +148,8 @@ class Reference:
             len(vectors),
             _names(own, labels, feature_map.n_tags),
             np.bincount(_as_if_new(vectors, own, feature_map.n_tags, seed), minlength=feature_map.n_tags),
+            feature_map.tag_weights,
+            feature_map.tag_bias,
             mean,
             rounded(float(np.sqrt(((vectors - mean) ** 2).sum(axis=1).mean()))),
             frequencies,
@@ -152,8 +158,13 @@ class Reference:
             Expectations.model_validate(report.get("served", {})),
         )
 
-    def tag_distance(self, tags: np.ndarray) -> Distance | None:
-        """Compare the mix of tags, of numbers (n,); None: the router has no tags.
+    def tag_counts(self, vectors: np.ndarray) -> np.ndarray:
+        """Return how many of the queries with vectors (n, d) have each tag, (T,)."""
+        tags = (vectors @ self.tag_weights + self.tag_bias).argmax(axis=1)
+        return np.bincount(tags, minlength=len(self.tags))
+
+    def tag_distance(self, counts: np.ndarray) -> Distance | None:
+        """Compare the mix of tags, from `tag_counts`; None: the router has no tags.
 
         Returns
         -------
@@ -162,9 +173,8 @@ class Reference:
         """
         if len(self.tags) < 2:
             return None
-        window = np.bincount(tags, minlength=len(self.tags))
-        value = _jensen_shannon(window[None], self.counts[None])[0]
-        return Distance(float(value), _tag_threshold(tuple(self.counts.tolist()), len(tags)))
+        value = _jensen_shannon(counts[None], self.counts[None])[0]
+        return Distance(float(value), _tag_threshold(tuple(self.counts.tolist()), int(counts.sum())))
 
     def vector_distance(self, vectors: np.ndarray) -> Distance:
         """Compare vectors, (n, d).
@@ -180,13 +190,27 @@ class Reference:
         drawn = (normal**2 @ self.eigenvalues) * (1 / len(vectors) + 1 / self.queries)
         return Distance(float(np.linalg.norm(gap)), float(np.sqrt(np.quantile(drawn, 1 - LEVEL))))
 
+    def shift(self, vectors: np.ndarray) -> tuple[float, float]:
+        """Return what people can picture of vectors, (n, d).
+
+        Returns
+        -------
+        float
+            Distance of the means in units of the training queries' spread.
+        float
+            Spread in the same units: 1 is as wide as in training.
+        """
+        mean, unit = vectors.mean(axis=0), self.spread or 1.0
+        spread = np.sqrt(((vectors - mean) ** 2).sum(axis=1).mean())
+        return float(np.linalg.norm(mean - self.mean) / unit), float(spread / unit)
+
     def save(self, folder: Path) -> None:
         """Write the summary beside the router."""
         from safetensors.numpy import save_file
 
         tensors = {
             name: np.ascontiguousarray(getattr(self, name), dtype=np.float32)
-            for name in ("eigenvalues", "feature_mean", "frequencies", "mean")
+            for name in ("eigenvalues", "feature_mean", "frequencies", "mean", "tag_bias", "tag_weights")
         }
         save_file(tensors, folder / TENSORS)
         manifest = _Manifest(
@@ -255,7 +279,7 @@ def _names(tags: np.ndarray, labels: Sequence[str], n_tags: int) -> tuple[str, .
     """Name each tag after the label that most of its queries have; a name that is taken gets the tag's number."""
     named: dict[str, None] = {}
     for tag in range(n_tags):
-        counted = Counter(labels[row] for row in np.flatnonzero(tags == tag))
+        counted = Counter(labels[row] for row in np.flatnonzero(tags == tag).tolist())
         name = counted.most_common(1)[0][0] if counted else "unseen"
         named[f"{name} (tag {tag})" if name in named else name] = None
     return tuple(named)

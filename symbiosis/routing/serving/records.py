@@ -12,6 +12,8 @@ from symbiosis.routing.learning.feedback import Feedback
 Mode = Literal["apply", "observe", "control", "off", "explicit", "failed-open", "library"]
 NOT_ROUTED: tuple[Mode, ...] = ("off", "explicit", "failed-open")
 """Modes in which no router decided."""
+ROUTED: tuple[Mode, ...] = ("apply", "library")
+"""Modes in which the LLM that a router chose was asked: propensities are those of the answers."""
 Told = dict[str, Any]
 
 
@@ -105,6 +107,40 @@ class Lesson:
     at: float
     record: DecisionRecord
     told: Feedback
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A lesson with all that training needs of its decision.
+
+    Attributes
+    ----------
+    lesson
+        The feedback and whom it is about.
+    chosen
+        The LLM that was decided for.
+    propensity
+        With which the LLM that answered was chosen; None where it was not asked because a router chose it.
+    mode, policy, router, version, text_sha256, text
+        See `DecisionEntry`.
+    source
+        Who gave the feedback, see `StoredFeedback`.
+    prompt_tokens, cost_usd
+        Of the answer as its upstream counted it; None: not known.
+    """
+
+    lesson: Lesson
+    chosen: str
+    propensity: float | None
+    mode: str
+    policy: str
+    router: str
+    version: int
+    text_sha256: str
+    text: str | None
+    source: str
+    prompt_tokens: float | None
+    cost_usd: float | None
 
 
 @dataclass(slots=True)

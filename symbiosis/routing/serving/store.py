@@ -8,9 +8,11 @@ learned, so that each lesson is learned exactly once.
 
 import fcntl
 import hashlib
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +26,7 @@ from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.serving.records import (
     NOT_ROUTED,
+    Answer,
     DecisionEntry,
     DecisionRecord,
     Lesson,
@@ -35,11 +38,13 @@ from symbiosis.routing.serving.storage.database import LEARNING, Database, Store
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 __all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "UnknownDecision"]
 
-SETTING = "setting "
+SETTING, FORM, KEY = "setting ", "vectors ", "store"
+"""How keys of the table `meta` begin: settings, the form of a router's vectors; and the store's own key."""
 PAGE = 500
 """Rows that are read at once."""
 # As text: SQLAlchemy would compile an insert with a conflict clause anew each time, which takes a millisecond.
@@ -104,6 +109,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        self._noted: set[str] = set()
 
     @classmethod
     def in_file(cls, path: Path | str) -> "Store":
@@ -379,23 +385,69 @@ class Store:
         The LLM of a lesson's decision is the one that answered; how long its answer was, its upstream says where the
         feedback does not.
         """
+        return (rows.lesson(row) for row in self._numbered(after))
+
+    def answers(self, after: int = 0) -> Iterator[Answer]:
+        """Give the lessons of higher numbers with all that training needs of their decisions, in order."""
+        return (rows.answer(row) for row in self._numbered(after))
+
+    def _numbered(self, after: int) -> Iterator[Any]:
         joined = feedback.join(decisions, decisions.c.id == feedback.c.decision)
+        its_own = (calls.c.decision == decisions.c.id, calls.c.llm == decisions.c.served, calls.c.error.is_(None))
         counted = (
-            select(func.max(calls.c.response_tokens))
-            .where(calls.c.decision == decisions.c.id, calls.c.llm == decisions.c.served, calls.c.error.is_(None))
-            .scalar_subquery()
+            select(func.max(column)).where(*its_own).scalar_subquery().label(f"counted_{name}")
+            for name, column in (
+                ("tokens", calls.c.response_tokens),
+                ("prompt", calls.c.prompt_tokens),
+                ("usd", calls.c.cost_usd),
+            )
         )
         told = (column.label(f"told_{name}") for name, column in feedback.c.items())
-        columns: list[Any] = [*decisions.c, *told, counted.label("counted_tokens")]
+        columns: list[Any] = [*decisions.c, *told, *counted]
         while True:
             chosen = select(*columns).select_from(joined).where(feedback.c.lesson > after)
             with self._database.reading() as connection:
                 page = connection.execute(chosen.order_by(feedback.c.lesson).limit(PAGE)).all()
-            for row in page:
-                yield rows.lesson(row)
+            yield from page
             if len(page) < PAGE:
                 return
             after = page[-1].told_lesson
+
+    @cached_property
+    def key(self) -> str:
+        """What tells this store from every other, 16 hexadecimal digits; drawn when it is first asked for."""
+        with self._database.reading() as connection:
+            known = connection.scalar(select(meta.c.value).where(meta.c.key == KEY))
+        if known is None:
+            with self._database.writing() as connection:
+                drawn = self._insert(meta).values(key=KEY, value=uuid.uuid4().hex[:16])
+                connection.execute(drawn.on_conflict_do_nothing(index_elements=["key"]))
+                known = connection.scalar(select(meta.c.value).where(meta.c.key == KEY))
+        return str(known)
+
+    def forms(self) -> dict[str, str]:
+        """Return what was noted by `note_form`: by digest of the trained router."""
+        with self._database.reading() as connection:
+            found = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(FORM)))
+            return {key.removeprefix(FORM): value for key, value in found}
+
+    def note_form(self, router: str, form: str) -> None:
+        """Note, for whoever trains on the decisions, which form the vectors of a trained router have.
+
+        Parameters
+        ----------
+        router
+            Its digest, as decisions tell it.
+        form
+            A `symbiosis.routing.queries.vector_form.VectorForm` as JSON.
+        """
+        if router in self._noted:
+            return
+        if router not in self.forms():
+            with self._database.writing() as connection:
+                noted = self._insert(meta).values(key=FORM + router, value=form)
+                connection.execute(noted.on_conflict_do_nothing(index_elements=["key"]))
+        self._noted.add(router)
 
     def position(self) -> int:
         """Return the sequence of the newest decision; none of a lower one is still to come."""
@@ -470,6 +522,24 @@ class Store:
         """Return ``id`` and ``details``, the explanation as JSON text, of each step-th decision since a time."""
         with self._database.reading() as connection:
             return rows.details(connection, since, step)
+
+    def vectors(self, since: float = 0.0, after: int = 0, most: int = 1000) -> "np.ndarray":
+        """Return vectors of queries, (n, d); those of another length than the newest one are left out.
+
+        Parameters
+        ----------
+        since
+            Seconds since the epoch.
+        after
+            Only decisions of higher sequences.
+        most
+            About so many at most: of more decisions each k-th.
+        """
+        import numpy as np
+
+        with self._database.reading() as connection:
+            found = rows.vectors(connection, since, after, most)
+        return np.array([vector for vector in found if len(vector) == len(found[-1])])
 
     def calls_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the calls since a time in seconds since the epoch."""

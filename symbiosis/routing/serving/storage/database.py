@@ -56,7 +56,7 @@ class Database:
             if self.file is None:
                 self._prepare()
             elif not self._is_whole():
-                with _alone_in(self.file.parent):
+                with alone_in(self.file.parent, "making the store"):
                     self._prepare()
         except BaseException:
             self.engine.dispose()
@@ -209,13 +209,30 @@ def _at_begin(connection: Connection) -> None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which a process that dies gives back and which leaves no file."""
+def alone_in(folder: Path, work: str) -> Iterator[None]:
+    """Hold a lock on a folder, which is made, a process that dies gives back, and which leaves no file.
+
+    Parameters
+    ----------
+    folder
+        Which.
+    work
+        What is done in it, for the message of one who waits in vain.
+
+    Raises
+    ------
+    InputError
+        It cannot be made or used.
+    StoreUnavailable
+        Another process has held it for `PATIENCE_S`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise InputError(f"the store's folder {folder}: {error.strerror}") from None
+        raise InputError(
+            f"{folder} cannot be used ({error.strerror}): make it writable, or name another folder"
+        ) from None
     try:
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -224,7 +241,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StoreUnavailable(f"another process has been making the store in {folder}: end it") from None
+                    raise StoreUnavailable(f"another process has been {work} in {folder}: end it") from None
                 time.sleep(0.01)
         yield
     finally:
