@@ -24,7 +24,7 @@ else
 	python -m symbiosis params check
 	dvc repro
 	python -m symbiosis results
-	-python -m symbiosis.tracking
+	-python -m symbiosis.registry
 endif
 
 table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml; KEEP=1: keep the page's other rows)

@@ -26,8 +26,9 @@ from bench.children import write_report
 from symbiosis.core import layout
 from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.item_texts import item_texts, read_items
+from symbiosis.recommender.inference.asking import WEIGHT
 from symbiosis.recommender.inference.reasons import Sampling, Writer
-from symbiosis.recommender.inference.requests import WEIGHT, Requests
+from symbiosis.recommender.inference.requests import Requests
 from symbiosis.recommender.inference.scoring import Scorer
 
 WEIGHTS = (5.0, 10.0, 20.0, 40.0)

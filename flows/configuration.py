@@ -21,8 +21,8 @@ from flows.workspace import command, top
 from symbiosis.core.artifacts import staged
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import StageParams
+from symbiosis.registry.publication import publish_state
 from symbiosis.reporting.results import markdown, text
-from symbiosis.tracking.publish import publish
 from symbiosis.tracking.store import explain
 
 
@@ -129,8 +129,8 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
     child = [sys.executable, str(CHILD)]
     subprocess.run([*child, "dvc", "repro", *configuration.targets], cwd=tree, env=environment(), check=True)
     try:
-        if done := publish(tree):
-            print(f"MLflow run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
+        if done := publish_state(tree):
+            print("\n".join(done.lines()))
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         print(f"warning: nothing recorded in MLflow: {explain(error)}", file=sys.stderr)
     return _collect(tree, configuration.targets, root / "reports" / "real" / name, state.description)

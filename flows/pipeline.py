@@ -33,7 +33,7 @@ from prefect.states import Completed, State  # noqa: E402
 from flows.dag import select, stage_graph  # noqa: E402
 from flows.overrides import override, parse  # noqa: E402
 from flows.repro import StageError, reproduce  # noqa: E402
-from symbiosis.tracking.publish import publish  # noqa: E402
+from symbiosis.registry import publication  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
 
 ROUTER_TARGETS = ["online-replay"]
@@ -67,17 +67,18 @@ def run_stage(stage: str, root: str, force: bool) -> State:
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish_state(root: str, flow_run_id: str | None) -> None:
-    """Record the pipeline's state in MLflow; a tracking server that is down fails no flow."""
+    """Record the pipeline's state in MLflow and register its models; a server that is down fails no flow."""
     logger = get_run_logger()
     try:
-        done = publish(Path(root), flow_run_id=flow_run_id)
+        done = publication.publish_state(Path(root), flow_run_id=flow_run_id)
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         logger.warning("nothing recorded in MLflow: %s", explain(error))
         return
     if done is None:
         logger.info("tracking is switched off: nothing recorded")
     else:
-        logger.info("MLflow run %s in %s, %d new runs", done.run_id, done.uri, done.new_runs)
+        for line in done.lines():
+            logger.info(line)
 
 
 @flow(name="pipeline", persist_result=False)
@@ -145,7 +146,7 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
     return outcomes
 
 
-def _local_server() -> str | None:
+def local_server() -> str | None:
     """Return the address of the server that `make serve` started here, if it answers."""
     url = f"http://127.0.0.1:{prefect_port()}/api"
     try:
@@ -165,7 +166,7 @@ def main() -> None:
     # Prefect passes SIGTERM on after the flow has cleaned up; sys.exit also stops the temporary server.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with command():
-        address = None if os.environ.get("PREFECT_API_URL") else _local_server()
+        address = None if os.environ.get("PREFECT_API_URL") else local_server()
         overrides = parse(chosen.set)
         select(stage_graph(top()), chosen.targets)
         override(top() / "params.yaml", overrides, write=False)

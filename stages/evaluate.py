@@ -24,7 +24,7 @@ from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
-from symbiosis.recommender.evaluation.evaluation import MODEL, evaluate, held_out_edges, measure
+from symbiosis.recommender.evaluation.evaluation import MODEL, check_measurable, evaluate, held_out_edges, measure
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.evaluation.per_user import user_metrics
 from symbiosis.recommender.evaluation.rating_errors import rating_errors
@@ -39,6 +39,7 @@ CURVES = {"Pre-training": PRETRAIN_CURVE, "Fine-tuning": FINETUNE_CURVE}
 
 def work(params: EvaluateParams) -> None:
     """Read the split, the baselines' rankings and the model; write the metrics and the page."""
+    check_measurable(FINETUNED)
     shape = read_sizes(CLEAN)
     train, validation, test = (read_matrix(path, shape) for path in (TRAIN, VALIDATION, TEST))
     depth = ranking_depth(validation)

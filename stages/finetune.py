@@ -2,8 +2,7 @@
 
 import polars as pl
 
-from symbiosis.core.artifacts import read_json, staged, write_json
-from symbiosis.core.errors import InputError
+from symbiosis.core.artifacts import staged
 from symbiosis.core.fingerprint import fingerprint
 from symbiosis.core.layout import (
     CLEAN,
@@ -19,16 +18,12 @@ from symbiosis.core.layout import (
 from symbiosis.core.stage import run
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.ratings import Ratings
-from symbiosis.recommender.language.prompts import Prompts
-from symbiosis.recommender.language.tokens import Vocabulary
-from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.network.graph_terms import Propagation
-from symbiosis.recommender.network.model import GraphGPT2
-from symbiosis.recommender.training.adapters import adapt
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Schedule, fit, validated
 from symbiosis.recommender.training.params import FinetuneParams
+from symbiosis.recommender.training.starting import Start
 from symbiosis.recommender.training.torch_setup import prepare_torch
 from symbiosis.tracking.live import live_run
 
@@ -38,27 +33,17 @@ INPUTS = (TRAIN, VALIDATION, DISTANCES, GRAPH, PROPAGATION, PRETRAINED)
 def work(params: FinetuneParams) -> None:
     """Read the pre-trained model, training and validation interactions; write the model and its curve."""
     identity = fingerprint(__file__, params, INPUTS)
-    settings = read_json(PRETRAINED / "training.json")
     prepare_torch(params.seed)
-    model = GraphGPT2.load(PRETRAINED, params.dropout)
-    merge = adapt(model, params.tune, params.lora)
-    vocabulary = Vocabulary.load(PRETRAINED / "tokenizer.json", model.n_users, model.n_items)
-    prompts = Prompts(vocabulary, params.maximum_items)
-    if prompts.overhead + params.maximum_items > model.config.n_positions:
-        raise InputError(
-            f"params.yaml: `finetune.maximum_items` {params.maximum_items} gives prompts of "
-            f"{prompts.overhead + params.maximum_items} tokens, more than `pretrain.maximum_length` "
-            f"{model.config.n_positions}"
-        )
-    shape = (model.n_users, model.n_items)
-    ratings = Ratings.read(CLEAN, shape) if params.objective == "rating" else None
+    start = Start.load(PRETRAINED, params)
+    model = start.model
+    ratings = Ratings.read(CLEAN, start.shape) if params.objective == "rating" else None
     task = Finetuning(
         model,
-        prompts,
-        AttentionBias.load(settings["bias"], model, GRAPH, DISTANCES),
+        start.prompts,
+        start.bias(GRAPH, DISTANCES),
         Propagation.load(PROPAGATION) if params.graph_term else None,
-        read_matrix(TRAIN, shape),
-        read_matrix(VALIDATION, shape),
+        read_matrix(TRAIN, start.shape),
+        read_matrix(VALIDATION, start.shape),
         params,
         ratings,
     )
@@ -69,25 +54,10 @@ def work(params: FinetuneParams) -> None:
     if not curve:  # no epoch was asked for
         curve = [{"epoch": 0, "step": 0} | validated(model, task)]
     best = max(curve, key=lambda row: row["score"])
-    merge()
+    start.merge()
     with staged(FINETUNED, FINETUNE_CURVE) as (folder, curve_file):
         folder.mkdir()
-        model.save(folder)
-        vocabulary.save(folder / "tokenizer.json")
-        write_json(
-            folder / "training.json",
-            {
-                "fingerprint": identity,
-                "bias": settings["bias"],
-                "graph_term": params.graph_term,
-                "language_model": params.language_model,
-                "mean_rating": ratings.mean if ratings else None,
-                "personal_gates": params.personal_gates,
-                "maximum_items": params.maximum_items,
-                "seed": params.seed,
-                "best": best,
-            },
-        )
+        start.save(folder, identity, best, ratings.mean if ratings else None, "train")
         pl.DataFrame(curve, infer_schema_length=None).write_csv(curve_file)
     checkpoints.clear()
     print(f"best epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k))

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.core.stage import run
+from symbiosis.routing.data import training_texts
 from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
 from symbiosis.routing.learning.logged_feedback import train_with_log
+from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import Lessons, ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.queries.vector_form import VectorForm
@@ -20,6 +22,7 @@ def work(params: RouterTrainParams) -> None:
     """
     llms = Llms.load("data/routing/llms.parquet")
     offline = read_split("offline", llms, Path("data/routing"), Path("data/embeddings"))
+    texts = read_frame("data/routing/queries.parquet", ["query_text"])["query_text"][offline.outcomes.queries]
     router, report, used = train_with_log(offline, llms, params, Logged.load("data/logged/outcomes.parquet"))
     with staged("models/router", "reports/router_train.json") as (folder, metrics):
         router.save(folder)
@@ -32,6 +35,8 @@ def work(params: RouterTrainParams) -> None:
             params.serving,
             Lessons.of(used.frame["store"], used.frame["lesson"]),
         ).save(folder)
+        Reference.fit(router.feature_map, offline.embeddings, offline.subdomains, report, params.seed).save(folder)
+        training_texts.save(folder, texts, used.frame["query"])
         write_json(metrics, report)
 
 

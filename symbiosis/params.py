@@ -7,7 +7,8 @@ from symbiosis.recommender.baselines.registry import BaselinesParams
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.language.params import CorpusParams, EmbedItemsParams
 from symbiosis.recommender.network.params import PropagationParams
-from symbiosis.recommender.training.params import FinetuneParams, PretrainParams
+from symbiosis.recommender.training.params import FinalFitParams, FinetuneParams, PretrainParams
+from symbiosis.registry.params import GateParams
 from symbiosis.reviews.params import CleanParams, DownloadParams
 from symbiosis.routing.data.params import CleanRoutingParams, CollectFeedbackParams, DownloadRoutingParams
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams, StudyFeedbackParams
@@ -25,6 +26,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "propagation": PropagationParams,
     "pretrain": PretrainParams,
     "finetune": FinetuneParams,
+    "final_fit": FinalFitParams,
     "baselines": BaselinesParams,
     "evaluate": EvaluateParams,
     "download_routing": DownloadRoutingParams,
@@ -37,6 +39,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "study_feedback": StudyFeedbackParams,
     "report_routers": ReportRoutersParams,
     "online_replay": OnlineReplayParams,
+    "gate": GateParams,
 }
 
 

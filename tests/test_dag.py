@@ -31,7 +31,7 @@ LONG_BASELINES = [
 """Not in the table by default."""
 BASELINES = [*(f"baseline@{name}" for name in SIMPLE), *LONG_BASELINES]
 RECOMMENDER = ["download", "clean", "build-graph", "shortest-paths", "corpus", "embed-items", "propagation",
-               "pretrain", "finetune", *(f"baseline@{name}" for name in SIMPLE), "evaluate"]  # fmt: skip
+               "pretrain", "finetune", "final-fit", *(f"baseline@{name}" for name in SIMPLE), "evaluate"]  # fmt: skip
 WHOLE_RECOMMENDER = [*RECOMMENDER, *LONG_BASELINES]
 COMPARISON = ["compare-routers@1", "compare-routers@2"]
 STUDY = ["study-feedback@1"]
@@ -41,13 +41,23 @@ ROUTER = ["download-routing", "clean-routing", "train-encoder", "embed-queries",
 WOULD_RUN = {
     "download": WHOLE_RECOMMENDER,
     "clean": WHOLE_RECOMMENDER[1:],
-    "build_graph": ["build-graph", "shortest-paths", "corpus", "propagation", "pretrain", "finetune", "evaluate"],
-    "shortest_paths": ["shortest-paths", "pretrain", "finetune", "evaluate"],
-    "corpus": ["corpus", "pretrain", "finetune", "evaluate"],
-    "embed_items": ["embed-items", "propagation", "pretrain", "finetune", "evaluate"],
-    "propagation": ["propagation", "finetune", "evaluate"],
-    "pretrain": ["pretrain", "finetune", "evaluate"],
-    "finetune": ["finetune", "evaluate"],
+    "build_graph": [
+        "build-graph",
+        "shortest-paths",
+        "corpus",
+        "propagation",
+        "pretrain",
+        "finetune",
+        "final-fit",
+        "evaluate",
+    ],
+    "shortest_paths": ["shortest-paths", "pretrain", "finetune", "final-fit", "evaluate"],
+    "corpus": ["corpus", "pretrain", "finetune", "final-fit", "evaluate"],
+    "embed_items": ["embed-items", "propagation", "pretrain", "finetune", "final-fit", "evaluate"],
+    "propagation": ["propagation", "finetune", "final-fit", "evaluate"],
+    "pretrain": ["pretrain", "finetune", "final-fit", "evaluate"],
+    "finetune": ["finetune", "final-fit", "evaluate"],
+    "final_fit": ["final-fit"],
     **{f"baselines.{name.split('@')[1]}": [name, "evaluate"] for name in BASELINES},
     "evaluate": ["evaluate"],
     "download_routing": ROUTER,
@@ -61,6 +71,7 @@ WOULD_RUN = {
     "report_routers": ["report-routers"],
     "online_replay": ["online-replay", *STUDY, "report-routers"],
 }
+READ_BY_NO_STAGE = ("gate",)
 """By block of params.yaml: every stage that runs if one of its keys changes, and no other."""
 
 
@@ -223,12 +234,13 @@ def test_nothing_is_imported_in_the_dark() -> None:
 
 
 def test_every_block_has_a_model_and_a_stage(stages: dict[str, PipelineStage]) -> None:
-    """params.yaml holds the blocks of the models, in their order, and stages read all of them and nothing else."""
+    """params.yaml holds the blocks of the models, in their order; stages read all but the gate's, and nothing else."""
     document = read_document(ROOT / "params.yaml")
     assert list(document) == list(BLOCKS)
     validate(document)
     read = [param for stage in stages.values() for dep in stage.deps for param in getattr(dep, "params", [])]
     assert set(read) == set(WOULD_RUN)
+    assert set(document) - {block.split(".")[0] for block in read} == set(READ_BY_NO_STAGE)
 
 
 def test_up_to_date(pipeline: Path) -> None:
@@ -280,7 +292,7 @@ def check_reach(block: str, keys: list[str], pipeline: Path, graph: nx.DiGraph) 
 
 def test_no_key_is_left_out() -> None:
     """Every key of params.yaml belongs to a block of the table."""
-    assert all(any(key.startswith(f"{block}.") for block in WOULD_RUN) for key in LEAVES)
+    assert all(any(key.startswith(f"{block}.") for block in (*WOULD_RUN, *READ_BY_NO_STAGE)) for key in LEAVES)
 
 
 # ------------------------------------------------------------------ data
@@ -301,8 +313,9 @@ def test_branches_share_no_data(stages: dict[str, PipelineStage], graph: nx.DiGr
 @pytest.mark.parametrize(
     ("file", "readers"),
     [
-        ("data/clean/test.parquet", {"evaluate"}),
-        ("data/clean/validation.parquet", {"finetune", "evaluate", *BASELINES}),
+        # What the final fit makes serves only: nothing reads it, as the next test proves.
+        ("data/clean/test.parquet", {"evaluate", "final-fit"}),
+        ("data/clean/validation.parquet", {"finetune", "final-fit", "evaluate", *BASELINES}),
         # The comparisons put all queries together and split them anew; nothing that trains reads what they write.
         ("data/routing/test.parquet", {"online-replay", *COMPARISON, *STUDY}),
     ],
@@ -311,6 +324,18 @@ def test_held_out_data(file: str, readers: set[str], stages: dict[str, PipelineS
     """Only these stages may read held-out rows, neither by name nor through a folder."""
     folders = {str(parent) for parent in Path(file).parents}
     assert {name for name, stage in stages.items() if paths(stage.deps) & {file, *folders}} == readers
+
+
+def test_the_final_fit_is_never_measured(stages: dict[str, PipelineStage], graph: nx.DiGraph) -> None:
+    """It may have learned from held-out rows: no stage reads what it writes, not even through a folder."""
+    (out,) = paths(stages["final-fit"].outs)
+    assert nx.descendants(graph, "final-fit") == set()
+    folders = {out, *map(str, Path(out).parents)}
+    for name, stage in stages.items():
+        read = paths(stage.deps)
+        assert not read & folders, name
+        assert not any(path.startswith(f"{out}/") for path in read), name
+    assert "models/finetune" in paths(stages["evaluate"].deps)
 
 
 def test_declared_once(stages: dict[str, PipelineStage]) -> None:

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from test_dag import RECOMMENDER, ROUTER
 
 from flows.overrides import override
+from symbiosis.registry.publication import publish_state
 from symbiosis.reporting.results import text
-from symbiosis.tracking.publish import publish
 
 TINY = {
     "download.synthetic": {"users": 60, "items": 40, "interactions": 600, "drift": 0.3},
@@ -147,17 +147,21 @@ def test_published_once(pipeline: Path, database: str) -> None:
         return len(runs), sum(len(client.get_metric_history(r.info.run_id, k)) for r in runs for k in r.data.metrics)
 
     before, _ = recorded()  # live runs: of the first run and of the changed param
-    done = publish(pipeline)
+    done = publish_state(pipeline)
     assert done is not None
-    assert done.unreadable == []
+    assert done.recorded.unreadable == []
+    assert [one.new for one in done.registered] == [True] * len(done.registered)
+    assert "router" in [one.kind for one in done.registered]
     once = recorded()
     assert once[0] - before == 1 + len(RECOMMENDER + ROUTER) - len(["pretrain", "finetune"])
-    again = publish(pipeline)
+    again = publish_state(pipeline)
     assert again is not None
-    assert again.new_runs == 0
+    assert again.recorded.new_runs == 0
+    assert not any(one.new for one in again.registered)
     assert recorded() == once
     children = client.search_runs(
-        [client.get_run(done.run_id).info.experiment_id], f"tags.mlflow.parentRunId = '{done.run_id}'"
+        [client.get_run(done.recorded.run_id).info.experiment_id],
+        f"tags.mlflow.parentRunId = '{done.recorded.run_id}'",
     )
     finetune = next(run for run in children if run.data.tags["dvc.stage"] == "finetune")
     steps = [metric.step for metric in client.get_metric_history(finetune.info.run_id, "loss")]
@@ -232,6 +236,6 @@ def test_queued_experiments(pipeline: Path, database: str) -> None:
     while command(pipeline, "dvc", "queue", "status").count("Success") < 2:
         assert time.monotonic() < deadline, command(pipeline, "dvc", "queue", "status")
         time.sleep(2)
-    printed = command(pipeline, "env", f"PYTHONPATH={pipeline}", "python", "-m", "symbiosis.tracking", "--experiments")
+    printed = command(pipeline, "env", f"PYTHONPATH={pipeline}", "python", "-m", "symbiosis.registry", "--experiments")
     assert printed.count("new runs") == 2
     assert command(pipeline, "git", "status", "--porcelain", "-uno") == ""

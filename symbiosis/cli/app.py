@@ -1,5 +1,6 @@
 """The command `symbiosis`, its sub-commands and how it ends."""
 
+import atexit
 import errno
 import gc
 import os
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from symbiosis.cli import decisions, gateway, recommender, router, tables, upstreams
+from symbiosis.cli import decisions, gate, gateway, recommender, router, tables, upstreams
 from symbiosis.cli.output import JSON, say
 from symbiosis.core.errors import InputError, one_line, quoted
 from symbiosis.core.processes import print_anything, spare_loopback
@@ -50,7 +51,9 @@ app.add_typer(router.llms, name="llms")
 app.command()(router.versions)
 app.command()(router.rollback)
 app.command()(router.adopt)
+app.command()(gate.gate)
 app.add_typer(gateway.gateway, name="gateway")
+app.command()(gateway.drift)
 app.add_typer(decisions.decisions, name="decisions")
 app.add_typer(upstreams.upstreams, name="upstreams")
 app.add_typer(tables.routing, name="routing")
@@ -106,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Importing makes many objects that all stay: looking for garbage among them takes a tenth of a command's time.
     thresholds = gc.get_threshold()
     gc.set_threshold(RARELY)
+    atexit.register(gc.freeze)  # nor is there any need to at the exit, which would take another fifth
     try:
         given = [_utf8(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
         status = app(args=given, prog_name="symbiosis", standalone_mode=False)

@@ -1,12 +1,17 @@
-"""Sub-commands of the gateway: serve, check its config, make keys, report."""
+"""Sub-commands of the gateway: serve, check its config, make keys, report, and tell of drift."""
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from symbiosis.cli.output import JSON, note, say
 from symbiosis.core.errors import InputError
+
+if TYPE_CHECKING:
+    from symbiosis.gateway.config.schema import GatewayConfig
+    from symbiosis.gateway.monitoring.drift import Drift
 
 Config = Annotated[
     Path | None,
@@ -115,3 +120,36 @@ def report(
     goals = {name: policy.goal(usual) for name, policy in Policies(read.policies).named.items()}
     document = estimate(workspace.store, hours, {"auto": usual, **goals}, service.router.cost_scale)
     say(text(document), document, as_json)
+
+
+def drift(
+    config: Config = None,
+    hours: Annotated[float, typer.Option(metavar="H", help="Length of the window.")] = 24.0,
+    as_json: JSON = False,
+) -> None:
+    """Tell whether queries, qualities and costs are still those that the router was trained on.
+
+    \b
+    symbiosis drift
+    symbiosis drift --hours 168 --json
+    """
+    if not 0 < hours < 1e6:
+        raise InputError(f"--hours {hours:g} must lie above 0")
+    from symbiosis.gateway.config import reading
+    from symbiosis.gateway.monitoring.drift import Drift, text
+
+    read = reading.load(config)
+    found = _window(read, hours) if read.store is not None or Path(read.state).is_dir() else Drift.nothing()
+    say(text(found), {"window_hours": hours, **found.to_dict()}, as_json)
+
+
+def _window(read: "GatewayConfig", hours: float) -> "Drift":
+    from symbiosis.gateway.monitoring.drift import drift as compare
+    from symbiosis.gateway.monitoring.frames import Frames
+    from symbiosis.routing.serving.workspace import Workspace
+
+    workspace = Workspace(Path(read.state), store=read.store)
+    training = workspace.training()
+    with workspace.history() as store:
+        frames = Frames.read(store, time.time() - hours * 3600, 1, training.fits_after)
+    return compare(frames, training.reference)

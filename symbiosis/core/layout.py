@@ -69,6 +69,8 @@ ROUTER_STUDY_PAGE = REPORTS / "router_study.html"
 CHAMPIONS = Path(".champions")
 CHAMPION_ROUTER = CHAMPIONS / "router" / "current"
 CHAMPION_RECOMMENDER = CHAMPIONS / "recommender" / "current"
+LAST_RUN = CHAMPIONS / "last_run.json"
+"""Of the scheduled flows: flow, began, seconds, words, stages."""
 
 CHECKPOINTS = Path(".checkpoints")
 """What a stopped download or training resumes from; no output of a stage, since DVC deletes these before every run."""

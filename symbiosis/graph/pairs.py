@@ -3,7 +3,8 @@
 Shortest paths carry no information in a prompt: it holds a user and the user's own items, which are one hop from the
 user and, through the user, two hops from each other (docs/methods.md, section 1.11, F1). Here every feature of a pair
 (docs/methods.md, section 1.4) is that of the graph without the user's edges. So features differ between pairs and
-reveal nothing of the user's other items: those hidden from the prompt change nothing.
+reveal nothing of the user's other items: those hidden from the prompt change nothing. Items of a row that its user did
+not take in the graph, such as his newest ones and those of a guest, count as his, too.
 
 ======================  =======================================================================================
 pair                    features, each in buckets
@@ -15,8 +16,10 @@ a user and an item      users who link the item to those of the user's items tha
 ======================  =======================================================================================
 """
 
+import copy
+
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from symbiosis.graph.build import Graph
 
@@ -76,8 +79,8 @@ class PairFeatures:
         common.eliminate_zeros()
         common.sort_indices()
         self.common = common
-        rows = np.repeat(np.arange(self.n_items), np.diff(common.indptr))
-        self._keys = rows * self.n_items + common.indices
+        self._keys = _rows_of(common) * self.n_items + common.indices
+        self._edges = _rows_of(self.train) * self.n_items + self.train.indices
         self.brand = np.full(self.n_items, -1)
         self.brand[graph.brand_items] = np.repeat(np.arange(len(graph.brands)), np.diff(graph.brand_offsets))
         n_categories = len(graph.categories)
@@ -110,13 +113,15 @@ class PairFeatures:
 
         pair = np.flatnonzero(is_item[row, query] & is_item[row, key] & ~same)
         i, j = first[pair] - self.n_users, second[pair] - self.n_users
-        shared = self._others(i, j, named[row[pair]])
+        edge = self._took(np.where(is_item, user[:, None], -1), nodes - self.n_users)
+        took_i, took_j = edge[row[pair], query[pair]], edge[row[pair], key[pair]]
+        shared = self._others(i, j, took_i & took_j)
         buckets[pair, 0] = _FIRST["other users of both"] + count_bucket(shared)
         buckets[pair, 1] = _FIRST["same brand"] + ((self.brand[i] == self.brand[j]) & (self.brand[i] >= 0))
         buckets[pair, 2] = _FIRST["categories in common"] + np.minimum(2, _overlap(self.categories, i, j))
         far = np.flatnonzero(shared == 0)
         hops = np.zeros(len(pair), dtype=np.int64)
-        hops[far] = 2 - self._linked(i[far], j[far], user[row[pair[far]]])
+        hops[far] = 2 - self._linked((i[far], j[far]), user[row[pair[far]]], (took_i[far], took_j[far]))
         buckets[pair, 3] = _FIRST["hops between items"] + hops
 
         # Paths from the user to an item lead through the items named up to the query: no later token is looked at.
@@ -130,8 +135,42 @@ class PairFeatures:
         buckets[pair, 1] = _FIRST["hops from the user"] + (strength == 0)
         return row, query, key, buckets
 
+    def extended(self, users: int, brands: csr_array, categories: csr_array) -> "PairFeatures":
+        """Return the same with more users and items, which no interaction links to anything.
+
+        Parameters
+        ----------
+        users
+            How many are added.
+        brands, categories
+            (new items, groups), 1 where a new item is in a group of the graph.
+        """
+        more = copy.copy(self)
+        more.n_users, more.n_items = self.n_users + users, self.n_items + brands.shape[0]
+        more.train, more.common = self.train.copy(), self.common.copy()
+        more.train.resize(more.n_users, more.n_items)
+        more.common.resize(more.n_items, more.n_items)
+        more._keys = _rows_of(more.common) * more.n_items + more.common.indices
+        more._edges = _rows_of(more.train) * more.n_items + more.train.indices
+        if not brands.shape[0]:
+            return more
+        codes = np.full(brands.shape[0], -1)
+        item, group = brands.nonzero()
+        codes[item] = group
+        more.brand = np.concatenate([self.brand, codes])
+        more.categories = csr_array(vstack([self.categories, categories.astype(np.int32)], format="csr"))
+        return more
+
+    def _took(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Whether the graph has the edge of a user and an item; -1 is no user."""
+        if not len(self._edges):
+            return np.zeros(user.shape, dtype=bool)
+        wanted = user * self.n_items + item
+        place = np.minimum(np.searchsorted(self._edges, wanted), len(self._edges) - 1)
+        return np.asarray((self._edges[place] == wanted) & (user >= 0))
+
     def _others(self, i: np.ndarray, j: np.ndarray, named: np.ndarray) -> np.ndarray:
-        """Users who took both items, without the row's own user, who did."""
+        """Users who took both items, without the row's own user where he did."""
         if not len(self._keys):
             return np.zeros(len(i), dtype=np.int64)
         wanted = i * self.n_items + j
@@ -139,15 +178,17 @@ class PairFeatures:
         found = np.where(self._keys[place] == wanted, self.common.data[place], 0)
         return np.maximum(found.astype(np.int64) - named, 0)
 
-    def _linked(self, i: np.ndarray, j: np.ndarray, user: np.ndarray) -> np.ndarray:
+    def _linked(
+        self, items: tuple[np.ndarray, np.ndarray], user: np.ndarray, took: tuple[np.ndarray, np.ndarray]
+    ) -> np.ndarray:
         """Whether some item shares a user with each of the two, the row's own user left out: four hops."""
-        linked = np.zeros(len(i), dtype=np.int64)
-        for start in range(0, len(i), _PAIRS):
+        linked = np.zeros(len(user), dtype=np.int64)
+        for start in range(0, len(user), _PAIRS):
             part = slice(start, start + _PAIRS)
-            own = self.train[np.maximum(user[part], 0)] * (user[part] >= 0)[:, None].astype(np.int32)
+            own = self.train[np.maximum(user[part], 0)]
             reached = []
-            for item in (i[part], j[part]):
-                others = (self.common[item] - own).tocsr()
+            for item, taken in zip(items, took, strict=True):
+                others = (self.common[item[part]] - own * taken[part, None].astype(np.int32)).tocsr()
                 others.data = (others.data > 0).astype(np.int32)
                 others.eliminate_zeros()
                 reached.append(others)
@@ -166,6 +207,10 @@ def count_bucket(count: np.ndarray) -> np.ndarray:
     # The smallest power of two that is no less than the count.
     power = np.ceil(np.log2(np.maximum(count, 1))).astype(np.int64)
     return np.where(count > 0, np.minimum(1 + power, COUNTS - 1), 0)
+
+
+def _rows_of(matrix: csr_array) -> np.ndarray:
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def _overlap(members: csr_array, i: np.ndarray, j: np.ndarray) -> np.ndarray:

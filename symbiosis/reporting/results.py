@@ -2,14 +2,14 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symbiosis.core.artifacts import staged
 from symbiosis.core.errors import InputError
-from symbiosis.reporting.summaries import REPORTS, Table, headlines, tables
+from symbiosis.reporting.summaries import REPORTS, Headline, Table, headlines, tables
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -85,9 +85,29 @@ def markdown(reports: Path = REPORTS) -> str:
 
 def headline_markdown(reports: Path = REPORTS) -> str:
     """Return the headlines as a Markdown table with links to the reports."""
+    found = headlines(reports)
+    return headline_table(found, {one.page.stem: _shown(one.page).as_posix() for one in found})
+
+
+def headline_table(found: Sequence[Headline], links: Mapping[str, str]) -> str:
+    """Return headlines as a Markdown table.
+
+    Parameters
+    ----------
+    found
+        A row each.
+    links
+        Where a report is found, by its name; a headline without one is plain text.
+    """
     rows = [
-        [f"[{one.title}]({_shown(one.page).as_posix()})", one.measure, one.ours, one.strongest, one.gain]
-        for one in headlines(reports)
+        [
+            f"[{one.title}]({links[one.page.stem]})" if one.page.stem in links else one.title,
+            one.measure,
+            one.ours,
+            one.strongest,
+            one.gain,
+        ]
+        for one in found
     ]
     return _markdown(["", "measure", "ours [95 % interval]", "strongest baseline", "gain [95 % interval]"], rows)
 

@@ -52,6 +52,8 @@ class Headline:
         Ours minus that baseline's, with its paired interval.
     page
         Where the whole report is.
+    value, lead
+        Our number and the gain alone; None where there is no gain.
     """
 
     title: str
@@ -60,6 +62,8 @@ class Headline:
     strongest: str
     gain: str
     page: Path
+    value: float
+    lead: float | None
 
 
 def tables(reports: Path = REPORTS) -> list[Table]:
@@ -120,11 +124,12 @@ def _recommender(report: dict[str, Any], page: Path) -> Table:
 def _recommender_headline(report: dict[str, Any], page: Path) -> Headline:
     metric = "recall@20"
     difference = report.get("difference")
-    strongest, gain = "", ""
+    strongest, gain, lead = "", "", None
     if difference:
         strongest = f"{label(difference['to'])} {report['baselines'][difference['to']][metric]['mean']:.4f}"
-        gain = _interval(difference["recommender"][metric], "+")
-    return Headline("Recommender", _METRICS[metric], _interval(report["recommender"][metric]), strongest, gain, page)
+        gain, lead = _interval(difference["recommender"][metric], "+"), difference["recommender"][metric]["mean"]
+    own = report["recommender"][metric]
+    return Headline("Recommender", _METRICS[metric], _interval(own), strongest, gain, page, own["mean"], lead)
 
 
 def _router(report: dict[str, Any], page: Path) -> Table:
@@ -195,6 +200,8 @@ def _aiq_headline(title: str, methods: Mapping[str, Any], ours: str, page: Path)
         f"{label(rival)} {methods[rival]['aiq']:.4f}" if rival else "",
         _with_bounds(lead["router_lead"], lead["router_lead_95"], "+") if "router_lead_95" in lead else "",
         page,
+        own["aiq"],
+        lead.get("router_lead"),
     )
 
 

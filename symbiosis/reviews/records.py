@@ -30,6 +30,7 @@ ITEM_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "brand": pl.String,
     "categories": pl.List(pl.String),
     "description": pl.String,
+    "price": pl.Float64,
 }
 MAXIMUM_ID_CHARACTERS = 64
 MILLISECONDS = 1000  # the unit of times of the release 2023, per second
@@ -105,9 +106,9 @@ def read_metadata(
     path
         Text file (see `symbiosis.core.text_files`), one object a line:
         ``asin`` and, where known, ``title``, ``brand``, ``category`` (2018) or
-        ``categories`` (2014), ``description``; in 2023 ``parent_asin``, ``store``, ``main_category``, ``features``
-        and ``price``, which stand in the description. Strict JSON or, as in the official files of 2014, Python
-        literals.
+        ``categories`` (2014), ``description``, ``price``; in 2023 ``parent_asin``, ``store``, ``main_category`` and
+        ``features``, which stand in the description, as the price does. Strict JSON or, as in the official files of
+        2014, Python literals.
     quarantine, maximum_rejected_share
         As for `read_reviews`.
     wanted
@@ -142,7 +143,8 @@ def read_metadata(
         titles += named is not None
         if item_id not in wanted:
             continue
-        fields = [named, *(_described_2023(record) if "parent_asin" in record else _described(record))]
+        described = _described_2023(record) if "parent_asin" in record else _described(record)
+        fields = [named, *described, text.price(record.get("price"))]
         repeated += item_id in items
         items[item_id] = [first or other for first, other in zip(items.get(item_id, fields), fields, strict=True)]
     rejects.check(path, maximum_rejected_share)

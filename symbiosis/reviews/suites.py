@@ -10,6 +10,7 @@ from symbiosis.reporting.quality import Outcome, Rule, Suite, validate
 from symbiosis.reviews.interactions import Interactions
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.splits import PARTS
+from symbiosis.reviews.text import MAXIMUM_PRICE
 
 _FIRST_SECOND = 788_918_400  # 1995-01-01: Amazon opened in July 1995
 _END_SECOND = 4_102_444_800  # 2100-01-01: beyond it, milliseconds were taken for seconds
@@ -26,7 +27,7 @@ def check(
     reviews
         As read (`symbiosis.reviews.records.REVIEW_SCHEMA`), before any filter.
     items
-        ``item``, ``item_id``, ``title``, ``brand``, ``categories``, ``description``.
+        ``item``, ``item_id``, ``title``, ``brand``, ``categories``, ``description``, ``price``.
     found
         What became of the reviews.
     params
@@ -46,7 +47,7 @@ def check(
 
 def sizes(items: pl.DataFrame, found: Interactions) -> dict[str, Any]:
     """Count users, items, interactions by part, and the items that have each kind of text."""
-    told = {name: items.height - items[name].null_count() for name in ("title", "brand", "description")}
+    told = {name: items.height - items[name].null_count() for name in ("title", "brand", "description", "price")}
     parts = {name: int((found.edges["part"] == part).sum()) for name, part in PARTS.items()}
     return {
         "users": found.users.height,
@@ -115,6 +116,7 @@ def _items_view(items: pl.DataFrame, found: Interactions) -> pl.DataFrame:
         *(pl.col(name).str.len_chars().alias(f"{name}_characters") for name in texts),
         *(pl.col(name).str.contains("<[A-Za-z/][^<>]*>").alias(f"{name}_markup") for name in texts),
         pl.col("categories").is_null().alias("no_list"),
+        "price",
         pl.col("interactions").fill_null(0),
     )
 
@@ -131,6 +133,7 @@ def _items_suite(count: int, params: CleanParams) -> Suite:
             *(_between(f"a {name}, where there is one, is not empty", f"{name}_characters", 1, None) for name in texts),
             *(_only(f"a {name} holds no markup", f"{name}_markup", False) for name in texts),
             _only("an item without categories has an empty list", "no_list", False),
+            _between("a price, where there is one, is not below 0", "price", 0, MAXIMUM_PRICE),
         ),
         row="item_id",
     )

@@ -27,6 +27,8 @@ from symbiosis.reviews.synthetic import BRANDS, GOOD, Goods, World, is_favourite
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NO_BRAND, _NO_DESCRIPTION, _REPEATED, _REPEATED_REVIEW = 0.04, 0.08, 0.02, 0.005  # shares
+_NO_PRICE, _PRICE_RANGE, _PRICE_JUNK = 0.1, 0.05, 0.01  # shares
+_JUNK = ".a-box-inner{background-color:#fff}#alohaBuyBoxWidget .selected{background-color:#fffbf3}"
 _DAY = 86_400  # seconds
 _LATER = 4 * 365 * _DAY  # the release 2023 has later reviews, before and behind its two published times
 _ROWS = 10_000  # rows turned into Python objects at once
@@ -51,7 +53,7 @@ def write_files(world: World, reviews: Path, metadata: Path, seed: int, release:
     user_ids = _ids("A", 12, len(world.shoppers.activity), rng)
     words = _words(world.goods)
     with _gzip_text(metadata) as file:
-        _write_metadata(file, words, item_ids, rng, release)
+        _write_metadata(file, words, _prices(world.goods, seed), item_ids, rng, release)
     with _gzip_text(reviews) as file:
         _write_reviews(file, world, words, item_ids, user_ids, rng, release)
 
@@ -115,8 +117,31 @@ def brand_name(department: int, brand: int) -> str:
     return starts[k % len(starts)] + ends[(k // len(starts) + 5 * k) % len(ends)] + tails[tail]
 
 
+def _prices(goods: Goods, seed: int) -> list[str]:
+    """Return what each item's page of 2018 shows as its price; a few show none, a range or page code.
+
+    Every category has its level, and the better goods of a category cost more.
+    """
+    rng = np.random.default_rng([seed, 2])  # of its own, so that no other word depends on it
+    level = rng.lognormal(3.2, 0.8, len(goods.starts) - 1)[goods.category]
+    price = np.maximum(level * np.exp(0.15 * goods.quality + rng.normal(0, 0.2, len(level))), 1.0)
+    upper = price * rng.uniform(1.1, 1.6, len(price))
+    none, ranged, junk = (rng.random(len(price)) < share for share in (_NO_PRICE, _PRICE_RANGE, _PRICE_JUNK))
+    shown = []
+    columns = price.tolist(), upper.tolist(), none.tolist(), ranged.tolist(), junk.tolist()
+    for low, high, is_missing, is_range, is_junk in zip(*columns, strict=True):
+        text = f"${int(low):,}.99" + (f" - ${int(high):,}.99" if is_range else "")
+        shown.append("" if is_missing else _JUNK if is_junk else text)
+    return shown
+
+
 def _write_metadata(
-    file: TextIO, words: list[_Words], item_ids: list[str], rng: np.random.Generator, release: int
+    file: TextIO,
+    words: list[_Words],
+    prices: list[str],
+    item_ids: list[str],
+    rng: np.random.Generator,
+    release: int,
 ) -> None:
     count = len(words)
     variant = rng.integers(0, len(vocabulary.VARIANTS), count)
@@ -135,6 +160,7 @@ def _write_metadata(
             "title": f"{item.brand} {item.style} {item.noun}, {vocabulary.VARIANTS[variant[k]]}",
             "brand": brand,
             "asin": item_ids[k],
+            "price": prices[k],
         }
         line = json.dumps(_metadata_2023(record, k) if release == 2023 else record) + "\n"
         file.write(line * (2 if repeated[k] else 1))

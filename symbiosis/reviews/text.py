@@ -1,4 +1,4 @@
-"""Plain text from what Amazon's pages left in the records: entities, tags, half tags, scripts, odd spaces."""
+"""Plain text from what Amazon's pages left in the records: entities, tags, half tags, scripts, odd spaces; prices."""
 
 import html
 import re
@@ -6,6 +6,8 @@ import re
 from symbiosis.core.text_files import mended
 
 MAXIMUM_CATEGORY_CHARACTERS = 60
+MAXIMUM_PRICE = 1e6
+"""USD: above it, a number is a fault of the page."""
 
 # The elements of HTML, with those of old pages: what begins otherwise, as `<M6` or `<user_3>`, is text.
 _NAMES = (
@@ -24,6 +26,8 @@ _TAG = re.compile(rf"(?:{_NAME}(?:[\s/][^<>]*)?|{_MARKUP})>", re.IGNORECASE)
 _CUT_TAG = re.compile(rf"(?:{_NAME}(?:[\s/]+[\w:-]+\s*=[^<>]*|\s*/?)|{_MARKUP})$", re.IGNORECASE)
 _NOT_A_TITLE = re.compile(r"/>|\bgetTime\(|\bfunction\s*\(|\bvar [A-Za-z_]+ ?=")  # the tail of a tag, or a script
 _BY = re.compile(r"^by\s+(?=\S)")
+_AMOUNT = r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+_PRICE = re.compile(rf"{_AMOUNT}(?:\s*[-–]\s*{_AMOUNT})?", re.ASCII)
 _VISIT = re.compile(r"^Visit Amazon's (.+) Page$")
 
 
@@ -81,3 +85,31 @@ def description(value: object) -> str | None:
     """Return an item's description, given as one text (2014) or as a list of paragraphs (2018)."""
     paragraphs = value if isinstance(value, list) else [value]
     return " ".join(text for text in map(plain, paragraphs) if text) or None
+
+
+def price(value: object) -> float | None:
+    """Return an item's price in USD, the lower end of a range.
+
+    A price is a number above 0 and at most `MAXIMUM_PRICE`, or a text that is nothing but such a number or two with a
+    hyphen between them, each with or without a dollar sign and commas. Whatever else a record holds there (``from
+    4.99``, another currency, page code) is no price.
+
+    Parameters
+    ----------
+    value
+        A number (2014, 2023) or a text (2018, 2023).
+
+    Examples
+    --------
+    >>> [price(value) for value in ("$1,299.00", "12.99 - $15.99", 4, "from 4.99", ".a-box-inner{color:#fff}", 0)]
+    [1299.0, 12.99, 4.0, None, None, None]
+    """
+    if isinstance(value, str):
+        found = _PRICE.fullmatch(plain(value) or "")
+        amounts = [float(amount.replace(",", "")) for amount in found.groups() if amount] if found else []
+        low: float = min(amounts, default=0.0)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        low = value
+    else:
+        return None
+    return float(low) if 0 < low <= MAXIMUM_PRICE else None

@@ -11,10 +11,11 @@ import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbiosis.tracking.state import StageState, read_state
+from symbiosis.tracking.state import StageState, State, read_state
 from symbiosis.tracking.store import Store, metric_name, numbers, tracking_uri, without_credentials
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ class Published:
         How many runs were made or adopted, the parent included; 0 if all was there.
     unreadable
         Stages that could not be published, as their results are gone.
+    state
+        What was recorded.
     """
 
     uri: str
     run_id: str
     new_runs: int
     unreadable: list[str]
+    state: State
 
 
 def publish(root: Path, revision: str | None = None, flow_run_id: str | None = None) -> Published | None:
@@ -87,7 +91,7 @@ def publish(root: Path, revision: str | None = None, flow_run_id: str | None = N
         parent = found[0].info.run_id
         _set_tags(store, parent, {k: v for k, v in common.items() if found[0].data.tags.get(k) != v})
     else:
-        name = state.tags.get("dvc.exp_name") or f"pipeline {state.sha256[:8]}"
+        name = state.tags.get("dvc.exp_name") or f"{datetime.now(UTC):%Y-%m-%d} pipeline {state.sha256[:8]}"
         parent = store.client.create_run(store.experiment_id, tags=key | common, run_name=name).info.run_id
     children = {run.data.tags["dvc.stage"]: run for run in store.find({"mlflow.parentRunId": parent})}
     missing = [
@@ -106,7 +110,7 @@ def publish(root: Path, revision: str | None = None, flow_run_id: str | None = N
         store.client.set_terminated(run.info.run_id, "FINISHED", run.info.end_time)
     if missing or not found:
         store.client.set_terminated(parent, "FINISHED")
-    return Published(without_credentials(uri), parent, len(missing) + (not found), state.unreadable)
+    return Published(without_credentials(uri), parent, len(missing) + (not found), state.unreadable, state)
 
 
 def _stage_run(store: Store, stage: StageState, parent: str) -> "Run":

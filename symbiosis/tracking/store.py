@@ -89,6 +89,8 @@ class Store:
         spare_loopback()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(seconds))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(retries))
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
         for chatty in ("mlflow.store.db.utils", "alembic"):  # migrations; failures, which are raised as well
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         database.prepare(uri)

@@ -13,6 +13,7 @@ from symbiosis.cli.app import main
 from symbiosis.cli.output import table
 from symbiosis.core.artifacts import write_json
 from symbiosis.params import BLOCKS
+from symbiosis.recommender.inference.asking import Recommendations
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("recommend", "explain", "route", "feedback", "versions", "rollback", "adopt", "results", "llms", "params")
@@ -151,7 +152,7 @@ def test_a_table_keeps_long_titles_and_brackets() -> None:
 
 
 def test_a_user_who_took_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    recommender.show_items([], as_json=False)
-    assert capsys.readouterr().out == "the user has taken every item\n"
-    recommender.show_items([], as_json=True)
-    assert capsys.readouterr().out == "[]\n"
+    recommender.show(Recommendations((), "model"), {}, as_json=False)
+    assert capsys.readouterr().out == "no item is left\n"
+    recommender.show(Recommendations((), "model"), {}, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"items": [], "method": "model", "note": None, "model": ""}

@@ -195,8 +195,8 @@ def test_metadata_of_2023(tmp_path: Path) -> None:
             "categories": [], "parent_asin": "b"}  # fmt: skip
     frame, rejected, _ = metadata(tmp_path, [record, bare])
     assert frame.rows() == [
-        ("a", "T", "S", ["Home", "Lamps"], "F one. F two. D. Price: 9.99"),
-        ("b", "U", None, [], None),
+        ("a", "T", "S", ["Home", "Lamps"], "F one. F two. D. Price: 9.99", 9.99),
+        ("b", "U", None, [], None, None),
     ]
     assert rejected == {}
 
@@ -256,13 +256,21 @@ def test_malformed_release_of_2023_is_read_whole() -> None:
 
 
 def test_metadata_of_both_releases(tmp_path: Path) -> None:
-    new = {"asin": "a", "title": "T", "brand": "B", "category": ["Root", "Leaf"], "description": ["One.", "", "Two."]}
-    old = b"""{'asin': 'b', 'title': "Pete's 'x'", 'categories': [['Root', 'Leaf'], ['Other']], 'description': 'D'}"""
+    new = {
+        "asin": "a",
+        "title": "T",
+        "brand": "B",
+        "category": ["Root", "Leaf"],
+        "description": ["One.", "", "Two."],
+        "price": "$1,250.00",
+    }
+    old = b"""{'asin': 'b', 'title': "Pete's 'x'", 'categories': [['Root', 'Leaf'], ['Other']], 'description': 'D', """
+    old += b"'price': 4.5}"
     frame, rejected, counts = metadata(tmp_path, [old, new])
     assert dict(frame.schema) == ITEM_SCHEMA
     assert frame.rows() == [
-        ("a", "T", "B", ["Root", "Leaf"], "One. Two."),
-        ("b", "Pete's 'x'", None, ["Root", "Leaf", "Other"], "D"),
+        ("a", "T", "B", ["Root", "Leaf"], "One. Two.", 1250.0),
+        ("b", "Pete's 'x'", None, ["Root", "Leaf", "Other"], "D", 4.5),
     ]
     assert rejected == {}
     assert counts == {"repeated": 0, "titles": 2}
@@ -280,19 +288,20 @@ def test_repeated_metadata_is_merged_field_by_field(tmp_path: Path) -> None:
     lines: list[object] = [
         {"asin": "a", "title": '<span class="a-size-medium"', "brand": "First", "category": []},
         {"asin": "a", "title": "Title", "brand": "Second", "category": ["C"]},
-        {"asin": "a", "title": "Later", "description": "D"},
+        {"asin": "a", "title": "Later", "description": "D", "price": "$3.00"},
+        {"asin": "a", "title": "Latest", "price": "$4.00"},
         {"asin": "z", "title": "Not wanted"},
         {"asin": "z", "title": "Not wanted"},
     ]
     frame, _, counts = metadata(tmp_path, lines)
-    assert frame.rows() == [("a", "Title", "First", ["C"], "D")]
-    assert counts == {"repeated": 2, "titles": 4}
+    assert frame.rows() == [("a", "Title", "First", ["C"], "D", 3.0)]
+    assert counts == {"repeated": 3, "titles": 5}
 
 
 def test_metadata_lines_without_item_are_rejected_and_wrong_types_are_missing(tmp_path: Path) -> None:
     odd = {"asin": "a", "title": 5, "brand": ["B"], "category": "C", "categories": None, "description": {"x": 1}}
     frame, rejected, _ = metadata(tmp_path, [odd, {"title": "T"}])
-    assert frame.rows() == [("a", None, None, [], None)]
+    assert frame.rows() == [("a", None, None, [], None, None)]
     assert rejected == {"asin is missing": 1}
 
 
@@ -373,3 +382,36 @@ def test_no_value_breaks_the_cleaning(value: object) -> None:
     assert isinstance(text.categories(value), list)
     for clean in (text.title, text.brand, text.description):
         assert clean(value) is None or isinstance(clean(value), str)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("$1,299.00", 1299.0),
+        (" $5.99&nbsp;-&nbsp;$15.99 ", 5.99),
+        ("12.99 – 15.99", 12.99),
+        ("15.99 - 12.99", 12.99),
+        ("25", 25.0),
+        (7, 7.0),
+        (7.5, 7.5),
+        ("from 4.99", None),
+        ("$12,99", None),
+        ("€ 4.99", None),
+        ("$4.99 each", None),
+        (".a-box-inner{background-color:#fff}", None),
+        ("$0.00", None),
+        ("$9,999,999.00", None),
+        ("", None),
+        ("None", None),
+        (None, None),
+        (True, None),
+        (-1.0, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (10**400, None),
+        (["$4.99"], None),
+        ("٣.٩٩", None),
+    ],
+)
+def test_a_price_is_an_amount_of_dollars_or_nothing(raw: object, expected: float | None) -> None:
+    assert text.price(raw) == expected

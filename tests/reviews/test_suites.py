@@ -38,6 +38,7 @@ def good() -> Data:
         brand=pl.lit(None, dtype=pl.String),
         categories=pl.lit(["C"], dtype=pl.List(pl.String)),
         description=pl.lit("D"),
+        price=pl.lit(None, dtype=pl.Float64),
     )
     return reviews, items, found
 
@@ -80,6 +81,7 @@ FAULTS: list[tuple[Callable[[Data], Data], set[str]]] = [
     (of_items(first("title", "a <b>title</b>")), {"a title holds no markup"}),
     (of_items(first("description", "<br/>")), {"a description holds no markup"}),
     (of_items(first("categories", None)), {"an item without categories has an empty list"}),
+    (of_items(pl.lit(-1.0).alias("price")), {"a price, where there is one, is not below 0"}),
     (of_items(pl.lit("i").alias("item_id")), {"every item id has one row"}),
     (
         of_items(pl.lit(0, dtype=pl.UInt32).alias("item")),

@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from symbiosis.reviews import vocabulary
+from symbiosis.reviews import text, vocabulary
 from symbiosis.reviews.interactions import k_core
 from symbiosis.reviews.params import CleanParams, SyntheticReviews
 from symbiosis.reviews.splits import TEST, TRAIN, parts_of
@@ -147,7 +148,7 @@ def test_the_files_have_the_fields_of_the_release_of_2018(files: tuple[list[dict
         frozenset({"overall", "reviewerID", "asin", "unixReviewTime", "reviewText", "summary"})
     }
     assert {frozenset(record) for record in metadata} == {
-        frozenset({"asin", "title", "brand", "category", "description"})
+        frozenset({"asin", "title", "brand", "category", "description", "price"})
     }
     assert len({record["reviewerID"] for record in reviews}) == 600
     assert {record["asin"] for record in reviews} == {record["asin"] for record in metadata}
@@ -159,9 +160,21 @@ def test_the_files_hold_a_little_of_the_dirt_of_real_ones(files: tuple[list[dict
     assert 0 < len(metadata) - 240 < 24
     assert 0 < sum(not record["brand"] for record in metadata) < 24
     assert 0 < sum(not record["description"] for record in metadata) < 48
+    prices = [record["price"] for record in metadata]
+    assert 0 < prices.count("") < 48
+    assert any(" - $" in price for price in prices)
+    assert any(price.startswith(".a-box") for price in prices)
     assert any("&amp;" in name for record in metadata for name in record["category"])
     pairs = Counter((record["reviewerID"], record["asin"]) for record in reviews)
     assert 0 < sum(count > 1 for count in pairs.values()) < 0.02 * len(reviews)
+
+
+def test_most_items_have_a_price_and_those_of_a_category_are_near(files: tuple[list[dict], list[dict]]) -> None:
+    priced = [(record["category"][2], text.price(record["price"])) for record in files[1]]
+    logs = pl.DataFrame(priced, ["category", "price"], orient="row").drop_nulls().with_columns(pl.col("price").log())
+    assert len(logs) > 0.8 * len(priced)
+    within = logs.select(pl.col("price").std().over("category")).to_series().median()
+    assert within < 0.5 * logs["price"].std()
 
 
 def test_reviews_tell_the_taste_of_their_users(files: tuple[list[dict], list[dict]]) -> None:

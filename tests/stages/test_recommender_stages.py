@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,16 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from symbiosis.core import layout
+from symbiosis.core.artifacts import read_json, sha256_of
+from symbiosis.core.errors import InputError
+from symbiosis.graph.build import Graph
+from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.evaluation.evaluation import check_measurable
 from symbiosis.recommender.evaluation.report import read_curve
+from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.network.model import GraphGPT2
+from symbiosis.recommender.training.final_fit import BUNDLE
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS, ITEMS = 40, 24
@@ -122,6 +132,95 @@ def test_finetune_killed_and_run_again_gives_the_same_bytes(workspace: Path) -> 
     assert "continues from step" in finish(stage("finetune", workspace))
     assert digest(workspace) == straight
     assert not list(workspace.glob(".checkpoints/finetune/*/*"))
+
+
+@pytest.fixture(scope="module")
+def finetuned(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the workspace whose best epoch is not the last: of what is left, users take what nobody took."""
+    folder = tmp_path_factory.mktemp("finetuned") / "workspace"
+    shutil.copytree(workspace, folder)
+    train, test = (read_matrix(folder / part, (USERS, ITEMS)).toarray() for part in (layout.TRAIN, layout.TEST))
+    unpopular = np.where(train + test > 0, np.inf, train.sum(axis=0)).argmin(axis=1)
+    frame = pl.read_parquet(folder / layout.VALIDATION).sort("user")
+    frame.with_columns(item=pl.Series(unpopular, dtype=pl.UInt32)).write_parquet(folder / layout.VALIDATION)
+    finish(stage("finetune", folder))
+    assert 0 < read_json(folder / layout.FINETUNED / "training.json")["best"]["epoch"] < 6
+    return folder
+
+
+@contextmanager
+def params_of(folder: Path, **blocks: dict[str, object]) -> Iterator[None]:
+    """Other values in params.yaml, for a while."""
+    path = folder / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    for name, values in blocks.items():
+        params[name] |= values
+    path.write_text(yaml.safe_dump(params))
+    try:
+        yield
+    finally:
+        path.write_text(original)
+
+
+def bundle_of(folder: Path) -> Path:
+    return folder / layout.RECOMMENDER
+
+
+def all_scores(folder: Path) -> np.ndarray:
+    """Of all users and items, by the model of a folder with data/ and models/."""
+    places = (layout.FINETUNED, layout.GRAPH, layout.DISTANCES, layout.PROPAGATION)
+    scorer = Scorer.load(*(folder / place for place in places))
+    return scorer.scores(np.arange(USERS), read_matrix(folder / layout.TRAIN, (USERS, ITEMS)))
+
+
+def test_what_serves_is_what_was_measured(finetuned: Path) -> None:
+    assert "the measured model" in finish(stage("final_fit", finetuned))
+    bundle = bundle_of(finetuned)
+    files = [file for file in bundle.rglob("*") if file.is_file() and file != bundle / BUNDLE]
+    assert {path.relative_to(bundle).parent for path in files} >= {layout.CLEAN, layout.FINETUNED, layout.PRETRAINED}
+    for file in files:
+        assert file.read_bytes() == (finetuned / file.relative_to(bundle)).read_bytes(), file
+    assert not list(bundle.rglob("without_*"))
+    described = read_json(bundle / BUNDLE)
+    assert described["data"] == "train"
+    assert described["made_from"]["models/finetune"] == sha256_of(bundle / layout.FINETUNED)
+    assert described["held_out"] == sha256_of(finetuned / layout.TEST)
+    assert (all_scores(bundle) == all_scores(finetuned)).all()
+    check_measurable(bundle / layout.FINETUNED)
+
+
+def test_the_final_fit_to_all_data_learns_from_every_interaction(finetuned: Path) -> None:
+    kept = {part: pl.read_parquet(finetuned / part) for part in (layout.TRAIN, layout.VALIDATION, layout.TEST)}
+    with params_of(finetuned, final_fit={"data": "all"}):
+        assert "never to be evaluated" in finish(stage("final_fit", finetuned))
+    bundle = bundle_of(finetuned)
+    learned, *held_out = (pl.read_parquet(bundle / part) for part in kept)
+    everything = pl.concat([part.select("user", "item") for part in kept.values()]).sort("user", "item")
+    assert learned.select("user", "item").equals(everything)
+    assert [len(part) for part in held_out] == [0, 0]
+    assert (Graph.load(bundle / layout.GRAPH).interactions().toarray().sum()) == len(everything)
+    assert not list(bundle.rglob("without_*"))
+    assert read_json(bundle / BUNDLE)["held_out"] == sha256_of(finetuned / layout.TEST)
+    assert not np.allclose(all_scores(bundle), all_scores(finetuned))
+    with pytest.raises(InputError, match="no measure of it would mean anything"):
+        check_measurable(bundle / layout.FINETUNED)
+
+
+def test_the_final_fit_repeats_the_measured_training_where_nothing_is_held_out(finetuned: Path) -> None:
+    """With no held-out interactions to add, it must end with the weights of the best epoch."""
+    kept = {part: pl.read_parquet(finetuned / part) for part in (layout.VALIDATION, layout.TEST)}
+    seed = yaml.safe_load((finetuned / "params.yaml").read_text())["finetune"]["seed"]
+    try:
+        for part, frame in kept.items():
+            frame.clear().write_parquet(finetuned / part)
+        with params_of(finetuned, final_fit={"data": "all", "seed": seed}):
+            finish(stage("final_fit", finetuned))
+    finally:
+        for part, frame in kept.items():
+            frame.write_parquet(finetuned / part)
+    weights = [load_file(root / layout.FINETUNED / "model.safetensors") for root in (finetuned, bundle_of(finetuned))]
+    assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
 
 
 def test_a_changed_param_never_picks_up_a_stale_state(workspace: Path) -> None:

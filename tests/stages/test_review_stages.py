@@ -94,7 +94,9 @@ def test_the_artefacts_have_the_agreed_form(workspace: Path) -> None:
         "brand": pl.String,
         "categories": pl.List(pl.String),
         "description": pl.String,
+        "price": pl.Float64,
     }
+    assert 0 < items["price"].null_count() < 20
     assert (users.height, items.height, sum(table.height for table in tables.values())) == (60, 40, 400)
     assert items["title"].null_count() == 0
     assert "Everyday Goods" in items["categories"][0]
@@ -167,7 +169,7 @@ def test_a_published_split_is_untouched(tmp_path: Path, monkeypatch: pytest.Monk
     assert ("history" in lines[0]) == benchmark.endswith("_w_his")
 
 
-def test_repeated_pairs_of_a_published_split_keep_the_earliest(workspace: Path) -> None:
+def test_a_published_split_with_many_repeated_pairs_is_refused(workspace: Path) -> None:
     rows = {"train": ["u,i,1.0,1600000000001", "u,i,5.0,1600000000000", "v,j,2.0,1600000000000"],
             "valid": ["u,j,3.0,1600000000005"], "test": ["u,k,4.0,1600000000009", "u,j,5.0,1600000000010"]}  # fmt: skip
     for name, lines in rows.items():

@@ -14,7 +14,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from flows.overrides import override
-from symbiosis.core.errors import InputError
 from symbiosis.tracking.live import live_run
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.state import flatten, read_state
@@ -316,31 +315,3 @@ def test_only_what_the_lock_says(stub_run: Path, database: str) -> None:
     command(stub_run, "rm", "-r", ".dvc/cache")
     done = read_state(stub_run)
     assert done.unreadable == ["evaluate"]
-
-
-def test_publish_experiments(stub_run: Path, database: str) -> None:
-    """DVC experiments are published from their own commits, under their names."""
-    command(stub_run, "dvc", "exp", "run", "-q", "-n", "faster", "-S", "finetune.learning_rate=0.2")
-    command(stub_run, "git", "checkout", "-q", "--", ".")
-    printed = command(stub_run, sys.executable, "-m", "symbiosis.tracking", "--experiments")
-    assert "faster: run" in printed
-    parent = next(run for run in runs(database) if "dvc.stage" not in run.data.tags)
-    assert parent.info.run_name == "faster"
-    assert parent.data.params["finetune.learning_rate"] == "0.2"
-    assert parent.data.metrics["recommender.recommender.recall_at_20.mean"] == 0.2
-    assert parent.data.tags["dvc.exp_name"] == "faster"
-    assert parent.data.tags["dvc.exp_baseline"] == command(stub_run, "git", "rev-parse", "HEAD").strip()
-
-
-def test_command_line(stub: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors are one line; a server that is down is one of them."""
-    module = [sys.executable, "-m", "symbiosis.tracking"]
-    assert "Record the pipeline's state" in command(stub, *module, "--help")
-    with pytest.raises(InputError, match=r"dvc\.lock is missing: run `dvc repro` first"):
-        publish(stub)
-    command(stub, "dvc", "repro", "-q", "router")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    done = subprocess.run(module, cwd=stub, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: MLflow at http://127.0.0.1:9 cannot be used")
-    assert done.stderr.count("\n") == 1

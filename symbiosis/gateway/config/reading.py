@@ -77,6 +77,11 @@ def check(
         notices.append("`keys`: keys are required but none is there: make one with `symbiosis gateway keys new NAME`")
     if not environment.get(config.keys.admin_env):
         notices.append(f"`keys.admin_env`: {config.keys.admin_env} is not set: /admin is closed")
+    if config.recommender.enabled:
+        for name in ("folder", "new_items"):
+            given = getattr(config.recommender, name)
+            if given is not None and not Path(given).exists():
+                notices.append(f"`recommender.{name}`: {given} is missing: no item is recommended until it is there")
     if router_llms is not None and not config.simulated:
         notices += _unlike_router(config, list(router_llms))
     return notices

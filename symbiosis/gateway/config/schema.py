@@ -22,6 +22,7 @@ from symbiosis.gateway.config.values import (
     refuse_twice,
     sha256_digest,
 )
+from symbiosis.routing.policy.exploration import Kind
 
 AUTO = "auto"
 """The model name that stands for routing; ``auto:NAME`` for routing by a policy."""
@@ -171,6 +172,31 @@ class EncoderConfig(Block):
     batch: int = Field(default=8, ge=1)
 
 
+class ExplorationConfig(Block):
+    """How another LLM than the best is tried on a conversation's first message, to learn how it answers."""
+
+    kind: Kind = "none"
+    amount: float = Field(default=0.05, ge=0)
+    tried: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _share(self) -> "ExplorationConfig":
+        if self.kind == "epsilon" and self.amount > 1:
+            raise ValueError(f"`amount`: {self.amount:g} is no share: of epsilon it is a share of the queries, 0 to 1")
+        return self
+
+
+class RecommenderConfig(Block):
+    """Whether items are recommended, by which bundle, and items that came after its training.
+
+    Without a folder it is what was promoted, else what the pipeline trained here.
+    """
+
+    enabled: bool = True
+    folder: str | None = Field(default=None, min_length=1)
+    new_items: str | None = Field(default=None, min_length=1)
+
+
 class GatewayConfig(Block):
     """The whole of ``gateway.yaml``."""
 
@@ -187,9 +213,11 @@ class GatewayConfig(Block):
     policies: dict[PolicyName, PolicyConfig] = Field(default_factory=dict)
     keys: KeysConfig = KeysConfig()
     conversations: ConversationsConfig = ConversationsConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
     checks: tuple[CheckConfig, ...] = ()
     traces: TracesConfig = TracesConfig()
     encoder: EncoderConfig = EncoderConfig()
+    recommender: RecommenderConfig = RecommenderConfig()
 
     @cached_property
     def llms(self) -> Mapping[str, tuple[UpstreamConfig, LlmConfig]]:
@@ -200,11 +228,6 @@ class GatewayConfig(Block):
     def simulated(self) -> bool:
         """Whether no upstream is configured, so that the gateway starts simulated ones."""
         return not self.upstreams
-
-    @property
-    def store_url(self) -> str:
-        """URL of the store: as configured, or SQLite in the folder of versions."""
-        return self.store or f"sqlite:///{self.state}/store.db"
 
     def with_upstreams(self, upstreams: Sequence[UpstreamConfig]) -> "GatewayConfig":
         """Return this config with other upstreams, checked anew; the first LLM is the default where none is named.

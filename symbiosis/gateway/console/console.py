@@ -60,7 +60,7 @@ class Page(NamedTuple):
     template: str
 
 
-PAGES = (Page("/", "Gateway", "gateway.html"),)
+PAGES = (Page("/", "Gateway", "gateway.html"), Page("/recommender", "Recommender", "recommender.html"))
 """In the order of the navigation."""
 
 

@@ -1,8 +1,9 @@
 """The part of the store that summaries and reports are made from: one window, as tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ NOT_ROUTED = ("explicit", "failed-open")
 """Modes in which the router expected nothing."""
 MOST_ARMS = 4_000
 """Decisions whose arms are looked at for a summary; of more, each k-th."""
+MOST_VECTORS = 1_000
+"""Queries whose vectors are looked at: with more, differences too small to matter would stand out."""
 ARMS = {
     "decision": pl.String,
     "llm": pl.String,
@@ -39,15 +42,18 @@ class Frames:
         As the store keeps them, without vectors and texts.
     arms
         One row per LLM and decision, the columns of `ARMS`; of many decisions a sample.
+    vectors
+        (n, d), of the queries; of many a sample.
     """
 
     decisions: pl.DataFrame
     calls: pl.DataFrame
     feedback: pl.DataFrame
     arms: pl.DataFrame
+    vectors: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     @classmethod
-    def read(cls, store: "Store", since: float, most_arms: int = MOST_ARMS) -> "Frames":
+    def read(cls, store: "Store", since: float, most_arms: int = MOST_ARMS, fits_after: int = 0) -> "Frames":
         """Read a store.
 
         Parameters
@@ -58,11 +64,17 @@ class Frames:
             Seconds since the epoch.
         most_arms
             Decisions whose arms are read; a systematic sample if there are more.
+        fits_after
+            Vectors of decisions up to this sequence are of another form than the router's.
         """
         decisions = store.decisions_frame(since)
         step = -(-max(decisions.height, 1) // most_arms)
         return cls(
-            decisions, store.calls_frame(since), store.feedback_frame(since), arms(store.details_frame(since, step))
+            decisions,
+            store.calls_frame(since),
+            store.feedback_frame(since),
+            arms(store.details_frame(since, step)),
+            store.vectors(since, fits_after, MOST_VECTORS),
         )
 
     def judged(self) -> pl.DataFrame:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 OVERHEAD_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 1.0)
+RECOMMENDATION_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.3, 2.5, 5.0, 10.0, 30.0)
 LATENCY_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 300.0)
 MOST_VALUES = 1000
 """Values of a label that are kept apart; those that come later count as `OTHER`."""
@@ -107,8 +108,13 @@ class Metrics:
         self._calibration = gauge("calibration_error", "Expected calibration error of the window.", "mostrecent")
         self._trained = gauge("calibration_error_training", "The same when the router was trained.", "mostrecent")
         self._cost = gauge("cost_log_ratio", "Mean log of actual over expected cost.", "mostrecent")
+        self._drift = gauge("drift_value", "The last window against the training.", "mostrecent", "check")
+        self._bound = gauge("drift_threshold", "Beyond it, either way, the check rings.", "mostrecent", "check")
+        self._alarm = gauge("drift_alarm", "1: the check rings.", "mostrecent", "check")
         self._version = gauge("router_version", "Version that decides; the oldest among the workers.", "livemin")
         self._lessons = gauge("router_lessons", "Feedback that this version has learned from.", "livemin")
+        self._recommended = counter("recommendations_total", "Answers with recommended items.", "method")
+        self._recommending = histogram("recommendation_seconds", "Time to recommended items.", RECOMMENDATION_S)
         self._store = counter("store_errors_total", "Operations of the store that failed.", "operation")
 
     def decided(self, llm: str, policy: str, mode: str, overhead_s: float | None = None) -> None:
@@ -172,6 +178,11 @@ class Metrics:
         """Count an operation of the store that failed, such as ``write``."""
         self._store.labels(self._label("operation", operation)).inc()
 
+    def recommended(self, method: str, seconds: float) -> None:
+        """Count an answer with recommended items, by ``model``, ``text`` or ``popularity``, and its time."""
+        self._recommended.labels(self._label("method", method)).inc()
+        self._recommending.observe(seconds)
+
     def learned(self, version: int, lessons: int) -> None:
         """Note the version that this worker decides with."""
         self._version.set(version)
@@ -189,6 +200,13 @@ class Metrics:
         for metric, value in values.items():
             if value is not None:
                 metric.set(value)
+        for check in drift.checks:
+            for gauge, number in (
+                (self._drift, check.value),
+                (self._bound, check.threshold),
+                (self._alarm, check.alarm),
+            ):
+                gauge.labels(check.name).set(number)
 
     def page(self, accept: str | None = None) -> tuple[bytes, str]:
         """Return the metrics of all workers as a scraper reads them, and their media type.

@@ -17,6 +17,7 @@ from symbiosis.gateway.monitoring.drift import drift
 from symbiosis.gateway.monitoring.errors import CLIENT
 from symbiosis.gateway.monitoring.frames import ROUTED, Frames
 from symbiosis.gateway.monitoring.intervals import mean_difference, quality_difference, wilson
+from symbiosis.routing.serving.workspace import Training
 
 if TYPE_CHECKING:
     from symbiosis.routing.serving.store import Store
@@ -43,8 +44,8 @@ class LiveState:
         `apply`, `observe` or `off`.
     router, version
         Digest of the trained router, and the version that decides.
-    training_error
-        See `symbiosis.gateway.monitoring.drift.training_error`.
+    training
+        What the window's queries are compared with.
     """
 
     upstreams: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class LiveState:
     mode: str = "apply"
     router: str = ""
     version: int = 0
-    training_error: float | None = None
+    training: Training = field(default_factory=Training)
 
 
 def summary(store: "Store | Frames", hours: float, live: LiveState, now: float | None = None) -> Document:
@@ -73,11 +74,11 @@ def summary(store: "Store | Frames", hours: float, live: LiveState, now: float |
     """
     end = time.time() if now is None else now
     begin = end - hours * 3600
-    frames = store if isinstance(store, Frames) else Frames.read(store, begin)
+    frames = store if isinstance(store, Frames) else Frames.read(store, begin, fits_after=live.training.fits_after)
     compared = savings(frames)
     spend = float(frames.calls["cost_usd"].sum())
     overhead = frames.decisions["overhead_ms"].drop_nulls()
-    found = drift(frames, live.training_error)
+    found = drift(frames, live.training.reference)
     baseline = float(compared.queries["baseline_usd"].sum()) * compared.weight
     routed = float(compared.queries["spend_usd"].sum()) * compared.weight
     return {
@@ -93,7 +94,7 @@ def summary(store: "Store | Frames", hours: float, live: LiveState, now: float |
         "llms": _llms(frames, live),
         "series": _series(frames, compared, begin, end),
         "ab": experiment(frames),
-        "drift": found.to_dict() if found.judged or found.priced else None,
+        "drift": found.to_dict() if found.judged or found.priced or found.seen else None,
         "mode": live.mode,
         "router": live.router,
         "version": live.version,

@@ -11,7 +11,6 @@ variables of the SDK hold as usual. The conventions: opentelemetry.io/docs/specs
 
 import json
 import threading
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -286,13 +285,7 @@ class CallTrace:
         self, request: RequestTrace, span: "Span | None", around: "Span | None", llm: str, past: float | None = None
     ) -> None:
         self._request, self._span, self._around, self._llm = request, span, around, llm
-        self._began, self._past = time.monotonic(), past
-
-    def first_token(self) -> None:
-        """Note that the answer begins."""
-        if self._span is not None:
-            self._span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - self._began)
-            self._span.add_event("first token")
+        self._past = past
 
     def end(self, call: "CallEntry", *, model: str | None = None) -> None:
         """End the call.
@@ -321,11 +314,9 @@ class CallTrace:
         kind = error_kind(call.status, call.error)
         if kind is not None:
             self._span.set_attribute("error.type", kind)
-        ended = None
-        if self._past is not None:
-            if call.first_token_s is not None:
-                self._span.set_attribute("gen_ai.response.time_to_first_chunk", call.first_token_s)
-            ended = int((self._past + (call.total_s or 0.0)) * 1e9)
+        if call.first_token_s is not None:
+            self._span.set_attribute("gen_ai.response.time_to_first_chunk", call.first_token_s)
+        ended = None if self._past is None else int((self._past + (call.total_s or 0.0)) * 1e9)
         self._request._ended(self._llm, call, model)
         for span in (self._span, self._around):
             if span is not None:

@@ -17,7 +17,7 @@ from symbiosis.gateway.console.console import console_router
 from symbiosis.gateway.monitoring.metrics import Refusal
 from symbiosis.gateway.requests.chat import BadRequest
 from symbiosis.gateway.requests.keys import KeyRefused
-from symbiosis.gateway.service import admin, endpoints
+from symbiosis.gateway.service import admin, endpoints, recommendations
 from symbiosis.gateway.service.chat import complete
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.guards import FaultGuard, HostGuard
@@ -98,6 +98,7 @@ def application(config: GatewayConfig) -> FastAPI:
             path, handler, methods=["POST"], summary="A chat completion", openapi_extra=BODY, response_model=None
         )
     app.include_router(endpoints.router)
+    app.include_router(recommendations.router)
     app.include_router(admin.router)
     app.include_router(console_router())
     app.add_exception_handler(InputError, _problem)

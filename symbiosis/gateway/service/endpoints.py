@@ -15,6 +15,7 @@ from symbiosis.gateway.service.chat import CONVERSATION
 from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.planning import plan
 from symbiosis.gateway.service.problems import Problem
+from symbiosis.registry.overview import overview
 from symbiosis.routing.serving.inputs import checked
 from symbiosis.routing.serving.store import FeedbackConflict, NothingServed, StoreUnavailable, UnknownDecision
 
@@ -156,6 +157,13 @@ async def summarised(request: Request, hours: float = 24.0) -> JSONResponse:
     if not 0 < hours <= 24 * 366:
         raise Problem(422, "`hours` must lie above 0 and within a year", "invalid_window")
     return JSONResponse(await asyncio.to_thread(summary, gateway.store, hours, gateway.live()))
+
+
+@router.get("/v1/loop", summary="Champions, the gate's verdicts, and the last scheduled run")
+async def loop(request: Request) -> JSONResponse:
+    """Tell which models serve, what the gate said of the last candidates, and what the last scheduled run did."""
+    gateway_of(request).admit(request)
+    return JSONResponse(await asyncio.to_thread(overview))
 
 
 @router.get("/health/live", summary="The process runs")

@@ -14,11 +14,12 @@ from starlette.requests import Request
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, KeyEntry, LlmConfig, UpstreamConfig
-from symbiosis.gateway.monitoring.drift import Drift, drift, training_error
+from symbiosis.gateway.monitoring.drift import Drift, drift
 from symbiosis.gateway.monitoring.frames import Frames
 from symbiosis.gateway.monitoring.metrics import Metrics
 from symbiosis.gateway.monitoring.summary import LiveState
 from symbiosis.gateway.monitoring.traces import Traces
+from symbiosis.gateway.recommending.serving import RecommenderServing
 from symbiosis.gateway.requests.checks import Checks
 from symbiosis.gateway.requests.conversations import Conversations, Remembered
 from symbiosis.gateway.requests.keys import Keys
@@ -31,6 +32,7 @@ from symbiosis.gateway.service.recording import Recorder
 from symbiosis.gateway.upstreams.client import Upstreams
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import StoreEntry
+from symbiosis.routing.serving.workspace import Training
 
 LOG = logging.getLogger("symbiosis.gateway")
 LIFETIME_S = 86_400.0
@@ -67,8 +69,9 @@ class Gateway:
         self.conversations = Conversations(config.conversations, recall=self._recall)
         self.checks = Checks(config.checks)
         self.metrics = Metrics(config.policies)
+        self.recommending = RecommenderServing(config.recommender)
         self.traces = Traces(config.traces, texts=config.store_texts)
-        self._training_error = training_error()
+        self._training = Training()
         self.started_at = time.time()
         self.ready = False
         self._in_flight = 0
@@ -100,6 +103,7 @@ class Gateway:
         self.synchronise()
         self.later(self._follow())
         self.later(self._watch_drift())
+        self.later(self._follow_recommender())
         self.later(self._warm())
 
     async def _warm(self) -> None:
@@ -115,6 +119,7 @@ class Gateway:
         await self.recorder.close()
         await self.upstreams.aclose()
         self.engine.close()
+        self.recommending.close()
         await asyncio.to_thread(self.traces.close)
         await asyncio.to_thread(self.learning.close)
 
@@ -145,6 +150,13 @@ class Gateway:
             except InputError as error:
                 self.metrics.store_failed("learn")
                 LOG.warning("%s", error)
+            await self._pause(self._stopping, PAUSE_S)
+
+    async def _follow_recommender(self) -> None:
+        """Load the recommender, and whichever is promoted after it, beside the requests."""
+        while self.config.recommender.enabled and not self._stopping.is_set():
+            if await asyncio.to_thread(self.recommending.look):
+                LOG.info("the recommender %s serves", self.recommending.current.parts.digest)
             await self._pause(self._stopping, PAUSE_S)
 
     def synchronise(self, changed: bool = True) -> None:
@@ -246,18 +258,21 @@ class Gateway:
         return changed
 
     async def _watch_drift(self) -> None:
-        """Note now and then how far expectations are off; one process of the store is enough."""
+        """Note now and then how far queries and expectations are off; one process of the store is enough."""
         while not self._stopping.is_set():
-            if self.learning.is_learner:
-                try:
+            try:
+                self._training = await asyncio.to_thread(self.learning.workspace.training)
+                if self.learning.is_learner:
                     self.metrics.drifted(await asyncio.to_thread(self._drift))
-                except InputError as error:
-                    self.metrics.store_failed("read")
-                    LOG.warning("%s", error)
+            except InputError as error:
+                self.metrics.store_failed("read")
+                LOG.warning("%s", error)
             await self._pause(self._stopping, DRIFT_PAUSE_S)
 
     def _drift(self) -> Drift:
-        return drift(Frames.read(self.store, time.time() - DRIFT_HOURS * 3600), self._training_error)
+        begin = time.time() - DRIFT_HOURS * 3600
+        frames = Frames.read(self.store, begin, fits_after=self._training.fits_after)
+        return drift(frames, self._training.reference)
 
     @staticmethod
     async def _pause(until: asyncio.Event, seconds: float) -> None:
@@ -282,7 +297,7 @@ class Gateway:
             self.config.mode,
             router,
             version,
-            self._training_error,
+            self._training,
         )
 
     async def record(self, entries: Sequence[StoreEntry], patience_s: float = 0.0) -> None:

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.gateway.service.engine import reprice
 from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.serving.learner import Learner
 from symbiosis.routing.serving.service import RoutingService
+from symbiosis.routing.serving.settings import ServiceSettings
 from symbiosis.routing.serving.workspace import Workspace
 
 
@@ -29,9 +32,13 @@ class Learning:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
-        self.workspace = Workspace(Path(config.state), store=config.store)
+        explored = config.exploration
+        settings = ServiceSettings(explored.kind, explored.amount, explored.tried)
+        self.workspace = Workspace(Path(config.state), store=config.store, settings=settings)
         self.store = self.workspace.store
         self.service: RoutingService = self.workspace.serving()
+        # The saved draws are those of one process: workers that draw alike would try the same LLMs at the same time.
+        self.service.online.rng = np.random.default_rng()
         encoder = self.service.encode
         if not isinstance(encoder, QueryEncoder):
             raise InputError("the router was trained without an encoder: run `make repro`")

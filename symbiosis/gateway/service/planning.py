@@ -244,6 +244,7 @@ def _circumstances(gateway: Gateway, asked: Asked, able_to: np.ndarray) -> tuple
         observed.tokens_per_s(names, known.tokens_per_s),
         observed.response_factor(names),
         extra,
+        explores=not begun,
     )
     return now, notice
 

@@ -43,6 +43,18 @@ class Catalogue:
         users, items = (read_frame(folder / f"{name}.parquet", columns) for name, columns in _COLUMNS.items())
         return cls(users.sort("user"), items.sort("item"))
 
+    def with_items(self, new: pl.DataFrame) -> "Catalogue":
+        """Return the same with new items behind the others; `new` has their columns."""
+        return Catalogue(self.users, pl.concat([self.items, new.select(self.items.columns)]))
+
+    def find_user(self, name: str) -> int | None:
+        """Return the number of a user as `user` does, None if there is none."""
+        return _found(name, self._user_numbers)
+
+    def find_item(self, name: str) -> int | None:
+        """Return the number of an item as `item` does, None if there is none."""
+        return _found(name, self._item_numbers)
+
     def user(self, name: str) -> int:
         """Return the number of the user with this original id or, where no user has that id, this number.
 
@@ -80,11 +92,18 @@ class Catalogue:
         return {name: number for number, name in enumerate(self.items["item_id"])}
 
 
-def _number(name: str, noun: str, numbers: dict[str, int]) -> int:
+def _found(name: str, numbers: dict[str, int]) -> int | None:
     if name in numbers:
         return numbers[name]
     if name.isascii() and name.isdecimal() and len(name) < 20 and int(name) < len(numbers):
         return int(name)
+    return None
+
+
+def _number(name: str, noun: str, numbers: dict[str, int]) -> int:
+    found = _found(name, numbers)
+    if found is not None:
+        return found
     example = next(iter(numbers), "")
     raise InputError(
         f"{noun} {quoted(name)} is unknown: give an original id such as {example} (data/clean/{noun}s.parquet, column "

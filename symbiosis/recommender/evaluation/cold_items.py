@@ -82,7 +82,7 @@ def cold_items(methods: Mapping[str, Scores], train: csr_array, test: csr_array,
         near = top_items(table[:, among], nothing, NEAR, seed, users)
         far = top_items(table, taken, FAR, seed, users)
         measured[name] = [
-            _auc(table[:, among], wanted),
+            auc(table[:, among], wanted),
             recall(near, wanted, NEAR),
             recall(far, everywhere, FAR),
         ]
@@ -112,8 +112,16 @@ def _by_chance(k: int, wanted: np.ndarray, candidates: np.ndarray) -> np.ndarray
     return hit
 
 
-def _auc(scores: np.ndarray, wanted: csr_array) -> np.ndarray:
-    """Area under the ROC curve of every row, (rows,)."""
+def auc(scores: np.ndarray, wanted: csr_array) -> np.ndarray:
+    """Area under the ROC curve of every row, float64 (rows,).
+
+    Parameters
+    ----------
+    scores
+        float32 (rows, items).
+    wanted
+        (rows, items); the stored entries of a row must score above the others. There are some of both in every row.
+    """
     result = np.empty(len(scores))
     for row, values in enumerate(scores):
         inside = np.zeros(len(values), bool)

@@ -1,10 +1,13 @@
 """One evaluator for every method: metrics with intervals, paired differences, coverage and slices."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from symbiosis.core.artifacts import read_json
+from symbiosis.core.errors import InputError
 from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.metrics.metrics import METRICS, per_user, recall
 from symbiosis.recommender.metrics.ranking import NONE
@@ -18,6 +21,26 @@ _DIGITS = 5
 Rankings = dict[str, np.ndarray]
 UserMetrics = dict[str, dict[str, np.ndarray]]
 """Every metric of every user, float64 (U,), by method and name of the metric."""
+
+
+def check_measurable(model: Path | str) -> None:
+    """Refuse a model that has learned from held-out interactions, as the final fit may have.
+
+    Parameters
+    ----------
+    model
+        The folder ``models/finetune`` of the pipeline, or of a folder that serves.
+
+    Raises
+    ------
+    InputError
+        Its file ``training.json`` is missing or damaged, or says that it has.
+    """
+    if read_json(Path(model) / "training.json").get("data", "train") != "train":
+        raise InputError(
+            f"{model} was fitted to the held-out interactions too (`final_fit.data: all`): no measure of it would "
+            "mean anything; measure the model of the stage `finetune`"
+        )
 
 
 def measure(rankings: Rankings, test: csr_array) -> UserMetrics:

@@ -1,56 +1,88 @@
-"""The trained recommender to call from Python: items for a user, by history alone or with a request, and explanations.
+"""The trained recommender to call from Python: items for users, guests and words, and explanations.
 
+>>> from symbiosis.recommender.inference.asking import RecommendationRequest
 >>> from symbiosis.recommender.inference.recommender import Recommender
->>> recommender = Recommender.open()                                       # doctest: +SKIP
->>> for item in recommender.recommend(user="A03VWRTV7PEMO", count=3):      # doctest: +SKIP
+>>> recommender = Recommender.open()                                                        # doctest: +SKIP
+>>> answer = recommender.recommend(RecommendationRequest(user="A03VWRTV7PEMO", count=3))    # doctest: +SKIP
+>>> for item in answer.items:                                                               # doctest: +SKIP
 ...     print(item.rank, item.title, item.score)
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from scipy.sparse import csr_array
 
 from symbiosis.core import layout
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line, quoted
+from symbiosis.core.serving import current
 from symbiosis.recommender.data.catalogue import Catalogue
-from symbiosis.recommender.data.interactions import read_matrix
-from symbiosis.recommender.data.item_texts import read_items
-from symbiosis.recommender.inference.requests import WEIGHT, Requests, best_items
-from symbiosis.recommender.inference.scoring import Scorer
+from symbiosis.recommender.data.interactions import items_of
+from symbiosis.recommender.data.new_items import checked_new_items
+from symbiosis.recommender.inference.asking import Method, Recommendation, RecommendationRequest, Recommendations
+from symbiosis.recommender.inference.parts import Parts
+from symbiosis.recommender.metrics.ranking import NONE, top_items
 
 if TYPE_CHECKING:
-    from symbiosis.recommender.inference.reasons import Sampling, Writer
+    from symbiosis.recommender.inference.reasons import Sampling
+
+_CELLS = 1 << 20
+"""Scores of a block of users: 4 MiB."""
+_TIES = 0
+"""Seed of the order of ties."""
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
+class Person:
+    """Who asks, as far as the catalogue knows.
 
     Attributes
     ----------
-    rank
-        1 is the best.
-    item, item_id, title
-        Number, original id and title; the id where the item has no title.
-    score
-        What the items are ranked by: a log probability up to a constant, plus the weighted similarity if there is a
-        request.
-    similarity
-        Cosine of the request and the item's text, in -1..1; None without a request.
+    user
+        Number; None for a guest.
+    known
+        int (items,), what the user took in the training data.
+    newer
+        int (items,), the known items of the session, oldest first.
+    taken
+        int (items,), all of these and the user's validation items: no candidates, unless repeated purchases are wanted.
+    notes
+        What of the request is not known, one line each.
     """
 
-    rank: int
-    item: int
-    item_id: str
-    title: str
-    score: float
-    similarity: float | None = None
+    user: int | None
+    known: np.ndarray
+    newer: np.ndarray
+    taken: np.ndarray
+    notes: tuple[str, ...]
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the model has anything to go by."""
+        return self.user is not None or len(self.newer) > 0
+
+
+@dataclass(frozen=True)
+class RankedUsers:
+    """The best items of a block of users.
+
+    Attributes
+    ----------
+    users
+        int64 (B,), their numbers.
+    items
+        int32 (B, count), best first, padded with -1.
+    scores
+        float32 (B, count), what they are ranked by; NaN where padded.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -77,70 +109,121 @@ class Recommender:
 
     Parameters
     ----------
-    catalogue
-        Users and items by name.
-    folder
-        Holds ``data/`` and ``models/`` as `dvc repro` leaves them.
+    parts
+        The files and what is made of them.
     """
 
-    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
-        self.catalogue, self.folder = catalogue, folder
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.catalogue = parts, parts.catalogue
 
     @classmethod
-    def open(cls, folder: Path | str = ".") -> "Recommender":
+    def open(cls, folder: Path | str | None = None) -> "Recommender":
         """Open the recommender of a folder that holds ``data/`` and ``models/``.
+
+        Parameters
+        ----------
+        folder
+            None: what serves here, see `serving_folder`.
 
         Raises
         ------
         InputError
             The catalogue is missing or damaged.
         """
-        return cls(Catalogue.load(Path(folder) / layout.CLEAN), Path(folder))
+        root = serving_folder() if folder is None else Path(folder)
+        return cls(Parts(Catalogue.load(root / layout.CLEAN), root))
 
-    def recommend(
-        self, user: str | int, count: int = 10, request: str | None = None, request_weight: float = WEIGHT
-    ) -> list[Recommendation]:
-        """Rank the items that a user has not taken.
+    def with_items(self, frame: pl.DataFrame) -> "Recommender":
+        """Return a recommender that knows more items, by their texts, brands and categories; nothing is trained.
 
-        The items of the test part count as not taken, since the recommender is judged by them.
+        What it says of the other items stays as it is.
 
         Parameters
         ----------
-        user
-            Original id or number.
-        count
-            Items at most; there are fewer if the user has taken nearly all.
-        request
-            Free text: rank for the user and these words.
-        request_weight
-            Weight of the similarity to the request beside the user's own score.
+        frame
+            Columns ``item_id`` and, where known, ``title, brand, categories, description, price``.
 
         Raises
         ------
         InputError
-            The user is unknown, an argument is out of range, or a file is missing or damaged.
+            An item is not described in this form, or its id is known; the message names the row.
+        """
+        names = set(self.catalogue.items["item_id"])
+        added = checked_new_items(frame, names, len(names))
+        earlier = self.parts.new_items
+        new = added if earlier is None else pl.concat([earlier, added])
+        return Recommender(Parts(self.catalogue.with_items(added), self.parts.folder, new))
+
+    def recommend(self, request: RecommendationRequest) -> Recommendations:
+        """Rank the candidates of a request.
+
+        The items of the test part count as not taken, since the recommender is judged by them. Where the model cannot
+        answer, the words do, and without words popularity; the answer says so.
+
+        Raises
+        ------
+        InputError
+            The text has no known word, or the catalogue's files are missing or damaged.
+        """
+        person = self._person(request)
+        notes = list(person.notes)
+        similarity = self._similarity(request, notes)
+        scores, method = self._scores(person, similarity is not None, notes)
+        if similarity is not None:
+            scores = (scores + np.float32(request.text_weight) * similarity).astype(np.float32)
+        filters = self.parts.candidates
+        candidates = filters.of(request, person.taken)
+        notes += filters.unknown(request)
+        number = len(self.catalogue.users) if person.user is None else person.user
+        # A limit of a brand may leave out any of the best.
+        depth = len(scores) if request.per_brand_limit is not None else min(request.count, len(scores))
+        ranked = top_items(scores[None], csr_array(~candidates[None]), depth, _TIES, np.array([number]))[0]
+        ranked = ranked[ranked != NONE]
+        listed = ranked[filters.limited(ranked, request.per_brand_limit, request.count)].tolist()
+        own = [*np.setdiff1d(person.taken, person.newer).tolist(), *person.newer.tolist()]
+        words = None if similarity is None else request.text
+        found = [
+            self._described(
+                rank, item, float(scores[item]), similarity, self.parts.grounds.reason(item, own, person.user, words)
+            )
+            for rank, item in enumerate(listed, start=1)
+        ]
+        note = one_line("; ".join(notes)) if notes else None
+        return Recommendations(tuple(found), method, note, self.parts.digest)
+
+    def recommend_many(
+        self,
+        users: np.ndarray | None = None,
+        count: int = 10,
+        *,
+        candidates: np.ndarray | None = None,
+        repeat_purchases: bool = False,
+    ) -> Iterator[RankedUsers]:
+        """Rank for many known users, a block of them at a time, so that memory does not grow with their number.
+
+        The result is that of `recommend` for each.
+
+        Parameters
+        ----------
+        users
+            int (users,), their numbers; all if not given.
+        count
+            Items of each at most.
+        candidates
+            bool (I,); all items if not given.
+        repeat_purchases
+            Whether what a user already took is a candidate too.
+
+        Raises
+        ------
+        InputError
+            The count is out of range, or the model is missing or damaged.
         """
         if count < 1:
             raise InputError(f"count {count} must be at least 1")
-        if request is not None and not request.strip():
-            raise InputError("the request is empty: give words, or leave it out")
-        if not 0 <= request_weight < math.inf:
-            raise InputError(f"request weight {request_weight} must be a number not below 0")
-        number = self.catalogue.user(str(user))
-        similarity = None if request is None else self.requests.similarity(request)
-        scores = self._scores(np.array([number]))[0]
-        items, ranked = best_items(scores, self._taken, number, count, self.scorer.seed, similarity, request_weight)
-        return [
-            Recommendation(
-                rank,
-                item,
-                self.catalogue.item_id(item),
-                self.catalogue.title(item),
-                score,
-                None if similarity is None else float(similarity[item]),
-            )
-            for rank, (item, score) in enumerate(zip(items.tolist(), ranked.tolist(), strict=True), start=1)
-        ]
+        users = np.arange(len(self.catalogue.users)) if users is None else np.asarray(users)
+        _ = self.parts.score, self.parts.taken  # what is missing is told before the first block
+        return self._blocks(users, min(count, len(self.catalogue.items)), candidates, repeat_purchases)
 
     def explain(self, user: str | int, item: str | int, sampling: "Sampling | None" = None) -> Explanation:
         """Write why a user would purchase an item.
@@ -155,44 +238,103 @@ class Recommender:
         Raises
         ------
         InputError
-            The user or the item is unknown, or the pre-trained model is missing, damaged or was trained without texts.
+            The user or the item is unknown or new, or the pre-trained model is missing, damaged or was trained without
+            texts.
         """
         from symbiosis.recommender.inference.reasons import Sampling
 
         person, thing = self.catalogue.user(str(user)), self.catalogue.item(str(item))
-        reason = self.writer.reason(person, thing, sampling or Sampling())
+        if thing >= self.parts.n_old:
+            raise InputError(f"item {quoted(str(item))} is new: reasons are written about items of the training alone")
+        reason = self.parts.writer.reason(person, thing, sampling or Sampling())
         return Explanation(person, thing, self.catalogue.item_id(thing), self.catalogue.title(thing), reason)
 
-    @cached_property
-    def scorer(self) -> Scorer:
-        """The fine-tuned model."""
-        paths = (layout.FINETUNED, layout.GRAPH, layout.DISTANCES, layout.PROPAGATION)
-        return Scorer.load(*(self.folder / path for path in paths))
+    def _person(self, request: RecommendationRequest) -> Person:
+        """Look up who asks; what is unknown is noted."""
+        notes = []
+        user = None if request.user is None else self.catalogue.find_user(str(request.user))
+        if request.user is not None and user is None:
+            notes.append(f"user {quoted(str(request.user))} is unknown")
+        found = [self.catalogue.find_item(name) for name in request.session]
+        newer = np.array([item for item in found if item is not None], dtype=np.int64)
+        if unknown := len(found) - len(newer):
+            first = quoted(request.session[found.index(None)])
+            what = f"the item {first} of the session is" if unknown == 1 else f"{unknown} items of the session are"
+            notes.append(f"{what} unknown and left out" + (f", {first} among them" if unknown > 1 else ""))
+        if user is None and request.user is not None and len(newer):
+            notes.append("answered as to a guest")
+        known = taken = newer[:0]
+        if user is not None:
+            known, taken = items_of(self.parts.train, user), items_of(self.parts.taken, user)
+        return Person(user, known, newer, np.union1d(taken, newer).astype(np.int64), tuple(notes))
 
-    @cached_property
-    def writer(self) -> "Writer":
-        """The pre-trained model, which writes explanations."""
-        from symbiosis.recommender.inference.reasons import Writer
+    def _similarity(self, request: RecommendationRequest, notes: list[str]) -> np.ndarray | None:
+        """Compare the request's text with the items'; None without one, or if the items' texts cannot be read."""
+        if request.text is None:
+            return None
+        try:
+            requests = self.parts.requests
+        except InputError as error:
+            notes.append(f"the text is left out ({error})")
+            return None
+        return requests.similarity(request.text)
 
-        return Writer.load(*(self.folder / path for path in (layout.PRETRAINED, layout.GRAPH, layout.DISTANCES)))
+    def _scores(self, person: Person, has_text: bool, notes: list[str]) -> tuple[np.ndarray, Method]:
+        """Score all items by the best method that there is, float32 (I,)."""
+        if person.has_history:
+            try:
+                return self._by_model(person), "model"
+            except InputError as error:
+                notes.append(f"the model cannot answer ({error})")
+        if has_text:
+            return np.log1p(self.parts.popularity), "text"
+        notes.append("these are the most popular items")
+        return self.parts.popularity, "popularity"
 
-    @cached_property
-    def requests(self) -> Requests:
-        """The texts of the items, to compare requests with."""
-        return Requests.load(self.folder / layout.EMBEDDINGS, read_items(self.folder / layout.ITEMS))
+    def _by_model(self, person: Person) -> np.ndarray:
+        from symbiosis.recommender.inference.scoring import History
 
-    @cached_property
-    def _train(self) -> csr_array:
-        return self._matrix(layout.TRAIN)
+        scores: np.ndarray = self.parts.score([History(person.known, person.user, person.newer)])[0]
+        if np.isnan(scores).any():
+            raise InputError("its scores are no numbers: it has diverged in training")
+        return scores
 
-    @cached_property
-    def _taken(self) -> csr_array:
-        """Training and validation interactions."""
-        return self._train + self._matrix(layout.VALIDATION)
+    def _blocks(
+        self, users: np.ndarray, count: int, candidates: np.ndarray | None, repeat_purchases: bool
+    ) -> Iterator[RankedUsers]:
+        from symbiosis.recommender.inference.scoring import History
 
-    @cached_property
-    def _scores(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self.scorer.prepared(self._train)
+        parts = self.parts
+        block = max(1, _CELLS // len(self.catalogue.items))
+        for start in range(0, len(users), block):
+            chosen = users[start : start + block]
+            scores = parts.score([History(items_of(parts.train, user), int(user)) for user in chosen])
+            if candidates is not None:
+                scores[:, ~candidates] = -np.inf
+            excluded = csr_array(scores.shape, dtype=np.float32) if repeat_purchases else parts.taken[chosen]
+            ranked = top_items(scores, excluded, count, _TIES, chosen)
+            found = np.take_along_axis(scores, np.maximum(ranked, 0), axis=1)
+            missing = (ranked == NONE) | np.isneginf(found)
+            yield RankedUsers(chosen, np.where(missing, NONE, ranked), np.where(missing, np.nan, found))
 
-    def _matrix(self, path: Path) -> csr_array:
-        return read_matrix(self.folder / path, (len(self.catalogue.users), len(self.catalogue.items)))
+    def _described(
+        self, rank: int, item: int, score: float, similarity: np.ndarray | None, reason: str
+    ) -> Recommendation:
+        known, items = self.catalogue, self.parts.items
+        return Recommendation(
+            rank,
+            item,
+            known.item_id(item),
+            known.title(item),
+            score,
+            items["brand"][item] or None,
+            items["price"][item] if "price" in items.columns else None,
+            None if similarity is None else float(similarity[item]),
+            reason,
+        )
+
+
+def serving_folder(root: Path | str = ".") -> Path:
+    """Return the folder that serves: the champion's, else that of the final fit, else the workspace itself."""
+    champion, fitted = current("recommender", root), Path(root) / layout.RECOMMENDER
+    return champion or (fitted if fitted.is_dir() else Path(root))

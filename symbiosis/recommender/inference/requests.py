@@ -1,4 +1,4 @@
-"""The best items for a user, or for a user and a request in free text (``summer clothing``).
+"""Requests in free text (``summer clothing``), compared with the texts of the items.
 
 ``score(item | user, request) = score(item | user) + weight * cos(request, item)``
 
@@ -12,22 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_json
 from symbiosis.core.errors import InputError, quoted
 from symbiosis.core.layout import ITEM_VECTORS
 from symbiosis.recommender.data.item_texts import item_texts
-from symbiosis.recommender.metrics.ranking import NONE, top_items
 
 if TYPE_CHECKING:
     import polars as pl
 
     from symbiosis.recommender.language.item_vectors import TextEncoder
-
-WEIGHT = 10.0
-"""Weight of the similarity: of 5, 10, 20 and 40 the best on validation for the categories of the embedded data and the
-title words of gift_cards18; for the title words of the embedded data 20 is a little better."""
 
 
 class Requests:
@@ -39,10 +33,22 @@ class Requests:
         Embeds texts in the space of the items' vectors.
     vectors
         float32 (I, D), embeddings of the items' texts, rows of length 1 or 0.
+    signs
+        float32 (D,), factors of 1 and -1 from the encoder's space to that of the model's item texts; 1 if not given.
     """
 
-    def __init__(self, encode: "TextEncoder", vectors: np.ndarray) -> None:
+    def __init__(self, encode: "TextEncoder", vectors: np.ndarray, signs: np.ndarray | None = None) -> None:
         self.encode, self.vectors = encode, vectors
+        self.signs = np.ones(vectors.shape[1], np.float32) if signs is None else signs
+
+    @property
+    def embedded(self) -> np.ndarray:
+        """The vectors in the space of the model's item texts, float32 (I, D)."""
+        return self.vectors * self.signs
+
+    def extended(self, texts: list[str]) -> "Requests":
+        """Return the same with the texts of new items behind the others."""
+        return Requests(self.encode, np.concatenate([self.vectors, self.encode(texts)]), self.signs)
 
     @classmethod
     def load(cls, folder: Path | str, items: "pl.DataFrame") -> "Requests":
@@ -76,8 +82,11 @@ class Requests:
             raise InputError(f"{folder} holds {len(vectors)} items, not {len(items)}: run `dvc repro embed-items`")
         texts = item_texts(items)
         encode = text_encoder(texts, params)
+        if params.encoder != TFIDF:
+            return cls(encode, vectors)
         # What is fitted again is compared with its own vectors: those of another machine may differ in signs.
-        return cls(encode, encode(texts) if params.encoder == TFIDF else vectors)
+        own = encode(texts)
+        return cls(encode, own, np.where((own * vectors).sum(axis=0) < 0, -1, 1).astype(np.float32))
 
     def similarity(self, request: str) -> np.ndarray:
         """Return the cosine of a request and each item's text.
@@ -99,44 +108,3 @@ class Requests:
             )
         similarity: np.ndarray = (self.vectors @ vector).astype(np.float32)
         return similarity
-
-
-def best_items(
-    scores: np.ndarray,
-    taken: csr_array,
-    user: int,
-    count: int,
-    seed: int,
-    similarity: np.ndarray | None = None,
-    weight: float = WEIGHT,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the items that a user has not taken.
-
-    Parameters
-    ----------
-    scores
-        float32 (I,), of the recommender.
-    taken
-        (U, I); the stored items of the user are no candidates.
-    user
-        Number of the user.
-    count
-        Items at most.
-    seed
-        Of the order of ties.
-    similarity
-        float32 (I,), of a request and each item; without it the scores alone count.
-    weight
-        Of the similarity.
-
-    Returns
-    -------
-    items : int array of shape (count,)
-        Best first; fewer if there are fewer candidates.
-    scores : float32 array of shape (count,)
-        What they are ranked by.
-    """
-    total = scores if similarity is None else (scores + np.float32(weight) * similarity).astype(np.float32)
-    ranked = top_items(total[None], taken[[user]], min(count, len(total)), seed, np.array([user]))[0]
-    items = ranked[ranked != NONE]
-    return items, total[items]

@@ -4,7 +4,7 @@
 docs/methods.md, section 1.4). R is a fixed score by hop distance as published, or learned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from symbiosis.graph.build import Graph
 from symbiosis.graph.distances import HopDistances
 from symbiosis.graph.pairs import PairFeatures, bucket_names
 from symbiosis.recommender.network.model import GraphGPT2
+from symbiosis.recommender.network.newcomers import NewItems
 
 BiasMode = Literal["none", "ones", "paper", "learned"]
 
@@ -36,6 +37,9 @@ class AttentionBias:
     pairs, scalars
         Buckets of pairs and their learned scalars, (buckets, heads), part of the model; needed if the mode is
         ``learned``.
+    direct
+        Whether the items of a row are one hop from its user, and two from each other, whatever the distances say: so
+        are the items of a guest and a user's newest ones, which the graph does not hold.
     """
 
     mode: BiasMode
@@ -44,6 +48,7 @@ class AttentionBias:
     distances: HopDistances | None
     pairs: PairFeatures | None = None
     scalars: nn.Embedding | None = None
+    direct: bool = False
 
     @classmethod
     def load(cls, mode: BiasMode, model: GraphGPT2, graph: Path | str, distances: Path | str) -> "AttentionBias":
@@ -57,6 +62,11 @@ class AttentionBias:
         hops = HopDistances.load(distances) if mode == "paper" else None
         pairs = PairFeatures(Graph.load(graph)) if mode == "learned" else None
         return cls(mode, model.n_words, model.n_users, hops, pairs, model.scalars if pairs else None)
+
+    def extended(self, users: int, new: NewItems) -> "AttentionBias":
+        """Return the bias of a model with more users and items, where the items of a row are its user's."""
+        pairs = self.pairs.extended(users, new.brands, new.categories) if self.pairs else None
+        return replace(self, n_users=self.n_users + users, pairs=pairs, direct=True)
 
     def __call__(self, ids: np.ndarray) -> torch.Tensor:
         """Mask and bias of a batch of rows that are filled up on the right.
@@ -113,9 +123,13 @@ class AttentionBias:
         # Two users never meet in a prompt; a user meets himself when he is named twice.
         hops = np.where(lower == upper, 0, 255).astype(np.uint8)
         mixed = (lower < self.n_users) & (upper >= self.n_users)
-        hops[mixed] = self.distances.user_item[lower[mixed], upper[mixed] - self.n_users]
         items = lower >= self.n_users
-        hops[items] = self.distances.item_item[lower[items] - self.n_users, upper[items] - self.n_users]
+        if self.direct:
+            hops[mixed] = 1
+            hops[items & (lower != upper)] = 2
+        else:
+            hops[mixed] = self.distances.user_item[lower[mixed], upper[mixed] - self.n_users]
+            hops[items] = self.distances.item_item[lower[items] - self.n_users, upper[items] - self.n_users]
         return np.asarray(self.distances.connectivity[hops], dtype=np.float32)
 
 

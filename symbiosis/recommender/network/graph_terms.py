@@ -20,7 +20,7 @@ user's own row would know his hidden items. So in training they come from users 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_json, write_json
 from symbiosis.core.errors import InputError
+from symbiosis.recommender.network.newcomers import NewItems
 from symbiosis.recommender.network.relations import Relations
 
 TERMS = ("walk", "long walk", "text", "brand", "category", "popularity")
@@ -101,6 +102,18 @@ class Propagation:
             np.log1p(strengths, out=strengths)
         terms[-1] = np.log1p(degrees)
         return terms
+
+    def extended(self, new: NewItems) -> "Propagation":
+        """Return what recommends new items too: nobody took them, so no walk leads to them.
+
+        The walks of the folds, which only training needs, are left out.
+        """
+        if not len(new):
+            return replace(self, without=())
+        whole, n_items = self.whole.copy(), self.whole.shape[0] + len(new)
+        whole.resize(n_items, n_items)
+        degrees = np.pad(self.degrees, ((0, 0), (0, len(new))))
+        return Propagation(self.folds, (), whole, degrees, self.relations.extended(new), self.units)
 
     def save(self, folder: Path) -> None:
         """Write the arrays of every matrix into an existing folder."""

@@ -225,6 +225,29 @@ class GraphGPT2(nn.Module):
         graph = self.graph_logits(terms, hidden if personal_gates else None).float()
         return graph if hidden is None else self.item_logits(hidden, vectors).float() + graph
 
+    def extended(self, users: Tensor, texts: Tensor) -> "GraphGPT2":
+        """Return the same network for inference with more users and items; other weights are shared, not copied.
+
+        Parameters
+        ----------
+        users
+            float32 (new users, width), their vectors before `user_scale`.
+        texts
+            float32 (new items, D), embeddings of the texts of items without a free vector.
+        """
+        n_users, n_items = self.n_users + len(users), self.n_items + len(texts)
+        nothing = torch.zeros(len(texts), self.config.n_embd)
+        state = self.state_dict()
+        for name in ("content.weight", "collaborative.weight"):
+            state[name] = torch.cat([state[name][: self.n_users], users, state[name][self.n_users :], nothing])
+        state["texts"] = torch.cat([self.texts, texts])
+        state["warm"] = torch.cat([self.warm, torch.zeros(len(texts), dtype=torch.bool)])
+        with _NothingDrawn():
+            empty = torch.zeros(n_items, self.texts.shape[1])
+            model = GraphGPT2(self.config, n_users, n_items, empty, None, self.user_scale, self.item_scale)
+        model.load_state_dict(state, strict=True, assign=True)
+        return model.eval()
+
     def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
         """Mutual regularisation: mean squared distance of the two embeddings of the batch's unique ID tokens.
 

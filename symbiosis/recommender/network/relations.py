@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array, diags_array
+from scipy.sparse import csc_array, csr_array, diags_array, vstack
 
 from symbiosis.graph.build import Graph
+from symbiosis.recommender.network.newcomers import NewItems
 
 _ITEMS = 128
 """Items compared with all others at once: bounds memory, whatever the histories' length."""
@@ -35,6 +36,18 @@ class Relations:
         categories = _groups(graph.category_items, graph.category_offsets, graph.n_items)
         return cls(texts.astype(np.float32), brands, categories)
 
+    def extended(self, new: NewItems) -> "Relations":
+        """Return the same with new items; the groups stay as rare as they were."""
+        if not len(new):
+            return self
+        brands = _weighted(new.brands, new.brand_offsets, len(self.texts))
+        categories = _weighted(new.categories, new.category_offsets, len(self.texts))
+        return Relations(
+            np.concatenate([self.texts, new.texts.astype(np.float32)]),
+            csr_array(vstack([self.brands, brands], format="csr")),
+            csr_array(vstack([self.categories, categories], format="csr")),
+        )
+
     def flows(self, visible: csr_array, out: np.ndarray) -> None:
         """Sums of likeness to the visible items of each row.
 
@@ -61,8 +74,15 @@ def _groups(items: np.ndarray, offsets: np.ndarray, n_items: int) -> csr_array:
     n_groups = len(offsets) - 1
     if not n_groups:
         return csr_array((n_items, 1), dtype=np.float32)
-    rarity = np.log(n_items / np.maximum(1, np.diff(offsets)))
     members = csr_array((np.ones(len(items)), items, offsets), shape=(n_groups, n_items)).T.tocsr()
+    return _weighted(members, offsets, n_items)
+
+
+def _weighted(members: csr_array, offsets: np.ndarray, n_items: int) -> csr_array:
+    """Rows of length 1 or 0 from the groups of items and the sizes of the groups among `n_items`."""
+    if len(offsets) == 1:
+        return csr_array((members.shape[0], 1), dtype=np.float32)
+    rarity = np.log(n_items / np.maximum(1, np.diff(offsets)))
     weighted = members @ diags_array(np.sqrt(rarity))
     lengths = np.sqrt(np.asarray(weighted.power(2).sum(axis=1)).ravel())
     scaled = diags_array(1 / np.where(lengths > 0, lengths, 1)) @ weighted

@@ -104,3 +104,19 @@ class FinetuneParams(TrainingParams):
         if not (self.language_model or self.graph_term):
             raise ValueError("without `language_model` and without `graph_term` nothing scores the items")
         return self
+
+
+class FinalFitParams(StageParams):
+    """What the recommender that serves has learned from.
+
+    Attributes
+    ----------
+    seed
+        Of the order of the batches and of dropout, where it is trained again.
+    data
+        ``train``: it is the model that was measured, to the byte; ``all``: trained once more, on validation and test
+        interactions too, as long as the measured one; nobody can tell how good it is.
+    """
+
+    seed: int = Field(ge=0)
+    data: Literal["train", "all"]

@@ -185,7 +185,9 @@ class OnlineRouter:
         if bonus is not None:
             parts["binary feedback"] = bonus
             score = score + bonus
-        chances = self._chances(score, verdict.admissible, waits_s, uncertainty, goal.score_unit, x)
+        chances = self._chances(
+            score, verdict.admissible, waits_s, uncertainty, goal.score_unit, x, circumstances.explores
+        )
         if chances is None:
             arm, propensity = int(score.argmax()), 1.0
             if not verdict.admissible[arm]:
@@ -232,16 +234,18 @@ class OnlineRouter:
         uncertainty: np.ndarray,
         score_unit: float,
         x: np.ndarray,
+        explores: bool,
     ) -> np.ndarray | None:
         """Probability of each LLM, (L,); None: the best admissible one for certain."""
         settings = self.settings
-        burning = self.burn_in.any()
-        if not (self._explores or settings.near_tie or burning or self.binary):
+        burning = explores and self.burn_in.any()
+        if not ((self._explores and explores) or settings.near_tie or burning or self.binary):
             return None
         if settings.near_tie > 0:
             score = prefer_idle(score, admissible, waits_s, settings.near_tie)
         deviation = score_unit * self._deviation * uncertainty
-        chances = among_best(score, deviation, admissible, settings.tried, settings.exploration, settings.amount)
+        kind = settings.exploration if explores else "none"
+        chances = among_best(score, deviation, admissible, settings.tried, kind, settings.amount)
         if self.binary is not None:
             chances = self.binary.mixed(chances, x, admissible)
         return with_burn_in(chances, (self.burn_in > 0) & admissible, settings.burn_in_share) if burning else chances

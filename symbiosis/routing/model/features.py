@@ -132,6 +132,12 @@ def fit(
     return whole, whole._features(_softmax(logits / temperature), vectors)
 
 
+def classify(vectors: np.ndarray, tags: np.ndarray, n_tags: int, others: np.ndarray) -> np.ndarray:
+    """Train a classifier of tags on vectors, (N, d) and (N,), and return the likeliest tag of others, (M, d)."""
+    weights, bias = _classifier(vectors, tags, n_tags)
+    return np.asarray((others @ weights + bias).argmax(axis=1))
+
+
 def _temperature(logits: np.ndarray, tags: np.ndarray) -> float:
     """Return the temperature under which the tags are likeliest."""
     rows = np.arange(len(tags))

@@ -9,7 +9,7 @@ import numpy as np
 from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.metrics.metrics import calibration_error, discrimination
-from symbiosis.routing.metrics.utility import cost_scale_of
+from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 from symbiosis.routing.model import calibration
 from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.choice import choose, fit_predictor, prepare
@@ -58,7 +58,7 @@ def train(
         fitted = fit_predictor(params.predictor, params.tags, features, llms, params)
     else:
         features, fitted = choice.fit
-    router, costs = _assembled(features, fitted, llms, params)
+    router, expected, costs = _assembled(features, fitted, llms, params)
     learned: dict[str, Any] = {}
     if answers is not None and len(told := answers(router)):
         alone, joint = router, with_answers(features, told, router)
@@ -83,7 +83,7 @@ def train(
             what: {f"{value:g}": all_rounded(judged) for value, judged in values.items()}
             for what, values in fitted.tried.items()
         },
-        **_judge(fitted, folds, outcomes, llms, params),
+        **_judge(fitted, folds, outcomes, llms, params, expected),
         **learned,
     }
     return router, report
@@ -91,8 +91,11 @@ def train(
 
 def _assembled(
     features: Offline, fitted: PredictorFit, llms: Llms, params: RouterTrainParams
-) -> tuple[Router, dict[str, Any]]:
-    """Return the router of predictors that were fitted to the table, and how its costs are predicted."""
+) -> tuple[Router, np.ndarray, dict[str, Any]]:
+    """Return the router of predictors that were fitted to the table, what it expects of costs, and how.
+
+    The costs (N, L) are those of held-out queries, in units of the scale.
+    """
     outcomes = features.outcomes
     calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality, outcomes.known)
     lengths = fit_lengths(fitted.held_out[:, :, LENGTH], outcomes)
@@ -112,7 +115,10 @@ def _assembled(
     router = Router(
         llms, features.feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges, costs, prompts
     )
-    return router, cost_report
+    expected = by_tokens
+    if costs is not None:
+        expected = cross_fitted(features.crossed, features.folds, outcomes.cost_usd, outcomes.known, by_tokens)
+    return router, expected / cost_scale, cost_report
 
 
 def _with_log(alone: Router, joint: Offline, fitted: PredictorFit, params: RouterTrainParams) -> Router:
@@ -152,11 +158,17 @@ def _gain(alone: Router, joint: Offline, fitted: PredictorFit, router: Router) -
 
 
 def _judge(
-    fitted: PredictorFit, folds: np.ndarray, outcomes: Outcomes, llms: Llms, params: RouterTrainParams
+    fitted: PredictorFit,
+    folds: np.ndarray,
+    outcomes: Outcomes,
+    llms: Llms,
+    params: RouterTrainParams,
+    expected: np.ndarray,
 ) -> dict[str, Any]:
     """Brier score, calibration error, AUC and errors of length and of tokens times prices, for held-out queries.
 
-    Calibration and length correction are fitted without the fold that they are judged on, too.
+    Calibration and length correction are fitted without the fold that they are judged on, too. `expected`: (N, L),
+    cost of held-out queries in units of the scale.
     """
     raw = fitted.held_out
     quality, tokens = np.empty_like(outcomes.quality), np.empty_like(outcomes.quality)
@@ -192,4 +204,30 @@ def _judge(
     for own, chosen in zip(by_llm.values(), fitted.lengths, strict=False):  # there may have been no choice
         own["length_model"] = chosen.family
         own["length_model_errors"] = {family: rounded(error) for family, error in chosen.errors.items()}
-    return {"all": measures(slice(None)), "by_llm": by_llm}
+    served = _served(quality, expected, outcomes, cost_scale_of(outcomes), params.serving.trade_off)
+    return {"all": measures(slice(None)), "served": served, "by_llm": by_llm}
+
+
+def _served(
+    quality: np.ndarray, expected: np.ndarray, outcomes: Outcomes, cost_scale: float, trade_off: float
+) -> dict[str, Any]:
+    """How far expectations of the LLM that would be chosen are off, as drift is counted while serving.
+
+    An LLM is chosen where it is expected to do well, so that it does worse than expected more often than LLMs in
+    general do.
+    """
+    rows = np.arange(len(quality))
+    chosen = utility(quality, scaled_cost(expected, 1.0), trade_off).argmax(axis=1)
+    if outcomes.known is not None:
+        there = outcomes.known[rows, chosen]
+        rows, chosen = rows[there], chosen[there]
+    if not len(rows):
+        return {}
+    predicted, observed = quality[rows, chosen], outcomes.quality[rows, chosen]
+    hoped, spent = expected[rows, chosen] * cost_scale, outcomes.cost_usd[rows, chosen]
+    paid = (hoped > 0) & (spent > 0)
+    return {
+        "ece": rounded(calibration_error(predicted, observed)),
+        "bias": rounded((observed - predicted).mean()),
+        **({"cost_log_ratio": rounded(np.log(spent[paid] / hoped[paid]).mean())} if paid.any() else {}),
+    }

@@ -65,6 +65,8 @@ class Circumstances:
         Observed over expected response tokens.
     extra_usd
         Cost beside the query's own prompt and response: a conversation so far, less what a prompt cache saves.
+    explores
+        Whether another LLM than the best may be tried.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Circumstances:
     tokens_per_s: np.ndarray | None = None
     response_factor: np.ndarray | None = None
     extra_usd: np.ndarray | None = None
+    explores: bool = True
 
     def __post_init__(self) -> None:
         if self.allowed is not None and not self.allowed.any():

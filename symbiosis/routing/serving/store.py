@@ -38,6 +38,7 @@ from symbiosis.routing.serving.storage.database import LEARNING, Database, Store
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 __all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "UnknownDecision"]
@@ -521,6 +522,24 @@ class Store:
         """Return ``id`` and ``details``, the explanation as JSON text, of each step-th decision since a time."""
         with self._database.reading() as connection:
             return rows.details(connection, since, step)
+
+    def vectors(self, since: float = 0.0, after: int = 0, most: int = 1000) -> "np.ndarray":
+        """Return vectors of queries, (n, d); those of another length than the newest one are left out.
+
+        Parameters
+        ----------
+        since
+            Seconds since the epoch.
+        after
+            Only decisions of higher sequences.
+        most
+            About so many at most: of more decisions each k-th.
+        """
+        import numpy as np
+
+        with self._database.reading() as connection:
+            found = rows.vectors(connection, since, after, most)
+        return np.array([vector for vector in found if len(vector) == len(found[-1])])
 
     def calls_frame(self, since: float = 0.0) -> "pl.DataFrame":
         """Return the calls since a time in seconds since the epoch."""

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms
+from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import ServingState, digest_of
 from symbiosis.routing.model.router import MANIFEST, Router
 from symbiosis.routing.policy.explanation import Decision
@@ -56,6 +57,21 @@ class VersionInfo:
     router: str
     lessons: int
     current: bool
+
+
+class Training(NamedTuple):
+    """What is known of the training of the router that serves.
+
+    Attributes
+    ----------
+    reference
+        Summary of its queries; None: there is none, or its vectors are of another form than those that serve.
+    fits_after
+        Sequence of the last decision in the store whose vector is of another form.
+    """
+
+    reference: Reference | None = None
+    fits_after: int = 0
 
 
 class NotWritable(InputError):  # noqa: N818
@@ -102,6 +118,7 @@ class Workspace:
         self._router, self._encoder, self._settings = Path(router), Path(encoder), settings
         self._encode = encode
         self._encoders: dict[VectorForm, QueryEncoder] = {}
+        self._training: tuple[object, Training] | None = None
         self.notices: list[str] = []
         """What a user should know of the last call: a newer trained router was taken over, or could not be."""
 
@@ -198,6 +215,20 @@ class Workspace:
         except FileNotFoundError:
             return None
         return told.st_mtime_ns, told.st_ino
+
+    def training(self) -> "Training":
+        """Return what later queries are compared with; takes no newer router over."""
+        newest = self.newest()
+        present = newest, self.trained_at()
+        if self._training is None or self._training[0] != present:
+            origin = read_state(self._versions.open(newest)).origin if newest else None
+            reference = None
+            if (self._router / MANIFEST).is_file():
+                form = ServingState.load(self._router).vectors
+                if origin is None or origin.vectors == form:
+                    reference = Reference.load(self._router)
+            self._training = present, Training(reference, origin.fits_after if origin else 0)
+        return self._training[1]
 
     def route(
         self,
@@ -451,6 +482,8 @@ class Workspace:
             router=digest_of(self._router), vectors=known.vectors, trade_off=known.trade_off, since=service.learned
         )
         service.fits_after = self._fits_after(known.vectors, service.position)
+        if known.trained_on.stores:
+            service.trained_on = known.trained_on.of_store(self.store.key)
         if logged is not None:
             service.learned, service.position = logged, 0
         return Snapshot(service, origin, service.learned, service.position)
@@ -520,8 +553,10 @@ class Workspace:
             return opened
         fresh = adopted(opened, fresh)
         number = save(fresh.service, self._versions, fresh.origin)
+        trained_on = int(fresh.service.trained_on[: fresh.service.learned + 1].sum())
         self.notices.append(
             f"{self._router} has a newer router ({digest}): taken over as version {number}, "
             f"with {fresh.service.lessons} lessons kept"
+            + (f", beside {trained_on} that it was trained on" if trained_on else "")
         )
         return fresh

@@ -38,7 +38,7 @@ def test_example_gives_the_defaults_but_for_what_it_says() -> None:
     given = {"default", "upstreams", "policies", "checks"}
     assert example.model_dump(exclude=given) == GatewayConfig().model_dump(exclude=given)
     assert set(GatewayConfig.model_fields) == example.model_fields_set
-    for name in ("listen", "limits", "breaker", "keys", "conversations", "traces", "encoder"):
+    for name in ("listen", "limits", "breaker", "keys", "conversations", "traces", "encoder", "recommender"):
         block = getattr(example, name)
         assert block.model_fields_set == set(type(block).model_fields)
     assert list(example.llms) == ["large", "small", "local"]
@@ -47,7 +47,6 @@ def test_example_gives_the_defaults_but_for_what_it_says() -> None:
 def test_without_a_file_upstreams_are_simulated(folder: Path) -> None:
     assert load() == GatewayConfig() == read("")
     assert load().simulated
-    assert load().store_url == "sqlite:///.router/store.db"
     with pytest.raises(InputError, match="other.yaml cannot be read"):
         load(Path("other.yaml"))
 

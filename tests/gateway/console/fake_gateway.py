@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from fake_recommender import add_recommender
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
@@ -54,6 +55,7 @@ class Played:
     sent: list[dict[str, Any]] = field(default_factory=list)
     looked: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    recommended: list[dict[str, Any]] = field(default_factory=list)
 
 
 def decided(number: int, text: str, dice: random.Random, refused: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -240,6 +242,10 @@ def summary(played: Played, hours: float, now: float) -> dict[str, Any]:
             "training_error": 0.032,
             "priced": 1822,
             "cost_log_ratio": -0.07,
+            "measures": [
+                {"name": "tag mix", "value": 0.012, "threshold": 0.03, "alarm": False, "words": ""},
+                {"name": "embedding distance", "value": 0.4, "threshold": 0.25, "alarm": True, "words": "more law"},
+            ],
         },
         "mode": "apply",
         "router": "88be5908cdac",
@@ -335,6 +341,7 @@ def fake_gateway(played: Played) -> FastAPI:
                 stored["feedback"] = {"satisfied": given["satisfied"], "quality": None, "source": "user"}
         return {"decision": given["decision"], "recorded": True}
 
+    add_recommender(app, played.recommended)
     return app
 
 

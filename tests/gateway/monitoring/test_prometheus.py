@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from symbiosis.gateway.monitoring import metrics as module
-from symbiosis.gateway.monitoring.drift import Drift
+from symbiosis.gateway.monitoring.drift import Check, Drift
 from symbiosis.gateway.monitoring.errors import error_kind
 from symbiosis.gateway.monitoring.metrics import FOLDER_VARIABLE, INLINE, OTHER, Metrics, shared_between_workers
 from symbiosis.routing.serving.records import CallEntry
@@ -93,7 +93,7 @@ def test_decisions_spend_and_state() -> None:
     metrics.told("small", "check:json")
     metrics.store_failed("write")
     metrics.learned(7, 41)
-    metrics.drifted(Drift(60, 0.5, -0.1, -0.2, 0.0, 0.12, 0.04, 60, None))
+    metrics.drifted(Drift(60, 0.5, -0.1, -0.2, 0.0, 0.12, 0.04, 60, None, checks=(Check.of("cost", -0.5, 0.25, 60),)))
     assert value(metrics, "decisions_total", llm="small", policy="cheap", mode="apply") == 1
     assert value(metrics, "decisions_total", llm="small", policy=INLINE, mode="apply") == 1
     assert value(metrics, "overhead_seconds_count") == 1
@@ -107,6 +107,8 @@ def test_decisions_spend_and_state() -> None:
     assert value(metrics, "store_errors_total", operation="write") == 1
     assert (value(metrics, "router_version"), value(metrics, "router_lessons")) == (7, 41)
     assert (value(metrics, "calibration_bias"), value(metrics, "calibration_error")) == (-0.1, 0.12)
+    measured = [value(metrics, f"drift_{name}", check="cost") for name in ("value", "threshold", "alarm")]
+    assert measured == [-0.5, 0.25, 1]
     assert (value(metrics, "calibration_error_training"), value(metrics, "feedback_rate")) == (0.04, 0.5)
 
 

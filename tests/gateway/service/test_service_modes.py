@@ -103,6 +103,21 @@ def test_a_share_is_routed_and_a_conversation_stays_on_its_side(open_door: Any) 
         assert set(modes.values()) == {"apply", "control"}
 
 
+def test_exploration_tries_others_with_known_chances_but_not_within_a_conversation(open_door: Any) -> None:
+    everything = {"kind": "epsilon", "amount": 1.0, "tried": 3}
+    with open_door(exploration=everything, conversations={"keep": False}) as door:
+        answers = [door.ask(text=f"{QUESTION} {number}", max_tokens=1) for number in range(24)]
+        assert {answer.headers["x-symbiosis-propensity"] for answer in answers} == {"0.333333"}
+        assert len({answer.headers["x-symbiosis-model"] for answer in answers}) == 3
+        begun = [
+            {"role": "user", "content": QUESTION},
+            {"role": "assistant", "content": "An index is a sorted copy."},
+            {"role": "user", "content": "And when does it hurt?"},
+        ]
+        later = door.client.post("/v1/chat/completions", json={"model": "auto", "messages": begun, "max_tokens": 1})
+        assert later.headers["x-symbiosis-propensity"] == "1"
+
+
 def test_a_router_that_fails_does_not_fail_the_request(open_door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_door(default="quill-34b") as door:
 

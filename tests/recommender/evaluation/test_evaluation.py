@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from stages import evaluate as stage
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
+from symbiosis.core.layout import FINETUNED, RECOMMENDER_METRICS
 from symbiosis.graph.build import build_graph
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.recommender.baselines.ease import EASE
@@ -223,6 +224,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (curves / "pretrain.csv").write_text("epoch,step,content,interactions\n1,5,3.5,\n2,10,,2.5\n")
     (curves / "finetune.csv").write_text("epoch,step,loss,recall@20,score\n1,5,3.5,0.1,0.2\n2,10,3,0.2,0.4\n")
     give_model(monkeypatch, StandIn(parts["test"], 0.5))
+    FINETUNED.mkdir(parents=True)
+    write_json(FINETUNED / "training.json", {"data": "train"})
     return tmp_path
 
 
@@ -292,6 +295,13 @@ def test_a_graph_with_held_out_edges_makes_the_report_invalid(
     assert numbers["invalid"] == f"the graph that the model was trained with holds {test.nnz:,} held-out interactions"
     assert "INVALID: the graph" in document
     assert "INVALID" in capsys.readouterr().out
+
+
+def test_a_model_that_has_learned_from_the_test_is_not_measured(workspace: Path) -> None:
+    write_json(workspace / FINETUNED / "training.json", {"data": "all"})
+    with pytest.raises(InputError, match="models/finetune was fitted to the held-out interactions too"):
+        stage.work(PARAMS)
+    assert not (workspace / RECOMMENDER_METRICS).exists()
 
 
 def test_predicted_ratings_stand_beside_simple_ones(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

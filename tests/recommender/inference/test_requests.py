@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recommender_world import PARAMS, TITLES, USERS, items_table, write_recommender
-from scipy.sparse import csr_array
+from recommender_world import PARAMS, items_table, write_recommender
 
 from symbiosis.core import layout
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.data.item_texts import item_texts
-from symbiosis.recommender.inference.requests import Requests, best_items
+from symbiosis.recommender.inference.requests import Requests
 from symbiosis.recommender.language.item_vectors import MANIFEST, embed_items, text_encoder
 
 
@@ -23,32 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ------------------------------------------------------------------ requests
 
 
-def test_items_whose_text_matches_come_first() -> None:
-    requests = Requests(text_encoder(TEXTS, PARAMS), embed_items(TEXTS, PARAMS))
-    scores = np.array([0, 0.1, 1, 0.9, 0.5, 0.7], dtype=np.float32)  # of the user: no glove by history
-    nothing = csr_array((USERS, len(TITLES)), dtype=np.float32)
-
-    def ranked(request: str | None, weight: float = 10.0) -> list[int]:
-        similarity = None if request is None else requests.similarity(request)
-        return best_items(scores, nothing, 1, 3, 0, similarity, weight)[0].tolist()
-
-    assert ranked(None) == [2, 3, 5]
-    assert ranked("gloves for the garden")[:2] == [1, 0]  # both match: the user's own order decides
-    assert ranked("TEAPOT")[:2] == [2, 3]
-    assert sorted(ranked("kitchen")) == [2, 3, 4]  # the last one has no title
-    assert ranked("garden", weight=0.0) == [2, 3, 5]
-
-
 TEXTS = item_texts(items_table())
-
-
-def test_what_is_ranked_by_is_the_sum_by_hand() -> None:
-    scores, similarity = np.array([1, 2, 3], np.float32), np.array([0.5, 0, -0.5], np.float32)
-    taken = csr_array(np.array([[0, 0, 0], [0, 1, 0]], np.float32))
-    items, total = best_items(scores, taken, 1, 5, 0, similarity, 4.0)
-    assert items.tolist() == [0, 2]  # item 1 was taken
-    assert total.tolist() == [3.0, 1.0]
-    assert best_items(scores, taken, 1, 1, 0)[0].tolist() == [2]
 
 
 def test_the_encoder_made_again_gives_the_items_their_vectors() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Boolean, Connection, Float, Integer, Row, Table, Text, cast, select
+from sqlalchemy import Boolean, Connection, Float, Integer, Row, Table, Text, cast, func, select
 
 from symbiosis.core.artifacts import staged
 from symbiosis.routing.learning.feedback import Feedback
@@ -28,6 +28,7 @@ from symbiosis.routing.serving.records import (
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 _CALL = tuple(field.name for field in fields(CallEntry))
@@ -144,6 +145,17 @@ def details(connection: Connection, since: float, step: int) -> "pl.DataFrame":
     chosen = select(table.id, cast(table.details, Text)).where(*wanted).order_by(table.sequence)
     found = [tuple(row) for row in connection.execute(chosen)]
     return pl.DataFrame(found, schema={"id": pl.String, "details": pl.String}, orient="row")
+
+
+def vectors(connection: Connection, since: float, after: int, most: int) -> list["np.ndarray"]:
+    """Return the vectors of the decisions since a time and of higher sequences, at most so many: of more, each k-th."""
+    table = decisions.c
+    # A query without a vector was served by the default, as the router failed.
+    wanted = (table.at >= since, table.sequence > after, table.mode != "failed-open")
+    found = connection.scalar(select(func.count()).select_from(decisions).where(*wanted)) or 0
+    step = -(-max(found, 1) // most)
+    chosen = select(table.vector_type, table.vector).where(*wanted, table.sequence % step == 0)
+    return [unpacked(kind, numbers) for kind, numbers in connection.execute(chosen.order_by(table.sequence))]
 
 
 def write_lines(path: Path, found: Iterable[StoredDecision]) -> int:

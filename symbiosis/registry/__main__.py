@@ -1,4 +1,4 @@
-"""Record the pipeline's state in MLflow.  Run it:  python -m symbiosis.tracking
+"""Record the pipeline's state in MLflow and register its models.  Run it:  python -m symbiosis.registry
 
 Publishing the same state again adds nothing.
 """
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from symbiosis.core.errors import InputError, one_line
 from symbiosis.core.processes import print_anything
-from symbiosis.tracking.publish import publish
+from symbiosis.registry.publication import publish_state
 from symbiosis.tracking.state import experiments
 from symbiosis.tracking.store import explain, tracking_uri, without_credentials
 
 
 def main() -> None:
     """Publish the workspace, or every DVC experiment."""
-    parser = argparse.ArgumentParser(prog="python -m symbiosis.tracking", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m symbiosis.registry", description=__doc__)
     parser.add_argument("--experiments", action="store_true", help="record all DVC experiments, not the workspace")
     chosen = parser.parse_args()
     print_anything()
@@ -24,14 +24,13 @@ def main() -> None:
     revisions = experiments(root) if chosen.experiments else [None]
     try:
         for revision in revisions:
-            done = publish(root, revision)
+            done = publish_state(root, revision)
             if done is None:
                 print("tracking is switched off: nothing recorded")
                 return
-            for stage in done.unreadable:
-                print(f"left out: {stage}, whose results are neither in the workspace nor in the DVC cache")
             name = f"{revision.rpartition('/')[2]}: " if revision else ""
-            print(f"{name}run {done.run_id} in {done.uri}, {done.new_runs or 'no'} new runs")
+            for line in done.lines():
+                print(f"{name}{line}")
         if not revisions:
             print("there are no DVC experiments: make some with `dvc exp run`")
     except (InputError, OSError) as error:

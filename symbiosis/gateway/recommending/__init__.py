@@ -1,0 +1,1 @@
+"""The recommender in a gateway's process."""

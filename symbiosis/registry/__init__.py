@@ -1,0 +1,1 @@
+"""Models in MLflow's registry, and the champions that serve: registered, judged, promoted, taken back."""

@@ -1,0 +1,1 @@
+"""Scripts that MLflow runs to load a registered model: no model is pickled."""
