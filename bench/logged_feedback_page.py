@@ -144,10 +144,10 @@ def _about(run: Run) -> list[str]:
 def _learning(run: Run) -> list[str]:
     """Table of methods: gains over the router of the full outcomes alone."""
     groups: dict[tuple[str, str], list[MethodRound]] = {}
-    for one in run.methods:
-        groups.setdefault((one.exploration, one.method), []).append(one)
+    for played in run.methods:
+        groups.setdefault((played.exploration, played.method), []).append(played)
     base_rounds = groups["", BASE]
-    weights = query_weights([SplitResult(one.queries, {}, {}) for one in base_rounds], SAMPLES, seed=0)
+    weights = query_weights([SplitResult(played.queries, {}, {}) for played in base_rounds], SAMPLES, seed=0)
     found = {key: measured(rounds, weights) for key, rounds in groups.items()}
     base, whole = found["", BASE], found["", ALL]
     lines = [
