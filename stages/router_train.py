@@ -1,25 +1,29 @@
-"""Train the router's predictors of quality and response length.  Run it:  python -m stages.router_train"""
+"""Train the router's predictors of quality and length.  Run it:  python -m stages.router_train"""
 
 from pathlib import Path
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
 from symbiosis.core.stage import run
 from symbiosis.routing.data import training_texts
+from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
+from symbiosis.routing.learning.logged_feedback import train_with_log
 from symbiosis.routing.learning.reference import Reference
-from symbiosis.routing.learning.serving_state import ServingState
+from symbiosis.routing.learning.serving_state import Lessons, ServingState
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.routing.model.training import train
 from symbiosis.routing.queries.vector_form import VectorForm
 
 
 def work(params: RouterTrainParams) -> None:
-    """Write models/router, with what serving needs, and reports/router_train.json from the offline outcomes alone."""
+    """Write models/router, with what serving needs, and reports/router_train.json.
+
+    Of the table it reads the offline outcomes alone; of logged feedback all but what is held out.
+    """
     llms = Llms.load("data/routing/llms.parquet")
     offline = read_split("offline", llms, Path("data/routing"), Path("data/embeddings"))
     texts = read_frame("data/routing/queries.parquet", ["query_text"])["query_text"][offline.outcomes.queries]
-    router, report = train(offline, llms, params)
+    router, report, used = train_with_log(offline, llms, params, Logged.load("data/logged/outcomes.parquet"))
     with staged("models/router", "reports/router_train.json") as (folder, metrics):
         router.save(folder)
         ServingState.fit(
@@ -29,9 +33,10 @@ def work(params: RouterTrainParams) -> None:
             offline.embeddings,
             offline.outcomes,
             params.serving,
+            Lessons.of(used.frame["store"], used.frame["lesson"]),
         ).save(folder)
         Reference.fit(router.feature_map, offline.embeddings, offline.subdomains, report, params.seed).save(folder)
-        training_texts.save(folder, texts)
+        training_texts.save(folder, texts, used.frame["query"])
         write_json(metrics, report)
 
 

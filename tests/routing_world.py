@@ -1,5 +1,6 @@
 """A small world of queries and LLMs for the tests of the router: domains are clusters of the embedding space."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import polars as pl
 
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.params import read_document
+from symbiosis.routing.data.logged import OUTCOMES, Logged
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams
 from symbiosis.routing.learning.reference import Reference
-from symbiosis.routing.learning.serving_state import ServingState
+from symbiosis.routing.learning.serving_state import Lessons, ServingState
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.score import Rule
@@ -144,13 +146,50 @@ RULE = Rule(
 )
 
 
-def write_router(folder: Path, seed: int = 0, **params: Any) -> Path:
+def write_router(folder: Path, seed: int = 0, trained_on: Lessons | None = None, **params: Any) -> Path:
     """Write models/router as the stage router-train does, and return its folder."""
-    outcomes, vectors, domain = draw(300, seed)
     chosen = train_params(**params)
-    names = [DOMAINS[d] for d in domain]
-    router, report = train(Split(outcomes, vectors, names, names), LLMS, chosen)
+    split = split_of(300, seed)
+    router, report = train(split, LLMS, chosen)
     router.save(folder)
-    ServingState.fit(folder, router, FORM, vectors, outcomes, chosen.serving).save(folder)
-    Reference.fit(router.feature_map, vectors, names, report, chosen.seed).save(folder)
+    known = trained_on or Lessons()
+    ServingState.fit(folder, router, FORM, split.embeddings, split.outcomes, chosen.serving, known).save(folder)
+    Reference.fit(router.feature_map, split.embeddings, split.domains, report, chosen.seed).save(folder)
     return folder
+
+
+def split_of(n: int, seed: int, skill: np.ndarray = SKILL) -> Split:
+    """Draw queries with the names of their domains."""
+    outcomes, vectors, domain = draw(n, seed, skill)
+    names = [DOMAINS[d] for d in domain]
+    return Split(outcomes, vectors, names, names)
+
+
+def logged_of(split: Split, arms: np.ndarray, propensity: float | np.ndarray = 0.25, store: str = "a" * 16) -> Logged:
+    """Return the log of a stream in which one LLM answered each query and its quality and length were told."""
+    rows, n = np.arange(len(split)), len(split)
+    own = {name: getattr(split.outcomes, name)[rows, arms] for name in ("quality", "response_tokens", "cost_usd")}
+    values = {
+        "query": [hashlib.sha256(vector.tobytes()).hexdigest() for vector in split.embeddings],
+        "split": [None] * n,
+        "store": [store] * n,
+        "lesson": rows + 1,
+        "decision": [f"{store[:4]}-{row}" for row in rows],
+        "at": rows.astype(float),
+        "source": ["user"] * n,
+        "mode": ["apply"] * n,
+        "policy": ["auto"] * n,
+        "router": ["abc"] * n,
+        "version": [0] * n,
+        "chosen": [LLMS.names[arm] for arm in arms],
+        "llm": [LLMS.names[arm] for arm in arms],
+        "propensity": np.broadcast_to(propensity, n).astype(float),
+        **own,
+        "satisfied": [None] * n,
+        "prompt_tokens": split.outcomes.prompt_tokens[rows, arms],
+        "expected_quality": np.zeros(n),
+        "expected_prompt_tokens": np.zeros(n),
+        "expected_cost_usd": np.zeros(n),
+        "vector": split.embeddings.astype(np.float32).tolist(),
+    }
+    return Logged(pl.DataFrame([pl.Series(name, values[name], dtype=kind) for name, kind in OUTCOMES.items()]))

@@ -22,9 +22,20 @@ def digests_of(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer(first, dtype=">u8").astype(np.uint64)
 
 
-def save(folder: Path, texts: Iterable[str]) -> None:
-    """Write the digests of the texts beside a router, each once, rising."""
-    np.save(folder / FILE, np.unique(digests_of(texts)))
+def save(folder: Path, texts: Iterable[str], logged: Iterable[str] = ()) -> None:
+    """Write the digests of the texts beside a router, each once, rising.
+
+    Parameters
+    ----------
+    folder
+        Of the router.
+    texts
+        That stand in the table.
+    logged
+        Queries that come from logs, as `symbiosis.routing.data.logged.OUTCOMES` tells them: SHA-256 in hexadecimal.
+    """
+    others = np.array([int(query[: 2 * _BYTES], 16) for query in logged], dtype=np.uint64)
+    np.save(folder / FILE, np.unique(np.concatenate([digests_of(texts), others])))
 
 
 def load(folder: Path | str) -> np.ndarray | None:

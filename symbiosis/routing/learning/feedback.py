@@ -59,13 +59,35 @@ class Noise:
     common: float
 
     @classmethod
-    def fit(cls, errors: np.ndarray) -> "Noise":
-        """Estimate from errors of full feedback, (N, L): the mean covariance of two LLMs is common."""
+    def fit(cls, errors: np.ndarray, known: np.ndarray | None = None) -> "Noise":
+        """Estimate from errors of full feedback, (N, L): the mean covariance of two LLMs is common.
+
+        Where `known`, (N, L) bool, is given, from the errors of those answers: a pair of LLMs counts by the queries
+        that both have answered.
+        """
+        if known is not None:
+            return cls._of_known(errors, known)
         covariance = np.atleast_2d(np.cov(errors.T))
         n_llms = len(covariance)
         variance = float(np.trace(covariance)) / n_llms
         pairs = n_llms * (n_llms - 1)
         common = float(covariance.sum() - np.trace(covariance)) / pairs if pairs else 0.0
+        common = min(max(common, 0.0), 0.95 * variance)
+        return cls(max(variance - common, 1e-6), common)
+
+    @classmethod
+    def _of_known(cls, errors: np.ndarray, known: np.ndarray) -> "Noise":
+        count = known.sum(axis=0)
+        mean = np.where(known, errors, 0.0).sum(axis=0) / np.maximum(count, 1)
+        centred = np.where(known, errors - mean, 0.0)
+        products, both = centred.T @ centred, known.T.astype(np.float64) @ known
+        seen = count > 1
+        if not seen.any():
+            return CAUTIOUS.noise
+        variance = float((products.diagonal()[seen] / (count[seen] - 1)).mean())
+        apart = ~np.eye(len(count), dtype=bool)
+        pairs = np.maximum(both - 1, 0)[apart].sum()
+        common = float(products[apart].sum() / pairs) if pairs else 0.0
         common = min(max(common, 0.0), 0.95 * variance)
         return cls(max(variance - common, 1e-6), common)
 
@@ -135,7 +157,8 @@ class Experience:
     def fit(cls, router: Router, embeddings: np.ndarray, outcomes: Outcomes, satisfied_above: float) -> "Experience":
         """Estimate from the offline queries, embeddings (N, d), and the quality above which a user is satisfied."""
         predicted = router.predict(router.feature_map(embeddings)).quality
-        return cls(Noise.fit(outcomes.quality - predicted), Satisfaction.fit(outcomes.quality, satisfied_above))
+        noise = Noise.fit(outcomes.quality - predicted, outcomes.known)
+        return cls(noise, Satisfaction.fit(outcomes.observed(outcomes.quality), satisfied_above))
 
 
 # Popoviciu: no quality in 0..1 has a larger variance. Satisfied counts as quality 1, dissatisfied as 0.

@@ -1,6 +1,9 @@
 """What a trained router needs to serve as it was measured, kept beside it in ``models/router/serving.json``."""
 
+import base64
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +41,36 @@ class SatisfactionState(_Strict):
     variance: float = Field(ge=0)
 
 
+class Lessons(_Strict):
+    """Lessons of stores, by the key of each store and their number there.
+
+    Attributes
+    ----------
+    stores
+        By store: one bit for each number from 1 on, the first in the lowest bit of the first byte, in base64.
+    """
+
+    stores: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stores: Iterable[str], numbers: Iterable[int]) -> "Lessons":
+        """Return the lessons of stores (N,) with numbers (N,) from 1 on."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for store, number in zip(stores, numbers, strict=True):
+            found[store].append(number - 1)
+        packed = {}
+        for store, places in sorted(found.items()):
+            bits = np.zeros(max(places) + 1, dtype=bool)
+            bits[places] = True
+            packed[store] = base64.b64encode(np.packbits(bits, bitorder="little").tobytes()).decode()
+        return cls(stores=packed)
+
+    def of_store(self, store: str) -> np.ndarray:
+        """Return bits, (M,) bool, that say of each number of one store, from 0 on, whether it is there."""
+        packed = np.frombuffer(base64.b64decode(self.stores.get(store, "")), dtype=np.uint8)
+        return np.concatenate([[False], np.unpackbits(packed, bitorder="little").astype(bool)])
+
+
 class ServingState(_Strict):
     """What serving needs beside the router.
 
@@ -51,6 +84,8 @@ class ServingState(_Strict):
         What offline data say of feedback.
     trade_off
         The operating point where no objective is given.
+    trained_on
+        Lessons that the router was trained on: it need not learn them while it serves.
     """
 
     format: Literal[1] = 1
@@ -59,6 +94,7 @@ class ServingState(_Strict):
     noise: NoiseState
     satisfaction: SatisfactionState
     trade_off: float = Field(ge=0)
+    trained_on: Lessons = Lessons()
 
     @property
     def experience(self) -> Experience:
@@ -77,6 +113,7 @@ class ServingState(_Strict):
         embeddings: np.ndarray,
         outcomes: Outcomes,
         params: ServingParams,
+        trained_on: Lessons = Lessons(),  # noqa: B008  it cannot be changed
     ) -> "ServingState":
         """Fit to the offline queries that the router was trained on.
 
@@ -92,6 +129,8 @@ class ServingState(_Strict):
             (N, d), and of the same N queries.
         params
             What serving goes by.
+        trained_on
+            Lessons that the router was trained on beside these queries.
         """
         known = Experience.fit(router, embeddings, outcomes, params.satisfied_above)
         return cls(
@@ -105,11 +144,12 @@ class ServingState(_Strict):
                 variance=known.satisfaction.variance,
             ),
             trade_off=params.trade_off,
+            trained_on=trained_on,
         )
 
     def save(self, folder: Path) -> None:
         """Write it beside the router."""
-        write_json(folder / FILE, self.model_dump())
+        write_json(folder / FILE, self.model_dump(exclude=None if self.trained_on.stores else {"trained_on"}))
 
     @classmethod
     def load(cls, folder: Path | str) -> "ServingState":

@@ -198,11 +198,20 @@ class Ranges:
         observed_quality: np.ndarray,
         observed_tokens: np.ndarray,
         known: np.ndarray | None = None,
+        counted: np.ndarray | None = None,
     ) -> "Ranges":
-        """Fit to predicted and observed quality and response tokens, (N, L) each, where they are known."""
+        """Fit to predicted and observed quality and response tokens, (N, L) each, where they are known.
+
+        Parameters
+        ----------
+        quality, tokens, observed_quality, observed_tokens
+            (N, L).
+        known, counted
+            (N, L) bool, whose quality and whose tokens are known; None: all, and the same as `known`.
+        """
         return cls(
             Intervals.fit(quality, observed_quality, spread(quality), known=known),
-            LengthDistribution.fit(tokens, observed_tokens),
+            LengthDistribution.fit(tokens, observed_tokens, known if counted is None else counted),
         )
 
     def quality(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

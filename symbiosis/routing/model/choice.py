@@ -117,12 +117,12 @@ def fit_predictor(
     """Fit one family of predictors to training queries."""
     trees, minimum_leaf = params.forest.trees, params.forest.minimum_leaf
     if predictor == "forest":
-        return fit_forest(offline.crossed, offline.outcomes, offline.folds, trees, minimum_leaf, params.seed)
+        return fit_forest(offline, trees, minimum_leaf, params.seed)
     # Labels carry most of what the heads learn. Without them the components must, so weaker penalties are tried too.
     labelled = tags in ("domain", "subdomain")
     components = params.component_penalties if labelled else params.component_penalties_without_labels
     penalties = params.tag_penalties if offline.feature_map.n_tags > 1 else params.tag_penalties[:1], components
-    cost_scale = cost_scale_of(offline.outcomes)
+    cost_scale = cost_scale_of(offline.table_outcomes)
     if predictor == "linear":
         return fit_linear(offline, llms, cost_scale, *penalties)
     return fit_stacked(offline, llms, cost_scale, *penalties, trees, minimum_leaf, params.seed)

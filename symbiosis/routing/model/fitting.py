@@ -1,7 +1,7 @@
 """Fit each family of predictors, its penalties chosen by cross-validation on the training queries."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +59,12 @@ class Offline:
         (N,).
     outcomes
         Of the same N queries.
+    logged
+        How many of the queries, the last ones, come from logs: one LLM's answer is known of each. They have no tags.
+    weight
+        (N,), how many answers of a table a query's answers are worth; None: one.
+    told_lengths
+        (N, L) bool, whose length is known; None: of all answers.
     """
 
     feature_map: FeatureMap
@@ -67,6 +73,37 @@ class Offline:
     tags: np.ndarray
     folds: np.ndarray
     outcomes: Outcomes
+    logged: int = 0
+    weight: np.ndarray | None = None
+    told_lengths: np.ndarray | None = None
+
+    @property
+    def table(self) -> slice:
+        """The queries that come from the table: what all LLMs have in common and what routes best is judged by them."""
+        return slice(len(self.outcomes) - self.logged)
+
+    @property
+    def table_outcomes(self) -> Outcomes:
+        """Outcomes of the queries that come from the table."""
+        if not self.logged:
+            return self.outcomes
+        rows = self.outcomes.take(np.arange(len(self.outcomes))[self.table])
+        return replace(rows, known=None) if rows.known is not None and rows.known.all() else rows
+
+    def heads(
+        self, features: np.ndarray, targets: np.ndarray, penalty: float | np.ndarray, rows: np.ndarray | None = None
+    ) -> LinearHeads:
+        """Fit heads to features (N, D) and targets (N, L, 2), to some of the rows, (N,) bool, if they are given."""
+        known, weight = self.outcomes.known, self.weight
+        if rows is None:
+            return LinearHeads.fit(features, targets, penalty, known, weight)
+        return LinearHeads.fit(
+            features[rows],
+            targets[rows],
+            penalty,
+            None if known is None else known[rows],
+            None if weight is None else weight[rows],
+        )
 
 
 def fit_linear(
@@ -96,28 +133,35 @@ def fit_linear(
     tag_penalties, component_penalties
         To try, in queries' worth of evidence; see `FeatureMap.penalties`.
     """
-    targets, told, known = targets_of(offline.outcomes), offline.told, offline.outcomes.known
+    targets, told, table = targets_of(offline.outcomes), offline.told, offline.table
     feature_map, tags = offline.feature_map, offline.tags
     splits = [(offline.folds != fold, offline.folds == fold) for fold in np.unique(offline.folds)]
 
     def priors(common: Sequence[float]) -> list[TagPrior]:
-        return [TagPrior.fit(told[rest], tags[rest], feature_map.n_tags, targets[rest], common) for rest, _ in splits]
+        return [prior(rest[table], common) for rest, _ in splits]
 
-    common = _common_penalties(offline.crossed, targets, splits, {p: priors([p] * N_TARGETS) for p in COMMON})
+    def prior(rows: np.ndarray, common: Sequence[float]) -> TagPrior:
+        own = told[table][rows], tags[table][rows]
+        return TagPrior.fit(*own, feature_map.n_tags, targets[table][rows], common)
+
+    tabled = [(rest[table], own[table]) for rest, own in splits]
+    tried_common = {penalty: priors([penalty] * N_TARGETS) for penalty in COMMON}
+    common = _common_penalties(offline.crossed[table], targets[table], tabled, tried_common)
     fitted = priors(common)
 
     def held_out(of_tags: float, of_components: float) -> np.ndarray:
         result = np.empty_like(targets)
         penalties = feature_map.penalties(of_tags, of_components)
-        for (rest, own), prior in zip(splits, fitted, strict=True):
-            seen = None if known is None else known[rest]
-            heads = LinearHeads.fit(told[rest], targets[rest] - prior(told[rest]), penalties, seen)
-            result[own] = prior(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
+        for (rest, own), shared in zip(splits, fitted, strict=True):
+            left = np.zeros_like(targets)
+            left[rest] = targets[rest] - shared(told[rest])
+            heads = offline.heads(told, left, penalties, rest)
+            result[own] = shared(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
         return result
 
-    chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
-    whole = TagPrior.fit(told, tags, feature_map.n_tags, targets, common)
-    heads = LinearHeads.fit(told, targets - whole(told), feature_map.penalties(*chosen.values()), known)
+    chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, tag_penalties, component_penalties)
+    whole = TagPrior.fit(told[table], tags[table], feature_map.n_tags, targets[table], common)
+    heads = offline.heads(told, targets - whole(told), feature_map.penalties(*chosen.values()))
     return PredictorFit(whole, heads, predicted, chosen, tried)
 
 
@@ -143,8 +187,10 @@ def fit_stacked(
     trees, minimum_leaf, seed
         See `symbiosis.routing.model.forests.SharedForest.fit`.
     """
-    targets, features, known = targets_of(offline.outcomes), offline.crossed, offline.outcomes.known
-    forest, fresh = SharedForest.fit(features, targets, trees, minimum_leaf, seed)
+    targets, features, table = targets_of(offline.outcomes), offline.crossed, offline.table
+    forest, fresh = SharedForest.fit(features[table], targets[table], trees, minimum_leaf, seed)
+    if offline.logged:  # which the trees have not seen either
+        fresh = np.concatenate([fresh, forest(features[-offline.logged :])])
     left = targets - fresh
 
     def held_out(of_tags: float, of_components: float) -> np.ndarray:
@@ -152,18 +198,17 @@ def fit_stacked(
         penalties = offline.feature_map.penalties(of_tags, of_components)
         for fold in np.unique(offline.folds):
             rest, own = offline.folds != fold, offline.folds == fold
-            seen = None if known is None else known[rest]
-            result[own] += LinearHeads.fit(features[rest], left[rest], penalties, seen).predict(features[own])[0]
+            result[own] += offline.heads(features, left, penalties, rest).predict(features[own])[0]
         return result
 
-    chosen, tried, predicted = _chosen(held_out, offline.outcomes, llms, cost_scale, tag_penalties, component_penalties)
-    heads = LinearHeads.fit(features, left, offline.feature_map.penalties(*chosen.values()), known)
+    chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, tag_penalties, component_penalties)
+    heads = offline.heads(features, left, offline.feature_map.penalties(*chosen.values()))
     return PredictorFit(forest, heads, predicted, chosen, tried)
 
 
 def _chosen(
     held_out: Callable[[float, float], np.ndarray],
-    outcomes: Outcomes,
+    offline: Offline,
     llms: Llms,
     cost_scale: float,
     tag_penalties: Sequence[float],
@@ -181,8 +226,10 @@ def _chosen(
         (N, L, 2), what the chosen ones predict.
     """
 
+    outcomes = offline.table_outcomes
+
     def judged(predicted: np.ndarray) -> dict[str, float]:
-        return judge(predicted, outcomes, llms, cost_scale)
+        return judge(predicted[offline.table], outcomes, llms, cost_scale)
 
     tried_tags = {penalty: judged(held_out(penalty, max(component_penalties))) for penalty in tag_penalties}
     of_tags = _best(tried_tags)
@@ -218,23 +265,26 @@ def _common_penalties(
     return [min(errors, key=lambda penalty: errors[penalty][target]) for target in range(N_TARGETS)]
 
 
-def fit_forest(
-    features: np.ndarray, outcomes: Outcomes, folds: np.ndarray, trees: int, minimum_leaf: int, seed: int
-) -> PredictorFit:
+def fit_forest(offline: Offline, trees: int, minimum_leaf: int, seed: int) -> PredictorFit:
     """Fit MixLLM's predictors; the heads know what has been seen (A_l) but correct nothing yet.
 
     Parameters
     ----------
-    features
-        (N, D), cross-fitted.
-    outcomes
-        The same N queries.
-    folds, trees, minimum_leaf, seed
+    offline
+        The queries.
+    trees, minimum_leaf, seed
         See `symbiosis.routing.model.mixllm_predictor.ForestPrior.fit`.
     """
-    targets = targets_of(outcomes)
-    prior, held_out, lengths = ForestPrior.fit(features, targets, folds, trees, minimum_leaf, seed)
-    heads = LinearHeads.fit(features, np.zeros_like(targets), FOREST_PENALTY, outcomes.known)
+    targets, features, known = targets_of(offline.outcomes), offline.crossed, offline.outcomes.known
+    told = None
+    if offline.logged and known is not None:  # in the table, gaps hold estimates, which forests may see
+        lengths_known = known if offline.told_lengths is None else offline.told_lengths
+        told = np.stack([known, lengths_known], axis=2)
+        told[offline.table] = True
+    prior, held_out, lengths = ForestPrior.fit(
+        features, targets, offline.folds, trees, minimum_leaf, seed, told, offline.weight
+    )
+    heads = offline.heads(features, np.zeros_like(targets), FOREST_PENALTY)
     return PredictorFit(prior, heads, held_out, {"penalty": FOREST_PENALTY}, {}, lengths)
 
 

@@ -41,7 +41,13 @@ class Forest:
 
     @classmethod
     def fit(
-        cls, features: np.ndarray, target: np.ndarray, trees: int, minimum_leaf: int, seed: int
+        cls,
+        features: np.ndarray,
+        target: np.ndarray,
+        trees: int,
+        minimum_leaf: int,
+        seed: int,
+        weight: np.ndarray | None = None,
     ) -> tuple["Forest", np.ndarray]:
         """Fit with scikit-learn (Breiman 2001), a third of the features tried at each node.
 
@@ -53,6 +59,8 @@ class Forest:
             (N,).
         trees, minimum_leaf, seed
             Number of trees, least queries in a leaf, and the forest's random state.
+        weight
+            (N,), how many queries each is worth; None: one.
 
         Returns
         -------
@@ -64,7 +72,7 @@ class Forest:
 
         model = RandomForestRegressor(
             trees, min_samples_leaf=minimum_leaf, max_features=1 / 3, oob_score=True, random_state=seed
-        ).fit(features, target)
+        ).fit(features, target, weight)
         return cls.flatten(model), np.asarray(model.oob_prediction_, dtype=np.float64)
 
     @classmethod

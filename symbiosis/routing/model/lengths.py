@@ -223,10 +223,22 @@ class LengthDistribution:
     longest: np.ndarray
 
     @classmethod
-    def fit(cls, expected: np.ndarray, observed: np.ndarray) -> "LengthDistribution":
-        """Fit to queries that the predictor was not trained on: expected and observed response tokens, (N, L)."""
+    def fit(cls, expected: np.ndarray, observed: np.ndarray, known: np.ndarray | None = None) -> "LengthDistribution":
+        """Fit to queries that the predictor was not trained on: expected and observed response tokens, (N, L).
+
+        Where `known`, (N, L) bool, is given, an LLM is fitted to those alone; one without any errs as the others do on
+        average and varies as the most variable of them.
+        """
         tokens = np.maximum(observed, 1.0)
         errors = np.log(tokens) - np.log(np.maximum(expected, 1.0))
+        if known is not None:
+            seen: np.ndarray = np.asarray(known.any(axis=0))
+            columns = [(errors[rows, arm], tokens[rows, arm]) for arm, rows in enumerate(known.T) if seen[arm]]
+            spread = np.array([[error.mean(), error.std(), own.max()] for error, own in columns]).reshape(-1, 3)
+            usual = [spread[:, 0].mean(), *spread[:, 1:].max(axis=0)] if len(spread) else [0.0, 0.0, tokens.max()]
+            whole = np.tile(usual, (len(seen), 1))
+            whole[seen] = spread
+            return cls(*np.ascontiguousarray(whole.T))
         return cls(errors.mean(axis=0), errors.std(axis=0), tokens.max(axis=0))
 
     def quantile(self, expected: np.ndarray, share: float) -> np.ndarray:

@@ -75,6 +75,7 @@ class LinearHeads:
         targets: np.ndarray,
         penalty: float | np.ndarray,
         known: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
     ) -> "LinearHeads":
         """Fit to full feedback, or to the answers that are known.
 
@@ -88,11 +89,17 @@ class LinearHeads:
             rho, the ridge penalty, above zero: one for all features, or (D,).
         known
             (N, L) bool, which LLM has answered which query; None: all have.
+        weight
+            (N,), how many observations each of a query's known answers is worth; None: one. Needs `known`.
         """
         n_llms = targets.shape[1]
         penalties = np.broadcast_to(penalty, features.shape[1]).astype(np.float64)
         if known is not None:
-            seen = [(features[rows], targets[rows, arm]) for arm, rows in enumerate(known.T)]
+            scale = np.ones(len(features)) if weight is None else np.sqrt(weight)
+            seen = [
+                (scale[rows, None] * features[rows], scale[rows, None] * targets[rows, arm])
+                for arm, rows in enumerate(known.T)
+            ]
             return cls(
                 np.stack([np.diag(penalties) + own.T @ own for own, _ in seen]),
                 np.stack([own.T @ told for own, told in seen]),

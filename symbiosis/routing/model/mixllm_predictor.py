@@ -34,7 +34,15 @@ class ForestPrior:
 
     @classmethod
     def fit(
-        cls, features: np.ndarray, targets: np.ndarray, folds: np.ndarray, trees: int, minimum_leaf: int, seed: int
+        cls,
+        features: np.ndarray,
+        targets: np.ndarray,
+        folds: np.ndarray,
+        trees: int,
+        minimum_leaf: int,
+        seed: int,
+        told: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
     ) -> tuple["ForestPrior", np.ndarray, tuple[LengthChoice, ...]]:
         """Fit every LLM's two predictors, each without a look at the other LLMs.
 
@@ -50,6 +58,10 @@ class ForestPrior:
             See `symbiosis.routing.model.forests.Forest.fit`.
         seed
             Of the first LLM; each that follows has seeds of its own, by its place.
+        told
+            (N, L, 2) bool, the targets that are fitted to; None: all.
+        weight
+            (N,), how many queries each is worth where forests learn quality; None: one.
 
         Returns
         -------
@@ -66,9 +78,15 @@ class ForestPrior:
         for arm in tqdm(range(targets.shape[1]), desc="forests", unit="LLM"):
             own = targets[:, arm]
             first = seed + 2 * arm
-            forest, held_out[:, arm, _QUALITY] = Forest.fit(features, own[:, _QUALITY], trees, minimum_leaf, first)
-            chosen = choose(features, own[:, _LENGTH], folds, trees, minimum_leaf, NEIGHBOURS, first + 1)
-            held_out[:, arm, _LENGTH] = chosen.held_out
+            rows = [np.ones(len(own), dtype=bool) if told is None else told[:, arm, what] for what in range(2)]
+            good, long = rows
+            share = None if weight is None else weight[good]
+            forest, fresh = Forest.fit(features[good], own[good, _QUALITY], trees, minimum_leaf, first, share)
+            chosen = choose(features[long], own[long, _LENGTH], folds[long], trees, minimum_leaf, NEIGHBOURS, first + 1)
+            for what, model, seen in ((_QUALITY, forest, fresh), (_LENGTH, chosen.model, chosen.held_out)):
+                held_out[rows[what], arm, what] = seen
+                if not rows[what].all():
+                    held_out[~rows[what], arm, what] = model.predict(features[~rows[what]])
             quality.append(forest)
             length.append(chosen)
         return cls(tuple(quality), tuple(chosen.model for chosen in length)), held_out, tuple(length)

@@ -44,6 +44,25 @@ class ServingParams(StageParams):
     satisfied_above: float = Field(ge=0, lt=1)
 
 
+class LoggedParams(StageParams):
+    """How the router learns from what users told of answers; see `symbiosis.routing.learning.logged_feedback`.
+
+    Attributes
+    ----------
+    weight
+        ``none``: each answer counts as it does while the router serves; ``inverse``: times the inverse of the chance
+        with which its LLM was chosen, clipped, and 1 on average.
+    clip
+        Larger inverses are set to this.
+    holdout_share
+        Of the queries, by digest: never trained on, so that off-policy estimates may use them.
+    """
+
+    weight: Literal["none", "inverse"]
+    clip: float = Field(ge=1)
+    holdout_share: float = Field(ge=0, lt=1)
+
+
 class RouterTrainParams(StageParams):
     """The predictors of quality and response length."""
 
@@ -60,4 +79,5 @@ class RouterTrainParams(StageParams):
     forest: ForestParams
     calibration: Literal["none", "platt", "isotonic"]
     costs: Literal["auto", "tokens", "features"]
+    logged: LoggedParams
     serving: ServingParams

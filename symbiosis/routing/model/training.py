@@ -1,5 +1,7 @@
-"""Train a router on full feedback: offline queries answered by every LLM."""
+"""Train a router on full feedback, offline queries answered by every LLM, and on logged answers of one LLM each."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,19 @@ from symbiosis.routing.model import calibration
 from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.choice import choose, fit_predictor, prepare
 from symbiosis.routing.model.cost_model import LogRidge, choose_costs, cross_fitted
-from symbiosis.routing.model.fitting import PredictorFit
+from symbiosis.routing.model.fitting import Offline, PredictorFit
+from symbiosis.routing.model.logged_answers import LoggedAnswers, with_answers
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
 from symbiosis.routing.model.router import Router
 
 
-def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router, dict[str, Any]]:
+def train(
+    offline: Split,
+    llms: Llms,
+    params: RouterTrainParams,
+    answers: Callable[[Router], LoggedAnswers] | None = None,
+) -> tuple[Router, dict[str, Any]]:
     """Fit features, predictors, calibration and the cost scale.
 
     Parameters
@@ -29,6 +37,9 @@ def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router
         The LLMs.
     params
         The stage's; what they leave to ``auto`` is chosen by cross-validation.
+    answers
+        Gives logged answers to learn from, too, when it is told of the router trained without them; None: there are
+        none. Predictors and tags are chosen, and held-out queries judged, by the offline queries alone.
 
     Returns
     -------
@@ -47,7 +58,45 @@ def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router
         fitted = fit_predictor(params.predictor, params.tags, features, llms, params)
     else:
         features, fitted = choice.fit
+    router, expected, costs = _assembled(features, fitted, llms, params)
+    learned: dict[str, Any] = {}
+    if answers is not None and len(told := answers(router)):
+        alone, joint = router, with_answers(features, told, router)
+        fitted = fit_predictor(params.predictor, params.tags, joint, llms, params)
+        router = _with_log(alone, joint, fitted, params)
+        learned = {"logged": _gain(alone, joint, fitted, router)}
+        fitted = replace(fitted, held_out=fitted.held_out[joint.table])
     feature_map, folds = features.feature_map, features.folds
+    report = {
+        "queries": len(outcomes),
+        "llms": len(llms),
+        "predictor": params.predictor,
+        "tag_source": params.tags,
+        **choice.report(),
+        "features": feature_map.dimension,
+        "tags": feature_map.n_tags,
+        "tag_accuracy": rounded((features.crossed[:, : feature_map.n_tags].argmax(axis=1) == features.tags).mean()),
+        "cost_scale_usd": rounded(router.cost_scale),
+        "costs": costs,
+        **fitted.chosen,
+        "tried": {
+            what: {f"{value:g}": all_rounded(judged) for value, judged in values.items()}
+            for what, values in fitted.tried.items()
+        },
+        **_judge(fitted, folds, outcomes, llms, params, expected),
+        **learned,
+    }
+    return router, report
+
+
+def _assembled(
+    features: Offline, fitted: PredictorFit, llms: Llms, params: RouterTrainParams
+) -> tuple[Router, np.ndarray, dict[str, Any]]:
+    """Return the router of predictors that were fitted to the table, what it expects of costs, and how.
+
+    The costs (N, L) are those of held-out queries, in units of the scale.
+    """
+    outcomes = features.outcomes
     calibrated = calibration.fit(params.calibration, fitted.held_out[:, :, QUALITY], outcomes.quality, outcomes.known)
     lengths = fit_lengths(fitted.held_out[:, :, LENGTH], outcomes)
     held_out_tokens = lengths(fitted.held_out[:, :, LENGTH])
@@ -58,35 +107,54 @@ def train(offline: Split, llms: Llms, params: RouterTrainParams) -> tuple[Router
         outcomes.response_tokens,
         outcomes.known,
     )
-    expected_prompts = cross_fitted(features.crossed, folds, outcomes.prompt_tokens)
+    expected_prompts = cross_fitted(features.crossed, features.folds, outcomes.prompt_tokens)
     by_tokens = llms.cost_usd(expected_prompts, held_out_tokens)
-    costs, cost_report = choose_costs(params.costs, features.crossed, folds, outcomes, llms, by_tokens)
+    costs, cost_report = choose_costs(params.costs, features.crossed, features.folds, outcomes, llms, by_tokens)
     cost_scale = cost_scale_of(outcomes)
     prompts = LogRidge.fit(features.crossed, outcomes.prompt_tokens)
     router = Router(
-        llms, feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges, costs, prompts
+        llms, features.feature_map, fitted.prior, fitted.heads, calibrated, lengths, cost_scale, ranges, costs, prompts
     )
-    report = {
-        "queries": len(outcomes),
-        "llms": len(llms),
-        "predictor": params.predictor,
-        "tag_source": params.tags,
-        **choice.report(),
-        "features": feature_map.dimension,
-        "tags": feature_map.n_tags,
-        "tag_accuracy": rounded((features.crossed[:, : feature_map.n_tags].argmax(axis=1) == features.tags).mean()),
-        "cost_scale_usd": rounded(cost_scale),
-        "costs": cost_report,
-        **fitted.chosen,
-        "tried": {
-            what: {f"{value:g}": all_rounded(judged) for value, judged in values.items()}
-            for what, values in fitted.tried.items()
-        },
-    }
     expected = by_tokens
     if costs is not None:
-        expected = cross_fitted(features.crossed, folds, outcomes.cost_usd, outcomes.known, by_tokens)
-    return router, report | _judge(fitted, folds, outcomes, llms, params, expected / cost_scale)
+        expected = cross_fitted(features.crossed, features.folds, outcomes.cost_usd, outcomes.known, by_tokens)
+    return router, expected / cost_scale, cost_report
+
+
+def _with_log(alone: Router, joint: Offline, fitted: PredictorFit, params: RouterTrainParams) -> Router:
+    """Return a router of predictors that were fitted to logged answers, too; prices and prompts are the table's."""
+    outcomes, counted = joint.outcomes, joint.told_lengths
+    quality, length = fitted.held_out[:, :, QUALITY], fitted.held_out[:, :, LENGTH]
+    calibrated = calibration.fit(params.calibration, quality, outcomes.quality, outcomes.known)
+    lengths = fit_lengths(length, replace(outcomes, known=counted))
+    ranges = Ranges.fit(
+        calibrated(quality), lengths(length), outcomes.quality, outcomes.response_tokens, outcomes.known, counted
+    )
+    return replace(
+        alone, prior=fitted.prior, heads=fitted.heads, calibration=calibrated, lengths=lengths, ranges=ranges
+    )
+
+
+def _gain(alone: Router, joint: Offline, fitted: PredictorFit, router: Router) -> dict[str, Any]:
+    """What logged answers were worth for the prediction of others like them, each judged without itself."""
+    rows = slice(len(joint.outcomes) - joint.logged, None)
+    known = joint.outcomes.known
+    assert known is not None
+    own = known[rows]
+    observed = joint.outcomes.quality[rows][own]
+    weight = joint.weight[rows] if joint.weight is not None else np.ones(joint.logged)
+
+    def brier(quality: np.ndarray) -> float:
+        return rounded(((quality[own] - observed) ** 2).mean())
+
+    return {
+        "answers": joint.logged,
+        "by_llm": {name: int(count) for name, count in zip(alone.llms.names, own.sum(axis=0), strict=True)},
+        "weight": rounded(weight.sum()),
+        "effective_sample_size": rounded(weight.sum() ** 2 / (weight**2).sum()),
+        "brier_without": brier(alone.predict(joint.crossed[rows]).quality),
+        "brier": brier(router.calibration(fitted.held_out[rows, :, QUALITY])),
+    }
 
 
 def _judge(

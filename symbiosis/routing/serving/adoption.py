@@ -1,8 +1,9 @@
 """What becomes of what was learned when a newer trained router comes, and when a user goes back to an earlier version.
 
 The rule: a newer trained router is taken over at the next command. It learns again, in order, from all lessons of the
-store that the state has learned from. That needs the same LLMs, vectors of the same form, and no head of its own for
-binary feedback; where that is not so and something was learned, the state goes on as it is and says why.
+store that the state has learned from, but for those that it was trained on. That needs the same LLMs, vectors of the
+same form, and no head of its own for binary feedback; where that is not so and something was learned, the state goes on
+as it is and says why.
 """
 
 import numpy as np
@@ -41,7 +42,9 @@ def adopted(current: Snapshot, newer: Snapshot) -> Snapshot:
         for lesson in current.service.store.lessons(current.origin.since):
             if lesson.number > current.service.learned:
                 break
-            if current.origin.belongs(lesson.number) and lesson.record.llm in service.router.llms.names:
+            if service.knows(lesson) or lesson.record.llm not in service.router.llms.names:
+                continue
+            if current.origin.belongs(lesson.number):
                 service.learn(lesson.record, lesson.told)
         names = current.service.router.llms.names
         service.workers = np.array([current.service.workers[names.index(name)] for name in service.router.llms.names])

@@ -107,6 +107,8 @@ class RoutingService:
         """Sequence of the last decision in the store that pacing has taken in, beside this service's own."""
         self.fits_after = 0
         """Decisions up to this sequence have vectors of another form: they teach nothing."""
+        self.trained_on = np.zeros(0, dtype=bool)
+        """By number of a lesson of the store, whether the trained router knows it already: it is not learned again."""
         self.form: VectorForm | None = None
         """Of the vectors that are routed, if it is known."""
         if store is not None:
@@ -301,6 +303,10 @@ class RoutingService:
                     self._take_in(lesson, learning=True)
         return self.lessons - before
 
+    def knows(self, lesson: Lesson) -> bool:
+        """Tell whether the trained router was trained on a lesson of the store."""
+        return lesson.number < len(self.trained_on) and bool(self.trained_on[lesson.number])
+
     def learn(self, record: DecisionRecord, told: Feedback) -> None:
         """Learn from feedback on a decision of an LLM that is there, whoever took the decision."""
         arm = self.router.llms.names.index(record.llm)
@@ -385,7 +391,7 @@ class RoutingService:
         fits = lesson.sequence > self.fits_after and len(record.vector) == len(self.router.feature_map.mean)
         if not fits or record.llm not in self.router.llms.names:
             return False
-        if learning:
+        if learning and not self.knows(lesson):
             self.learn(record, lesson.told)
         else:
             self._settle(record, lesson.told)
@@ -395,7 +401,8 @@ class RoutingService:
         """Go on with what another service has learned, and with its LLMs.
 
         What it decides for, its draws, waits, budgets and burn-in stay as they are; an LLM that was not there before
-        comes with the other's. The other may go on, too.
+        comes with the other's. So does the encoder, where the other needs vectors of another form. The other may go on,
+        too.
         """
         with self.lock, other.lock:
             names = self.router.llms.names
@@ -408,7 +415,9 @@ class RoutingService:
             self._backlog = kept(self._backlog, np.zeros(len(places)))
             self.online.take_over(other.online, kept(self.online.burn_in, other.online.burn_in))
             self.lessons, self.learned, self.signature = other.lessons, other.learned, other.signature
-            self.fits_after = other.fits_after
+            self.fits_after, self.trained_on = other.fits_after, other.trained_on
+            if other.form != self.form and other.encode is not None:
+                self.form, self.encode = other.form, other.encode
 
     def add_llm(
         self,
