@@ -232,11 +232,11 @@ class Workspace:
         present = newest, self.trained_at()
         if self._training is None or self._training[0] != present:
             origin = read_state(self._versions.open(newest)).origin if newest else None
-            reference = None
-            if (self._router / MANIFEST).is_file():
-                form = ServingState.load(self._router).vectors
+            reference, folder = None, self._trained_router.folder
+            if (folder / MANIFEST).is_file():
+                form = ServingState.load(folder).vectors
                 if origin is None or origin.vectors == form:
-                    reference = Reference.load(self._router)
+                    reference = Reference.load(folder)
             self._training = present, Training(reference, origin.fits_after if origin else 0)
         return self._training[1]
 

@@ -252,6 +252,8 @@ def test_the_champion_serves_then_the_final_fit_then_the_workspace(tmp_path: Pat
     assert serving_folder(tmp_path) == bundle.resolve()
     champion = Recommender.open(serving_folder(tmp_path))
     assert champion.recommend(Request(USERS - 1)).model == "abc"
+    (bundle / "version.json").write_text("[]")
+    assert len(Recommender.open(bundle).recommend(Request(1)).model) == 16
     assert replace(champion.recommend(Request(1)), model="") == replace(
         Recommender.open(write_recommender(tmp_path / "same")).recommend(Request(1)), model=""
     )
