@@ -1,6 +1,6 @@
 """Measure what logged feedback is worth.  Run it:  python -m bench.logged_feedback --runs FOLDER ...
 
-A router is trained on a fifth of the training queries, which every LLM has answered. It then serves the others: one
+A router is trained on a share of the training queries, which every LLM has answered. It then serves the others: one
 LLM answers each, drawn by a softmax over the score, and only the quality of that answer is told. Routers that learn
 from this log, too, are compared on test queries with the router that does not, with one that learns from the same log
 online, and with one that knows every LLM's answer to all training queries. Then off-policy estimates of a router that
@@ -23,7 +23,7 @@ import polars as pl
 from tqdm import tqdm
 
 from bench.children import write_report
-from bench.logged_feedback_page import EstimateRound, MethodRound, Run, page
+from bench.logged_feedback_page import ALL, BASE, EstimateRound, MethodRound, Run, page
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import PARAMS_FILE, read_document, validate_block
 from symbiosis.routing.data.logged import OUTCOMES, Logged
@@ -47,7 +47,6 @@ from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.exploration import among_best
 from symbiosis.routing.policy.objectives import TradeOff
 
-FULL_SHARE = 0.2
 TEST_SHARE = 0.2
 FIFTHS = 2
 
@@ -86,7 +85,7 @@ EXPLORATIONS = (Exploration(0.005), Exploration(0.02), Exploration(0.1), Explora
 
 @dataclass(frozen=True)
 class World:
-    """One division of the queries, and the router of the fifth with full outcomes.
+    """One division of the queries, and the router of those with full outcomes.
 
     Attributes
     ----------
@@ -146,10 +145,12 @@ class World:
         return Logged(known.with_columns(unknown).select(*OUTCOMES))
 
 
-def world_of(whole: Split, llms: Llms, queries: pl.DataFrame, params: RouterTrainParams, seed: int) -> World:
+def world_of(
+    whole: Split, llms: Llms, queries: pl.DataFrame, params: RouterTrainParams, share: float, seed: int
+) -> World:
     """Divide the queries and train the champion."""
     rows, tested = draw(queries, TEST_SHARE, FIFTHS, seed)
-    full, stream = divide(whole.take(rows), FULL_SHARE, seed)
+    full, stream = divide(whole.take(rows), share, seed)
     llms = priced(llms, full.outcomes)
     params = choose(full, llms, params).params
     champion, _ = train(full, llms, params)
@@ -165,7 +166,11 @@ def _digest(text: str) -> str:
 
 
 def learned(world: World, log: Logged, seed: int) -> dict[str, Router]:
-    """Train routers on the full outcomes and the log, in several ways."""
+    """Train routers on the full outcomes and the log, in several ways.
+
+    Where qualities are permuted among the answers of each LLM, the log tells how good an LLM is on average, and
+    nothing of the queries.
+    """
     used = trainable(log, world.llms, world.params.logged)
 
     def by(weight: str) -> Router:
@@ -194,7 +199,7 @@ def learned(world: World, log: Logged, seed: int) -> dict[str, Router]:
         "log, one each": weighed(lambda told: np.ones(len(told))),
         "log, inverse unscaled": weighed(lambda _: inverse),
         "log, online": _online(world, used),
-        "log, permuted (control)": train_with_log(world.full, world.llms, plain, permuted)[0],
+        "log, permuted within LLMs": train_with_log(world.full, world.llms, plain, permuted)[0],
     }
 
 
@@ -251,17 +256,22 @@ def estimated(
         told = world.served(drawn, exploration, rng)
         served = [Served(one, world.trade_off) for one in sides]
         found = compare(served[0], served[1], told, samples=300, seed=repeat)
+        found = replace(found, rows=replace(found.rows, vectors=np.zeros((0, 0))))  # the largest part by far
         rounds.append(EstimateRound(exploration.name, found, truths[0], truths[1], len(held_out)))
     return rounds
 
 
-def run_of(folder: Path, seeds: int, repeats: int, most: int | None, progress: Callable[[Any], Any] = tqdm) -> Run:
+def run_of(
+    folder: Path, share: float, seeds: int, repeats: int, most: int | None, progress: Callable[[Any], Any] = tqdm
+) -> Run:
     """Measure one table.
 
     Parameters
     ----------
     folder
         With params.yaml and data.
+    share
+        Of the training queries, that every LLM has answered.
     seeds
         Divisions of the queries.
     repeats
@@ -281,9 +291,9 @@ def run_of(folder: Path, seeds: int, repeats: int, most: int | None, progress: C
     estimates: list[EstimateRound] = []
     logs: list[dict[str, Any]] = []
     for seed in progress(range(seeds)):
-        world = world_of(whole, llms, queries, params, 1000 + seed)
+        world = world_of(whole, llms, queries, params, share, 1000 + seed)
         everything, _ = train(_joined(world.full, world.stream), world.llms, world.params)
-        for name, router in (("fifth alone", world.champion), ("all, full outcomes", everything)):
+        for name, router in ((BASE, world.champion), (ALL, everything)):
             methods.append(scored(world, router, seed, "", name))
         for exploration in EXPLORATIONS:
             log = world.served(world.stream, exploration, np.random.default_rng(seed))
@@ -294,7 +304,7 @@ def run_of(folder: Path, seeds: int, repeats: int, most: int | None, progress: C
             estimates += estimated(world, candidate, log, exploration, repeats, seed)
         sizes = (len(world.full), len(world.stream), len(world.test))
         logs[-1] |= {"predictor": world.params.predictor, "tags": world.params.tags}
-    return Run(folder.name, len(llms), sizes, params, seeds, repeats, methods, estimates, logs)
+    return Run(folder.name, share, len(llms), sizes, params, seeds, repeats, methods, estimates, logs)
 
 
 def _joined(first: Split, second: Split) -> Split:
@@ -328,12 +338,17 @@ def main() -> None:
     """Measure, print the page and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders with params.yaml and data")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.2], help="of the queries with full outcomes")
     parser.add_argument("--seeds", type=int, default=8, help="divisions of the queries, at least 2")
     parser.add_argument("--repeats", type=int, default=20, help="logs for estimates, for each division and exploration")
     parser.add_argument("--queries", type=int, help="use so many queries of each table alone")
     parser.add_argument("--report", type=Path, help="Markdown file that is written")
     options = parser.parse_args()
-    runs = [run_of(folder, options.seeds, options.repeats, options.queries) for folder in options.runs]
+    runs = [
+        run_of(folder, share, options.seeds, options.repeats, options.queries)
+        for share in options.shares
+        for folder in options.runs
+    ]
     lines = page(runs, (__doc__ or "").split("\n\n", 1)[1].strip(), " ".join(sys.argv[1:]))
     print("\n".join(lines))
     if options.report:

@@ -14,8 +14,9 @@ from symbiosis.routing.learning.off_policy import Estimate, Estimator
 from symbiosis.routing.metrics.curves import Curve, summarise
 from symbiosis.routing.model.params import RouterTrainParams
 
-BASE, ALL = "fifth alone", "all, full outcomes"
+BASE, ALL = "full outcomes alone", "all queries, full outcomes"
 SAMPLES = 300
+EFFECTIVE = (30, 50, 100, 200)
 SHOWN: tuple[Estimator, ...] = ("dr", "snips")
 KINDS = {
     "effective sample size": "few effective rows",
@@ -64,9 +65,10 @@ class EstimateRound:
 
 @dataclass(frozen=True)
 class Run:
-    """What was measured on one table."""
+    """What was measured on one table, with one share of full outcomes."""
 
     name: str
+    share: float
     n_llms: int
     sizes: tuple[int, int, int]
     params: RouterTrainParams
@@ -103,7 +105,16 @@ def page(runs: Sequence[Run], about: str, command: str) -> list[str]:
     """Return the lines of the page."""
     lines = [f"# What logged feedback is worth: `python -m bench.logged_feedback {command}`", "", about]
     for run in runs:
-        lines += ["", f"## {run.name}", "", *_about(run), "", *_learning(run), "", *_estimates(run)]
+        lines += [
+            "",
+            f"## {run.name}, full outcomes of {run.share:.0%}",
+            "",
+            *_about(run),
+            "",
+            *_learning(run),
+            "",
+            *_estimates(run),
+        ]
     return lines
 
 
@@ -116,8 +127,8 @@ def _about(run: Run) -> list[str]:
     lines = [
         f"{run.n_llms} LLMs; {full:,} queries with full outcomes, {stream:,} that are served, of which "
         f"{logged.holdout_share:.0%} are kept for estimates, {test:,} tested; {run.seeds} divisions. Chosen on the "
-        f"fifth: {words}. Trade-off {run.params.serving.trade_off:g}. Variance of an LLM's own error {own:.3f}, of "
-        f"what all LLMs' errors have in common {common:.3f}: a logged answer counts as {own / (own + common):.2f} "
+        f"full outcomes: {words}. Trade-off {run.params.serving.trade_off:g}. Variance of an LLM's own error {own:.3f},"
+        f" of what all LLMs' errors have in common {common:.3f}: a logged answer counts as {own / (own + common):.2f} "
         f"of one beside all others. Inverse propensities are clipped at {logged.clip:g} and scaled to mean 1.",
         "",
         "| exploration (softmax) | asked another than the best | LLMs asked, exp of entropy | utility paid |",
@@ -131,17 +142,17 @@ def _about(run: Run) -> list[str]:
 
 
 def _learning(run: Run) -> list[str]:
-    """Table of methods: gains over the router of the fifth alone."""
+    """Table of methods: gains over the router of the full outcomes alone."""
     groups: dict[tuple[str, str], list[MethodRound]] = {}
-    for one in run.methods:
-        groups.setdefault((one.exploration, one.method), []).append(one)
+    for played in run.methods:
+        groups.setdefault((played.exploration, played.method), []).append(played)
     base_rounds = groups["", BASE]
-    weights = query_weights([SplitResult(one.queries, {}, {}) for one in base_rounds], SAMPLES, seed=0)
+    weights = query_weights([SplitResult(played.queries, {}, {}) for played in base_rounds], SAMPLES, seed=0)
     found = {key: measured(rounds, weights) for key, rounds in groups.items()}
     base, whole = found["", BASE], found["", ALL]
     lines = [
-        "Gains over the fifth alone, [95 % over queries], ± standard deviation over divisions, and the share of what "
-        "all full outcomes gain:",
+        "Gains over the full outcomes alone, [95 % over queries], ± standard deviation over divisions, and the share "
+        "of what full outcomes of all queries gain:",
         "",
         "| exploration | method | AIQ | gain of AIQ | share | utility | gain of utility | share |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -167,8 +178,8 @@ def _estimates(run: Run) -> list[str]:
     """Tables of off-policy estimates against the truth."""
     lines = [
         f"Off-policy estimates from {run.seeds * run.repeats} logs of {run.estimates[0].rows} queries for each "
-        "exploration; candidate: log, as noisy answers; champion: fifth alone. Truth: mean utility over all queries "
-        "that no router was trained on, from which the logs are drawn with replacement.",
+        "exploration; candidate: log, as noisy answers; champion: full outcomes alone. Truth: mean utility over all "
+        "queries that no router was trained on, from which the logs are drawn with replacement.",
         "",
         "| exploration | of | truth | estimator | bias | root mean square error | width of the interval "
         "| interval holds the truth |",
@@ -199,7 +210,40 @@ def _estimates(run: Run) -> list[str]:
         "| of these, interval holds the truth | interval beyond 0: right side | wrong side | alarms |",
         "| --- " + "| ---: " * 8 + "| --- |",
     ]
-    return lines + [_trust(name, [one for one in run.estimates if one.exploration == name]) for name in names]
+    lines += [_trust(name, [one for one in run.estimates if one.exploration == name]) for name in names]
+    return [*lines, "", *_coverage(run)]
+
+
+def _coverage(run: Run) -> list[str]:
+    """How often intervals of DR hold the truth, by effective rows."""
+    held: dict[str, list[tuple[float, bool]]] = {"candidate or champion": [], "difference": []}
+    for one in run.estimates:
+        for who in ("candidate", "champion", "difference"):
+            made, truth = _made(one, who, "dr"), _truth(one, who)
+            if made is None or (who == "difference" and one.found.alike == 1):
+                continue
+            side = _side(one, who)
+            size = one.found.informative
+            if who != "difference" and side is not None and side.report is not None:
+                size = side.report.effective_sample_size
+            name = "difference" if who == "difference" else "candidate or champion"
+            held[name].append((size, made.low <= truth <= made.high))
+    heads = [f"from {low:g}" for low in EFFECTIVE]
+    lines = [
+        "How often a 95 % interval of DR holds the truth, by effective rows (in brackets: number of estimates):",
+        "",
+        f"| | below {EFFECTIVE[0]:g} | {' | '.join(heads)} |",
+        "| --- " + "| ---: " * (len(EFFECTIVE) + 1) + "|",
+    ]
+    for name, pairs in held.items():
+        place = np.searchsorted(EFFECTIVE, [size for size, _ in pairs], side="right")
+        good = np.array([hit for _, hit in pairs], dtype=bool)
+        cells = [
+            f"{good[place == number].mean():.0%} ({(place == number).sum():,})" if (place == number).any() else ""
+            for number in range(len(EFFECTIVE) + 1)
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _trust(name: str, own: Sequence[EstimateRound]) -> str:

@@ -2,7 +2,8 @@
 
 The cold items of a folder, which nobody took in training, are taken out of the catalogue. All is trained anew without
 them, their texts included, and they come back by `Recommender.with_items`. Both are compared by the AUC among the cold
-items, see `symbiosis.recommender.evaluation.cold_items`.
+items, see `symbiosis.recommender.evaluation.cold_items`, and by what the cold items do to the lists of all items: how
+many places they take, and what the other test items lose by them.
 """
 
 import shutil
@@ -20,8 +21,11 @@ from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.data.interactions import items_of, read_matrix, read_sizes
 from symbiosis.recommender.data.new_items import COLUMNS
 from symbiosis.recommender.evaluation.cold_items import Scores, auc, cold_items, content_scores
+from symbiosis.recommender.evaluation.evaluation import restricted
 from symbiosis.recommender.inference.recommender import Recommender
 from symbiosis.recommender.inference.scoring import History
+from symbiosis.recommender.metrics.metrics import DEPTH, means
+from symbiosis.recommender.metrics.ranking import rank_all
 
 STAGES = ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain", "finetune")
 
@@ -68,6 +72,22 @@ def scores_of(recommender: Recommender, order: np.ndarray) -> Scores:
     return scores
 
 
+def places_taken(method: str, scores: Scores, taken: csr_array, test: csr_array, cold: np.ndarray, seed: int) -> str:
+    """Return the share of cold items in the lists of all users, and the NDCG of the others with and without them."""
+    is_cold = np.zeros(test.shape[1], dtype=bool)
+    is_cold[cold] = True
+    others = restricted(test, None, ~is_cold)
+    ranking = rank_all(scores, taken, DEPTH, seed, label=method)
+
+    def warm(users: np.ndarray) -> np.ndarray:
+        return np.where(is_cold, np.float32(-np.inf), scores(users))
+
+    alone = rank_all(warm, taken, DEPTH, seed, label=f"{method}, others only")
+    shares = (f"{is_cold[ranking[:, :depth]].mean():.1%}" for depth in (20, DEPTH))
+    metrics = (f"{means(order, others)['ndcg@100']:.4f}" for order in (ranking, alone))
+    return f"| {method} | " + " | ".join([*shares, *metrics]) + " |"
+
+
 def measure_new_items(root: Path, folder: Path, samples: int, seed: int) -> list[str]:
     """Compare cold items in the catalogue of the training with the same items added after it.
 
@@ -105,9 +125,15 @@ def measure_new_items(root: Path, folder: Path, samples: int, seed: int) -> list
     for method, values in found["methods"].items():
         cells = [f"{cell['mean']:.4f} [{cell['low']:.4f}, {cell['high']:.4f}]" for cell in values.values()]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    taken = csr_array(train + read_matrix(root / layout.VALIDATION, shape))
+    del methods["content alone"]
+    lines += ["", "Places in all lists, and NDCG@100 of the other test items:", ""]
+    lines += ["| | cold among the first 20 | cold among the first 100 | with cold candidates | without |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: |"]
+    lines += [places_taken(method, scores, taken, test, cold, seed) for method, scores in methods.items()]
     wanted = csr_array(test[:, cold])
     users = np.flatnonzero((np.diff(wanted.indptr) > 0) & (np.diff(wanted.indptr) < len(cold)))
-    trained, added, _ = (auc(scores(users)[:, cold], csr_array(wanted[users])) for scores in methods.values())
+    trained, added = (auc(scores(users)[:, cold], csr_array(wanted[users])) for scores in methods.values())
     (difference,) = means_with_intervals((added - trained)[:, None], samples, seed)
     cell = f"{difference['mean']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
     return [*lines, "", f"AUC of added minus trained, user by user: {cell}."]

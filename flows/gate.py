@@ -20,9 +20,10 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow, get_run_logger  # noqa: E402
 from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.events import emit_event  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 
+from flows.loop.memory import remembered  # noqa: E402
+from flows.loop.watch import tell_champions  # noqa: E402
 from symbiosis.registry import gate as judging  # noqa: E402
 from symbiosis.registry.gate import KINDS, Waiting  # noqa: E402
 from symbiosis.registry.verdict_page import markdown  # noqa: E402
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from logging import Logger, LoggerAdapter
 
     from symbiosis.registry.verdict import Verdict
-
-CHAMPION_CHANGED = "symbiosis.champion.changed"
-"""Event of a promotion; its resource is ``symbiosis.champion.router`` or ``symbiosis.champion.recommender``."""
 
 Kinds = Literal["both", "router", "recommender"]
 Outcome = Literal["promoted", "refused", "unchanged", "waiting"]
@@ -54,10 +52,10 @@ def gate(kinds: Kinds = "both") -> dict[str, str]:
         For each: ``promoted``, ``refused``, ``unchanged`` (it is the champion) or ``waiting`` (nothing could be done).
     """
     logger, root = get_run_logger(), top()
-    outcomes: dict[str, str] = {}
-    for kind in KINDS:
-        if kinds in (kind, "both"):
-            outcomes[kind] = _gated(kind, root, logger)
+    with one_writer(root, logger.info):
+        outcomes: dict[str, str] = {kind: _gated(kind, root, logger) for kind in KINDS if kinds in (kind, "both")}
+        with remembered(root) as memory:
+            tell_champions(root, memory, logger.warning)
     return outcomes
 
 
@@ -77,8 +75,6 @@ def _gated(kind: Literal["router", "recommender"], root: Path, logger: "Logger |
     (logger.warning if applied.outcome == "refused" else logger.info)("%s: %s", applied.outcome, verdict.words)
     if applied.warning:
         logger.warning("%s", applied.warning)
-    if applied.outcome == "promoted":
-        _tell(verdict, logger)
     return applied.outcome
 
 
@@ -101,16 +97,6 @@ def _record(verdict: "Verdict") -> None:
         ) from None
 
 
-def _tell(verdict: "Verdict", logger: "Logger | LoggerAdapter[Logger]") -> None:
-    """Emit the event that other flows and the gateway may wait for."""
-    resource = {"prefect.resource.id": f"symbiosis.champion.{verdict.kind}"}
-    told = {"version": verdict.candidate.version, "digest": verdict.candidate.digest, "words": verdict.words}
-    try:
-        emit_event(CHAMPION_CHANGED, resource=resource, payload=told)
-    except Exception as error:  # as above
-        logger.warning("no event tells of the promotion: %s", one_line(error, 200))
-
-
 def main() -> None:
     """Run the flow from the shell, on the local server if one runs, else on a temporary one."""
     parser = argparse.ArgumentParser(prog="python -m flows.gate", description=__doc__)
@@ -120,12 +106,8 @@ def main() -> None:
     with command():
         from flows.pipeline import local_server
 
-        root = top()
         address = None if os.environ.get("PREFECT_API_URL") else local_server()
-        with (
-            one_writer(root, lambda line: print(line, file=sys.stderr)),
-            temporary_settings({PREFECT_API_URL: address}) if address else nullcontext(),
-        ):
+        with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
             try:
                 outcomes = gate(chosen.kinds)
             except Exception as error:  # as above

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,56 @@ def run_stage(stage: str, root: str, force: bool) -> State:
 
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
-def publish_state(root: str, flow_run_id: str | None) -> None:
-    """Record the pipeline's state in MLflow and register its models; a server that is down fails no flow."""
+def publish_state(root: str, flow_run_id: str | None) -> publication.Publication | str:
+    """Record the pipeline's state in MLflow and register its models; a server that is down fails no flow.
+
+    Returns
+    -------
+    Publication or str
+        What was done, or why nothing was.
+    """
     logger = get_run_logger()
     try:
         done = publication.publish_state(Path(root), flow_run_id=flow_run_id)
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         logger.warning("nothing recorded in MLflow: %s", explain(error))
-        return
+        return f"MLflow: {explain(error)}"
     if done is None:
         logger.info("tracking is switched off: nothing recorded")
-    else:
-        for line in done.lines():
-            logger.info(line)
+        return "tracking is switched off"
+    for line in done.lines():
+        logger.info(line)
+    return done
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """What became of the stages.
+
+    Attributes
+    ----------
+    outcomes
+        Of every stage: ``ran``, ``restored``, ``unchanged``, ``failed`` or ``not run``.
+    seconds
+        Of every stage.
+    graph
+        Every stage with those whose outputs it needs.
+    published
+        See `publish_state`.
+    """
+
+    outcomes: dict[str, str]
+    seconds: dict[str, float]
+    graph: dict[str, tuple[str, ...]]
+    published: publication.Publication | str
+
+    def complaint(self) -> str | None:
+        """Return which stages failed and which could not be run therefore; None: all went well."""
+        failed, not_run = ([s for s, o in self.outcomes.items() if o == wanted] for wanted in ("failed", "not run"))
+        if not failed:
+            return None
+        missed = f"; not run, they depend on it: {', '.join(not_run)}" if not_run else ""
+        return f"failed: {', '.join(failed)}{missed}"
 
 
 @flow(name="pipeline", persist_result=False)
@@ -108,16 +146,23 @@ def pipeline(
     RuntimeError
         Some stage failed. Stages that do not depend on it have been brought up to date.
     """
-    return _bring_up_to_date(targets or [], overrides or {}, force)
+    return _outcomes(bring_up_to_date(targets or [], overrides or {}, force))
 
 
 @flow(name="router-refresh", persist_result=False)
 def router_refresh(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str]:
     """Bring only the router's branch up to date; see `pipeline`."""
-    return _bring_up_to_date(ROUTER_TARGETS, overrides or {}, force)
+    return _outcomes(bring_up_to_date(ROUTER_TARGETS, overrides or {}, force))
 
 
-def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool) -> dict[str, str]:
+def _outcomes(run: PipelineRun) -> dict[str, str]:
+    if complaint := run.complaint():
+        raise RuntimeError(complaint)
+    return run.outcomes
+
+
+def bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool = False) -> PipelineRun:
+    """Run the stages as tasks of the flow that calls this, see `pipeline`; a stage that fails raises no error here."""
     logger, root = get_run_logger(), top()
     with one_writer(root, logger.info):
         graph = select(stage_graph(root), targets)
@@ -126,24 +171,17 @@ def _bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool
             graph = select(stage_graph(root), targets)  # params may add members to a matrix stage
         states: dict[str, State] = {}
         outcomes: dict[str, str] = {}
-        table = []
+        seconds: dict[str, float] = {}
         for stage, upstream in graph.items():
             begun = time.monotonic()
             states[stage] = run_stage(
                 stage, str(root), force, wait_for=[states[name] for name in upstream], return_state=True
             )
             outcomes[stage] = (states[stage].name or "").lower() if states[stage].is_final() else "not run"
-            seconds = round(time.monotonic() - begun, 1)
-            table.append({"stage": stage, "outcome": outcomes[stage], "seconds": seconds})
+            seconds[stage] = round(time.monotonic() - begun, 1)
+        table = [{"stage": stage, "outcome": outcomes[stage], "seconds": seconds[stage]} for stage in graph]
         create_table_artifact(table, key="stages", description=f"Outcome and time of each stage of `{root.name}`")
-        publish_state(str(root), flow_run.get_id())
-    failed = [stage for stage, outcome in outcomes.items() if outcome == "failed"]
-    if failed:
-        not_run = [stage for stage, outcome in outcomes.items() if outcome == "not run"]
-        raise RuntimeError(
-            f"failed: {', '.join(failed)}" + (f"; not run, they depend on it: {', '.join(not_run)}" if not_run else "")
-        )
-    return outcomes
+        return PipelineRun(outcomes, seconds, graph, publish_state(str(root), flow_run.get_id()))
 
 
 def local_server() -> str | None:

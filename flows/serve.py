@@ -19,9 +19,10 @@ from pathlib import Path
 import psutil
 
 from flows.repro import CHILD, end_group
-from flows.workspace import checked_port, command, top
+from flows.workspace import MLFLOW_UI, checked_port, command, top
 from symbiosis.core.errors import InputError
 from symbiosis.core.layout import ROUTER
+from symbiosis.core.serving import serving_folder
 from symbiosis.core.telemetry import TELEMETRY_OFF
 from symbiosis.tracking.store import tracking_uri, without_credentials
 
@@ -185,7 +186,9 @@ def serve(ports: Ports) -> None:
     }
     store = tracking_uri(root)
     local_store = store is not None and not store.startswith(("http:", "https:"))
-    trained = (root / ROUTER).is_dir()
+    if local_store:
+        extra[MLFLOW_UI] = f"http://{HOST}:{ports.mlflow}"
+    trained = (serving_folder("router", root) / ROUTER).is_dir()
     ports.check()
     services = Services(root, TELEMETRY_OFF | os.environ | extra)
     try:
@@ -198,10 +201,10 @@ def serve(ports: Ports) -> None:
             services.start("gateway", "symbiosis", "gateway", "--host", HOST, "--port", str(ports.gateway))
         services.wait_for("prefect-server", f"{api}/health")
         services.run("prefect", "--no-prompt", "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        services.run("prefect", "--no-prompt", "work-pool", "set-concurrency-limit", POOL, "1")
-        services.run("prefect", "--no-prompt", "deploy", "--all")
+        services.run("prefect", "--no-prompt", "work-pool", "set-concurrency-limit", POOL, "2")
+        services.run("prefect", "--no-prompt", "deploy", "--all")  # makes the pool's queues
         services.run("flows.zombies", POOL)
-        services.start("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--limit", "1")
+        services.start("prefect-worker", "prefect", "worker", "start", "--pool", POOL, "--limit", "2")
         if local_store:
             services.wait_for("mlflow", f"http://{HOST}:{ports.mlflow}/health")
         if trained:

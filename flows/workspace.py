@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from symbiosis.core.errors import InputError, one_line, printable
@@ -13,6 +14,10 @@ from symbiosis.core.telemetry import switch_telemetry_off
 
 INTERRUPTED = 130
 HIGHEST_PORT = 65_535
+MLFLOW_UI = "SYMBIOSIS_MLFLOW_UI"
+"""Environment variable: address of MLflow's pages where the store itself has none; `make serve` sets it."""
+_HELD: ContextVar[Path | None] = ContextVar("held", default=None)
+"""The workspace whose lock this flow holds."""
 
 
 @contextmanager
@@ -71,7 +76,13 @@ def top(folder: Path | None = None) -> Path:
 
 @contextmanager
 def one_writer(root: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold the workspace's lock, waiting for other flow runs first; the lock is released when the process ends."""
+    """Hold the workspace's lock, waiting for other flow runs first; the lock is released when the process ends.
+
+    A flow that holds it may call others: they share it.
+    """
+    if _HELD.get() == root:
+        yield
+        return
     file = root / ".dvc" / "tmp" / "flow.lock"
     file.parent.mkdir(exist_ok=True)
     with file.open("a+", encoding="utf-8") as lock:
@@ -84,4 +95,8 @@ def one_writer(root: Path, log: Callable[[str], None]) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        held = _HELD.set(root)
+        try:
+            yield
+        finally:
+            _HELD.reset(held)

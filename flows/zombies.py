@@ -1,7 +1,8 @@
 """Close flow runs whose process died; otherwise they stay Running, hold their slot and block every later run.
 
-Runs of an earlier worker are closed at once; an automation closes those that die later. Called by
-`make serve`; for another server:  PREFECT_API_URL=... python -m flows.zombies POOL
+Runs of an earlier worker are closed at once; an automation closes those that die later. Each queue of the pool is
+told to run one flow at a time. Called by `make serve`; for another server:
+PREFECT_API_URL=... python -m flows.zombies POOL
 """
 
 import sys
@@ -44,6 +45,15 @@ def close_orphans(pool: str) -> int:
     return len(orphans)
 
 
+def limit_queues(pool: str) -> int:
+    """Let each queue of a work pool run one flow at a time, and return their number."""
+    with get_client(sync_client=True) as client:
+        queues = client.read_work_queues(work_pool_name=pool)
+        for queue in queues:
+            client.update_work_queue(queue.id, concurrency_limit=1)
+    return len(queues)
+
+
 def deploy_automation() -> None:
     """Create or update the automation."""
     beat = get_current_settings().flows.heartbeat_frequency or 180
@@ -77,4 +87,5 @@ def deploy_automation() -> None:
 
 if __name__ == "__main__":
     close_orphans(sys.argv[1])
+    limit_queues(sys.argv[1])
     deploy_automation()

@@ -52,14 +52,23 @@ def llms_address(llms: "Simulation") -> Iterator[str]:
 def shared_gateway(
     trained_folder: Path, llms_address: str, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[RunningGateway]":
-    """A gateway with short limits; it serves all tests of a session."""
+    """A gateway with short limits and a small recommender; it serves all tests of a session."""
     import gateway_world
+    from recommender_world import write_recommender
 
     folder = gateway_world.copied(trained_folder, tmp_path_factory.mktemp("shared") / "gateway")
+    write_recommender(folder / "bundle")
     gateway_world.write_config(
-        folder, llms_address, limits=SHORT, policies=POLICIES, checks=CHECKS, breaker={"failures": 50, "open_s": 0.5}
+        folder,
+        llms_address,
+        limits=SHORT,
+        policies=POLICIES,
+        checks=CHECKS,
+        breaker={"failures": 50, "open_s": 0.5},
+        recommender={"folder": "bundle"},
     )
     with gateway_world.gateway(folder) as running_gateway:
+        gateway_world.recommends(running_gateway)
         yield running_gateway
     assert running_gateway.process.returncode in (0, -signal.SIGTERM), running_gateway.log.read_text()
 

@@ -154,6 +154,11 @@ def _ready(process: "subprocess.Popen[str]", log: Path) -> str:
     raise AssertionError(f"the gateway was not ready in {PATIENCE_S:g} s: {log.read_text()}")
 
 
+def recommends(running: RunningGateway) -> None:
+    """Wait until a gateway's recommender is loaded."""
+    eventually(lambda: httpx.get(f"{running.address}/v1/users", timeout=5).status_code == 200, "its recommender")
+
+
 def eventually(holds: Callable[[], bool], what: str) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + PATIENCE_S

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from symbiosis.cli import decisions, gate, gateway, recommender, router, tables, upstreams
+from symbiosis.cli import decisions, gate, gateway, models, recommender, router, tables, upstreams
 from symbiosis.cli.output import JSON, say
 from symbiosis.core.errors import InputError, one_line, quoted
 from symbiosis.core.processes import print_anything, spare_loopback
@@ -52,6 +52,8 @@ app.command()(router.versions)
 app.command()(router.rollback)
 app.command()(router.adopt)
 app.command()(gate.gate)
+app.command()(models.promote)
+app.add_typer(models.models, name="models")
 app.add_typer(gateway.gateway, name="gateway")
 app.command()(gateway.drift)
 app.add_typer(decisions.decisions, name="decisions")

@@ -69,8 +69,8 @@ def export(
 @decisions.command()
 def freeze(
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Files are added, none is ever changed.")] = EXPORTS,
-    state: State = STATE,
-    store: URL = None,
+    state: Annotated[Path | None, typer.Option(metavar="FOLDER", help="[default: gateway.yaml's, or .router]")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="[default: gateway.yaml's, or of --state]")] = None,
     as_json: JSON = False,
 ) -> None:
     """Freeze the feedback that is new since the last time, for the next training to learn from.
@@ -81,9 +81,13 @@ def freeze(
 
     The next `dvc repro router-train` learns from it. Where nothing is new, nothing is written.
     """
+    from symbiosis.gateway.config import reading
     from symbiosis.routing.serving import exporting
 
-    with _store(state, store) as opened:
+    if state is None and store is None:
+        config = reading.load(None)
+        state, store = Path(config.state), config.store
+    with _store(state or STATE, store) as opened:
         path = exporting.freeze(opened, folder)
     said = f"no feedback is new since the last export in {folder}" if path is None else f"frozen in {path}"
     say(said, {"file": None if path is None else str(path)}, as_json)

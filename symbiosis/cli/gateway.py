@@ -72,9 +72,11 @@ def serve(
 
 
 def _router_llms() -> list[str] | None:
+    from symbiosis.core.layout import ROUTER
+    from symbiosis.core.serving import serving_folder
     from symbiosis.routing.model.router import MANIFEST, Router
 
-    folder = Path("models/router")
+    folder = serving_folder("router") / ROUTER
     return list(Router.load(folder).llms.names) if (folder / MANIFEST).is_file() else None
 
 

@@ -120,7 +120,10 @@ def recommend(
         )
         return
     found = recommender.recommend(asked)
-    show(found, reasons(recommender, found, user) if written else {}, as_json)
+    reasons, missing = recommender.written(found, user) if written else ({}, "")
+    if missing:
+        note(missing)
+    show(found, reasons, as_json)
 
 
 def opened(data_folder: Path | None, new_items: Path | None) -> "Recommender":
@@ -169,18 +172,6 @@ def _ids_of_file(path: Path) -> list[str]:
     if "item_id" not in frame.columns:
         raise InputError(f"{path} has no column item_id: rename the column of the ids")
     return frame["item_id"].cast(pl.String).drop_nulls().to_list()
-
-
-def reasons(recommender: "Recommender", found: "Recommendations", user: str | None) -> dict[int, str]:
-    """Return the model's reasons by item, none where it cannot write any."""
-    if user is None:
-        note("no reasons are written for a guest: the model writes for the users that it knows")
-        return {}
-    try:
-        return {one.item: recommender.explain(user, one.item_id).reason for one in found.items}
-    except InputError as error:
-        note(f"no reasons are written: {error}")
-        return {}
 
 
 def show(found: "Recommendations", written: dict[int, str], as_json: bool) -> None:

@@ -222,7 +222,8 @@ def rollback(
 def adopt(state: State = STATE, as_json: JSON = False) -> None:
     """Start anew from the trained router.
 
-    It is the one in models/router; what was learned since is forgotten, but may be rolled back to.
+    It is the champion, or the one in models/router where nothing was promoted. What was learned since is forgotten, but
+    may be rolled back to.
     """
     number = _workspace(state).adopt()
     say(f"version {number} is the trained router", {"version": number}, as_json)

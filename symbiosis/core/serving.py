@@ -13,7 +13,8 @@ _IN_WORKSPACE: dict[Kind, Path] = {"router": Path(), "recommender": RECOMMENDER}
 def current(kind: Kind, root: Path | str = Path()) -> Path | None:
     """Return the folder of the champion that serves here, None if nothing was promoted; asks no registry.
 
-    The link is followed: what is read from the folder belongs together, even if another one is promoted meanwhile.
+    It is where the link leads, not the link: what is read from it belongs together, even if another champion comes
+    meanwhile.
 
     Parameters
     ----------
@@ -23,15 +24,24 @@ def current(kind: Kind, root: Path | str = Path()) -> Path | None:
         The top of the repository, or of a data folder.
     """
     link = Path(root) / LINKS[kind]
-    return link.resolve() if link.is_dir() else None
+    try:
+        folder = link.parent / link.readlink()
+    except OSError:  # there is no link
+        return None
+    return folder if folder.is_dir() else None
 
 
 def serving_folder(kind: Kind, root: Path | str = Path()) -> Path:
     """Return the folder with the ``data/`` and ``models/`` that serve: the champion's, else the workspace's.
+
+    A workspace whose pipeline has made no final fit of the recommender serves as it is.
 
     Parameters
     ----------
     kind, root
         See `current`.
     """
-    return current(kind, root) or Path(root) / _IN_WORKSPACE[kind]
+    if (champion := current(kind, root)) is not None:
+        return champion
+    made = Path(root) / _IN_WORKSPACE[kind]
+    return made if made.is_dir() else Path(root)

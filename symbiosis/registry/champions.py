@@ -255,7 +255,7 @@ def _serve(version: RegisteredVersion, root: Path | str, registry: Registry) -> 
     before = current(version.kind, root)
     former = _told(before).get("version") if before is not None else None
     change = Change(version.kind, "pull", version.version, version.digest, former, now())
-    if before is not None and before == folder.resolve():
+    if before is not None and before == folder:
         return replace(change, moved=False)
     _link(version.kind, version.digest, root)
     _remember(change, root)

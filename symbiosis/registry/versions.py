@@ -202,8 +202,9 @@ class Registry:
                 client.create_registered_model(name)
             client.log_model_artifacts(model_id, str(model))
             logged = client.finalize_logged_model(model_id, "READY")
-            # Without a run MLflow would look the model up in its global store, which may be another than this one.
-            known = model_id if run_id is not None else None
+            # A server looks the model up; without one and without a run MLflow would do so in its global store, which
+            # may be another than this one.
+            known = model_id if run_id is not None or self.uri.startswith(("http:", "https:")) else None
             return client.create_model_version(
                 name, logged.artifact_location, run_id=run_id, tags=dict(tags), model_id=known
             )

@@ -41,6 +41,8 @@ class Published:
         Stages that could not be published, as their results are gone.
     state
         What was recorded.
+    experiment_id
+        Of the run.
     """
 
     uri: str
@@ -48,6 +50,7 @@ class Published:
     new_runs: int
     unreadable: list[str]
     state: State
+    experiment_id: str = ""
 
 
 def publish(root: Path, revision: str | None = None, flow_run_id: str | None = None) -> Published | None:
@@ -110,7 +113,9 @@ def publish(root: Path, revision: str | None = None, flow_run_id: str | None = N
         store.client.set_terminated(run.info.run_id, "FINISHED", run.info.end_time)
     if missing or not found:
         store.client.set_terminated(parent, "FINISHED")
-    return Published(without_credentials(uri), parent, len(missing) + (not found), state.unreadable, state)
+    return Published(
+        without_credentials(uri), parent, len(missing) + (not found), state.unreadable, state, store.experiment_id
+    )
 
 
 def _stage_run(store: Store, stage: StageState, parent: str) -> "Run":

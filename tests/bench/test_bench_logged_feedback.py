@@ -10,7 +10,7 @@ from routing_world import ROOT, train_params, write_data
 
 from bench import logged_feedback
 from bench.logged_feedback import Exploration, learned, run_of, world_of
-from bench.logged_feedback_page import page
+from bench.logged_feedback_page import ALL, BASE, page
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.splits import read_whole
 from symbiosis.routing.learning.logged_feedback import trainable
@@ -36,7 +36,7 @@ def test_chances_are_of_the_best_few() -> None:
 
 def test_the_log_has_the_propensities_that_it_was_drawn_with(run_folder: Path) -> None:
     whole, llms, queries = read_whole(run_folder / "data/routing", run_folder / "data/embeddings")
-    world = world_of(whole, llms, queries, train_params(), seed=1)
+    world = world_of(whole, llms, queries, train_params(), 0.2, seed=1)
     exploration = Exploration(0.1)
     log = world.served(world.stream, exploration, np.random.default_rng(0))
     arm = np.array([llms.names.index(name) for name in log.frame["llm"]])
@@ -57,12 +57,12 @@ def test_the_log_has_the_propensities_that_it_was_drawn_with(run_folder: Path) -
 
 def test_the_page_has_every_method_and_every_estimate(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logged_feedback, "EXPLORATIONS", (Exploration(0.1),))
-    run = run_of(run_folder, seeds=2, repeats=2, most=550, progress=lambda seeds: seeds)
-    assert {one.method for one in run.methods} > {"fifth alone", "all, full outcomes", "log, online"}
+    run = run_of(run_folder, 0.2, seeds=2, repeats=2, most=550, progress=lambda seeds: seeds)
+    assert {one.method for one in run.methods} > {BASE, ALL, "log, online"}
     assert len(run.estimates) == 4
     lines = page([run], "About.", "--runs x")
     rows = [line for line in lines if line.startswith("|")]
-    assert sum("fifth alone" in line for line in rows) == 1
-    for name in ("log, as noisy answers", "log, inverse propensity", "log, permuted (control)", "dr", "snips"):
+    assert sum(BASE in line for line in rows) == 1
+    for name in ("log, as noisy answers", "log, inverse propensity", "log, permuted within LLMs", "dr", "snips"):
         assert any(f"| {name} |" in line for line in rows), name
     assert not any("nan" in line for line in lines)

@@ -11,20 +11,29 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PARAMS, command
+import yaml
+from conftest import PARAMS, ROOT, command
+from prefect.cli.deploy._models import DeploymentConfig
+from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.automations import Posture
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
 from test_flows import alive, until
 
+from flows import nightly, zombies
 from flows import pipeline as module
-from flows import zombies
+from flows.loop.events import CHAMPION_CHANGED, DATA_ARRIVED, DRIFT_ALARM
 from flows.pipeline import pipeline, router_refresh
 from symbiosis.core.errors import InputError
+from symbiosis.core.layout import LAST_RUN
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -171,11 +180,80 @@ def test_termination_leaves_no_orphan(server: str, stub_run: Path, monkeypatch: 
     assert "train" in command(stub_run, "dvc", "repro", "train")
 
 
+def artifact(key: str) -> Any:
+    """Contents of the newest artifact of a key."""
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        return client.read_artifacts(artifact_filter=wanted, sort="CREATED_DESC", limit=1)[0].data
+
+
+def test_nightly_shows_its_steps(stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is a task of the run, the stages among them; without tracking nothing is judged, and a line says so."""
+    monkeypatch.setattr(nightly, "STAGES", {"router": ["router"], "recommender": ["evaluate"]})
+    with pytest.raises(RuntimeError, match="^router and recommender wait to be registered and judged: tracking is"):
+        nightly.nightly(overrides={"finetune.learning_rate": 0.25})
+    run, states, _ = newest_run()
+    assert run.state_name == "Failed"
+    assert {name: states[name] for name in ("keep the router that serves", "ingest", "train", "router")} == {
+        "keep the router that serves": "Completed",
+        "ingest": "Completed",
+        "train": "Ran",
+        "router": "Unchanged",
+    }
+    rows = {row["headline"]: row["now"] for row in json.loads(artifact("metrics"))}
+    assert 0.25 in rows.values()
+    last = json.loads((stub_run / LAST_RUN).read_text())
+    assert {row["stage"]: row["outcome"] for row in last["stages"]} == stage_table()
+    assert "wait to be registered" in last["words"]
+
+
+def deployments() -> list[dict[str, Any]]:
+    """What prefect.yaml deploys."""
+    document: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    found: list[dict[str, Any]] = document["deployments"]
+    return found
+
+
+@pytest.mark.parametrize("deployment", deployments(), ids=lambda one: one["name"])
+def test_deployments_are_right(deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry point, parameters, schedule and triggers are as the installed Prefect wants them."""
+    monkeypatch.chdir(ROOT)
+    DeploymentConfig.model_validate(deployment)
+    deployed = load_flow_from_entrypoint(deployment["entrypoint"])
+    assert deployed.name == deployment["name"]
+    assert deployed.validate_parameters(deployment["parameters"]) is not None
+    for schedule in deployment.get("schedules", []):
+        assert CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+    for trigger in _initialize_deployment_triggers(deployment["name"], deployment.get("triggers", [])):
+        assert isinstance(trigger, DeploymentEventTrigger)
+        assert trigger.expect <= {DATA_ARRIVED, DRIFT_ALARM, CHAMPION_CHANGED}
+        assert trigger.posture == Posture.Reactive
+        # Prefect passes over keys that it does not know.
+        assert all(key in DeploymentEventTrigger.model_fields for spec in deployment["triggers"] for key in spec)
+
+
+def test_every_event_has_who_waits_for_it() -> None:
+    """New data start a full run, drift a run of the router; another recommender, and no router, ranks for all users."""
+    waiting = {
+        event: (one["name"], trigger.get("match"))
+        for one in deployments()
+        for trigger in one.get("triggers", [])
+        for event in trigger["expect"]
+    }
+    assert waiting == {
+        DATA_ARRIVED: ("nightly", None),
+        DRIFT_ALARM: ("hourly", None),
+        CHAMPION_CHANGED: ("recommend-all", {"prefect.resource.id": "symbiosis.champion.recommender"}),
+    }
+
+
 def test_dead_runs_are_closed() -> None:
     """Runs that a dead worker left Running are closed, waiting ones stay; the automation exists once."""
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name="pool", type="process"))
         deployment = client.create_deployment(client.create_flow(pipeline), "nightly", work_pool_name="pool")
+        assert zombies.limit_queues("pool") == 1
+        assert [queue.concurrency_limit for queue in client.read_work_queues(work_pool_name="pool")] == [1]
         dead, waiting = (client.create_flow_run_from_deployment(deployment) for _ in range(2))
         client.set_flow_run_state(dead.id, Running(), force=True)
         assert zombies.close_orphans("other") == 0

@@ -12,6 +12,7 @@ import pytest
 from gateway_world import ADMIN_KEY, RunningGateway
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from recommender_world import write_recommender
 
 QUICK, THOROUGH = 2, 150
 # Generated JSON is what a fuzzer finds between the braces: of any kind, at any depth.
@@ -106,8 +107,12 @@ def test_a_few_requests_of_each_kind(door: RunningGateway) -> None:
 def own_gateway(trained_folder: Path, llms_address: str, tmp_path: Path) -> Iterator[RunningGateway]:
     """One that may be changed by an admin."""
     folder = gateway_world.copied(trained_folder, tmp_path / "gateway")
-    gateway_world.write_config(folder, llms_address, policies={"cheapest": {"trade_off": 0}})
+    write_recommender(folder / "bundle")
+    gateway_world.write_config(
+        folder, llms_address, policies={"cheapest": {"trade_off": 0}}, recommender={"folder": "bundle"}
+    )
     with gateway_world.gateway(folder) as running:
+        gateway_world.recommends(running)
         yield running
     assert running.process.returncode in (0, -signal.SIGTERM), running.log.read_text()
 

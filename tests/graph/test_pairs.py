@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from symbiosis.graph import pairs
+from symbiosis.graph.attributes import memberships
 from symbiosis.graph.build import Graph, build_graph
 from symbiosis.graph.pairs import BUCKETS, PairFeatures, bucket_names
 from symbiosis.graph.params import BuildGraphParams
@@ -96,6 +97,55 @@ def test_features_equal_those_of_the_graph_without_the_user(edges: set[tuple[int
     with_user = told(graph_of(edges), [0, *map(item, shown)])
     without = told(graph_of(others), list(map(item, shown)))
     assert {(q - 1, k - 1): names for (q, k), names in with_user.items() if min(q, k) > 0} == without
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), min_size=4, max_size=30),
+    st.sets(st.integers(0, ITEMS - 1), min_size=2, max_size=5),
+)
+@settings(max_examples=60, deadline=None)
+def test_newer_items_and_guests_get_the_features_of_the_graph_without_them(
+    edges: set[tuple[int, int]], listed: set[int]
+) -> None:
+    """Whether the graph holds the edges of a row's user to all, some or none of its items makes no difference."""
+    others = {(u, i) for u, i in edges if u != 0}
+    if not others:
+        return
+    shown = sorted(listed)
+    alone = told(graph_of(others), list(map(item, shown)))
+    for known in (edges, others):
+        named = told(graph_of(known), [0, *map(item, shown)])
+        assert {(q - 1, k - 1): names for (q, k), names in named.items() if min(q, k) > 0} == alone
+
+
+def test_added_users_and_items_have_no_edges_but_brands_and_categories() -> None:
+    graph = graph_of(EDGES)
+    new = pl.DataFrame(
+        {"item": [0, 1], "brand": ["x", "unknown"], "categories": [["b", "c", "other"], None]},
+        schema={"item": pl.UInt32, "brand": pl.String, "categories": pl.List(pl.String)},
+    )
+    groups = [
+        memberships(new, kind, names) for kind, names in (("brand", graph.brands), ("category", graph.categories))
+    ]
+    more = PairFeatures(graph).extended(1, *groups)
+
+    def thing(number: int) -> int:
+        return USERS + 1 + number
+
+    guest, first, second = USERS, thing(ITEMS), thing(ITEMS + 1)
+    _, query, key, buckets = more(np.array([[guest, thing(0), thing(1), first, second, thing(2), guest]]))
+    found = {(int(q), int(k)): {NAMES[b] for b in row if b} for q, k, row in zip(query, key, buckets, strict=True)}
+    nothing = {"other users of both: 0", "categories in common: 0", "hops between items: over 4"}
+    assert "other users of both: 3 to 4" in found[2, 1]  # users 0, 1 and 2: none of them is the guest
+    assert found[3, 2] == nothing | {"same brand: yes"}
+    assert found[4, 3] == nothing | {"same brand: no"}
+    assert "categories in common: over 1" in found[5, 3]
+    assert found[6, 1] == {"paths from the user: 3 to 4", "hops from the user: 3"}
+    assert found[6, 3] == {"paths from the user: 0", "hops from the user: over 3"}
+    rows = np.array([[0, item(0), item(1), item(2), 0], [3, item(1), item(4), -1, -1]])
+    shifted = np.where(rows >= USERS, rows + 1, rows)
+    for before, after in zip(PairFeatures(graph)(rows), more(shifted), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_rows_do_not_depend_on_each_other() -> None:

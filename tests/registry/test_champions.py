@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from registry_world import use_store, write_models
 
 from symbiosis.core.errors import InputError
 from symbiosis.core.serving import current, serving_folder
@@ -14,26 +15,15 @@ from symbiosis.registry.registration import register
 from symbiosis.registry.versions import FORCED_BECAUSE, RegisteredVersion, Registry
 
 
-def write_model(root: Path, word: str) -> None:
-    """Write what passes for a trained router: a registry reads no more of it than its bytes."""
-    for name in ("models/router/router.json", "models/router/serving.json", "models/encoder/encoder.json"):
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{name} {word}")
-
-
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """A repository whose registry knows three routers; read only, see `root`."""
     folder = tmp_path_factory.mktemp("registry") / "work"
     folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
-        patch.delenv("SYMBIOSIS_TRACKING", raising=False)
+        use_store(folder, empty_database, patch)
         for word in ("first", "second", "third"):
-            write_model(folder, word)
+            write_models(folder, word)
             register("router", folder)
     return folder
 
@@ -41,12 +31,9 @@ def three(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Pat
 @pytest.fixture
 def root(three: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A repository with a copy of the database; the artifacts are shared."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
-    monkeypatch.delenv("SYMBIOSIS_TRACKING", raising=False)
     folder = tmp_path / "work"
     folder.mkdir()
-    shutil.copy(three / "mlflow.db", folder)
+    use_store(folder, three / "mlflow.db", monkeypatch)
     shutil.copytree(three / "models", folder / "models")
     return folder
 
@@ -67,13 +54,13 @@ def moves(root: Path) -> list[tuple[str, int]]:
 def test_a_state_is_registered_once(root: Path) -> None:
     """The same state adds nothing; the alias comes to it, unless it is the champion."""
     registry = Registry(root)
-    write_model(root, "first")
+    write_models(root, "first")
     again = register("router", root, registry)
     assert (again.version, again.new) == (1, False)
     assert [one.version for one in registry.versions("router")] == [1, 2, 3]
     assert number(champions.candidate("router", root, registry)) == 1
     champions.promote("router", 2, root=root, registry=registry)
-    write_model(root, "second")
+    write_models(root, "second")
     assert register("router", root, registry).version == 2
     assert number(champions.candidate("router", root, registry)) == 1
 

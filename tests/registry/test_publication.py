@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import command
 from mlflow import MlflowClient
+from registry_world import write_models
 
 from flows.overrides import override
 from symbiosis.core.errors import InputError
@@ -15,17 +16,9 @@ from symbiosis.registry.versions import Registry
 from symbiosis.reporting.summaries import headlines
 
 
-def write_model(root: Path) -> None:
-    """Write what passes for a trained router."""
-    for name in ("models/router/router.json", "models/router/serving.json", "models/encoder/encoder.json"):
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(name)
-
-
 def test_published_once(stub_run: Path, database: str) -> None:
     """Headlines on the run are those of README.md; the model is attached to the run."""
-    write_model(stub_run)
+    write_models(stub_run, "trained")
     done = publish_state(stub_run, flow_run_id="flow-1")
     assert done is not None
     assert [(one.version, one.new) for one in done.registered] == [(1, True)]
@@ -64,7 +57,7 @@ def test_a_state_without_models(stub_run: Path, database: str) -> None:
 
 def test_a_model_that_is_not_of_this_state(stub_run: Path, database: str) -> None:
     """The state is recorded all the same, and one line says what was not registered."""
-    write_model(stub_run)
+    write_models(stub_run, "trained")
     (stub_run / "models/encoder/encoder.json").unlink()
     done = publish_state(stub_run)
     assert done is not None
@@ -80,7 +73,7 @@ def test_copies_register_nothing(stub_run: Path, database: str) -> None:
     copy.mkdir(parents=True)
     for name in ("dvc.lock", "dvc.yaml", "reports"):
         command(stub_run, "cp", "-r", name, str(copy))
-    write_model(copy)
+    write_models(copy, "trained")
     done = publish_state(copy)
     assert done is not None
     assert done.registered == ()

@@ -1,7 +1,7 @@
 """What a client asks of the recommender, and the answer as JSON."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
@@ -30,7 +30,9 @@ class RecommendationBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    user: Name | StrictInt | None = Field(None, description="Original id or number; none: a guest.")
+    user: Name | Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = Field(
+        None, description="Original id or number; none: a guest."
+    )
     session: Annotated[tuple[Name, ...], Field(max_length=MOST_ITEMS)] = Field(
         (), description="Items, oldest first: a guest's, or a known user's newer ones."
     )
@@ -56,6 +58,33 @@ class RecommendationBody(BaseModel):
             It contradicts itself.
         """
         return RecommendationRequest(**self.model_dump(exclude={"written"}))
+
+
+class RecommendedItem(BaseModel):
+    """An item, and what speaks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rank: int = Field(description="1 is the best.")
+    item_id: str
+    title: str = Field(description="The id where there is none.")
+    brand: str | None
+    price: float | None = Field(description="USD.")
+    score: float = Field(description="What the items are ranked by.")
+    similarity: float | None = Field(description="Of the text asked for and the item's, -1 to 1.")
+    reason: str = Field(description="Facts of the training data and the texts; empty if there are none.")
+    written_reason: str | None = Field(None, description="The model's own words, if they were asked for.")
+
+
+class RecommendationAnswer(BaseModel):
+    """The best items, and how they were found."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[RecommendedItem]
+    method: Literal["model", "text", "popularity"]
+    note: str | None = Field(description="What was asked for and could not be done.")
+    model: str = Field(description="Digest of the model.")
 
 
 def document(found: Recommendations, written: Mapping[int, str], note: str | None = None) -> dict[str, Any]:

@@ -122,22 +122,15 @@ class RecommenderServing:
         """
         recommender = self.current
         found = recommender.recommend(request)
-        if not written:
-            return found, {}, ""
-        if request.user is None:
-            return found, {}, "no reasons are written for a guest: the model writes for the users that it knows"
-        try:
-            return found, {one.item: recommender.explain(request.user, one.item_id).reason for one in found.items}, ""
-        except InputError as error:
-            return found, {}, f"no reasons are written: {error}"
+        return found, *(recommender.written(found, request.user) if written else ({}, ""))
 
     def described(self) -> dict[str, Any]:
-        """Return what serves, for the console: its digest and folder, or why there is none."""
+        """Return which model serves, or why there is none."""
         try:
             recommender = self.current
         except RecommenderUnavailable as error:
             return {"ready": False, "loading": error.is_loading, "reason": str(error)}
-        return {"ready": True, "model": recommender.parts.digest, "folder": str(recommender.parts.folder)}
+        return {"ready": True, "model": recommender.parts.digest}
 
     def close(self) -> None:
         """End the threads."""

@@ -174,7 +174,7 @@ async def live() -> JSONResponse:
 
 @router.get("/health/ready", summary="The gateway can serve")
 async def ready(request: Request) -> JSONResponse:
-    """Say whether the router, its encoder and the store are ready."""
+    """Say whether the router, its encoder and the store are ready; and, without waiting for it, the recommender."""
     gateway = gateway_of(request)
     if not gateway.ready:
         return JSONResponse({"status": "starting"}, 503)
@@ -182,7 +182,8 @@ async def ready(request: Request) -> JSONResponse:
         await asyncio.to_thread(gateway.store.settings)
     except StoreUnavailable as error:
         return JSONResponse({"status": "store unavailable", "reason": str(error)}, 503)
-    return JSONResponse({"status": "ready", "version": gateway.engine.service.signature[1]})
+    version, recommender = gateway.engine.service.signature[1], gateway.recommending.described()
+    return JSONResponse({"status": "ready", "version": version, "recommender": recommender})
 
 
 @router.get("/metrics", summary="Metrics for Prometheus")

@@ -1,18 +1,38 @@
 """The router in a gateway's process: encodes, decides under today's circumstances, and takes over newer versions."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.policy.goals import Circumstances, Goal
 from symbiosis.routing.queries.query_encoder import QueryEncoder
+from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.text.batching import BatchingEncoder
 
 PER_MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A text as an encoder sees it.
+
+    Attributes
+    ----------
+    vector
+        (d,).
+    form
+        Of the vector.
+    """
+
+    vector: np.ndarray
+    form: VectorForm
 
 
 class Engine:
@@ -21,16 +41,21 @@ class Engine:
     Parameters
     ----------
     service
-        Decides; it learns by taking over versions.
-    encoder
-        Makes the vectors of texts.
+        Decides; it learns by taking over versions, and another encoder may come with one.
     batch
         Texts that wait are encoded together, so many at most.
+
+    Raises
+    ------
+    InputError
+        The service has no encoder.
     """
 
-    def __init__(self, service: RoutingService, encoder: QueryEncoder, batch: int) -> None:
-        self.service = service
-        self._encoder, self._batches = encoder, BatchingEncoder(encoder.many, batch)
+    def __init__(self, service: RoutingService, batch: int) -> None:
+        self.service, self._batch = service, batch
+        self._encoder = self._needed()
+        self._batches = BatchingEncoder(self._encoder.many, batch)
+        self._closing: list[threading.Thread] = []
         self._quality = np.zeros(0)
         self._names: tuple[str, ...] = ()
 
@@ -39,18 +64,32 @@ class Engine:
         """The LLMs that the router knows."""
         return self.service.router.llms.names
 
-    async def vector(self, text: str) -> np.ndarray:
-        """Return a text's vector (d,); a text seen before costs nothing."""
-        known = self._encoder.remembered(text)
-        return await asyncio.wrap_future(self._batches.submit(text)) if known is None else known
+    def _needed(self) -> QueryEncoder:
+        encoder = self.service.encode
+        if not isinstance(encoder, QueryEncoder):
+            raise InputError("the router was trained without an encoder: run `make repro`")
+        return encoder
+
+    async def encode(self, text: str) -> EncodedText:
+        """Return a text's vector; a text seen before costs nothing."""
+        encoder = self._needed()
+        if encoder is not self._encoder:  # it came with a newer version
+            self._closing.append(threading.Thread(target=self._batches.close, name="closing"))
+            self._closing[-1].start()
+            self._encoder, self._batches = encoder, BatchingEncoder(encoder.many, self._batch)
+        known = encoder.remembered(text)
+        vector = await asyncio.wrap_future(self._batches.submit(text)) if known is None else known
+        return EncodedText(vector, encoder.form)
 
     def decide(
-        self, text: str, vector: np.ndarray, goal: Goal | None, waits_s: np.ndarray, circumstances: Circumstances
+        self, text: str, encoded: EncodedText, goal: Goal | None, waits_s: np.ndarray, circumstances: Circumstances
     ) -> tuple[Decision, float]:
         """Decide one query; return the decision and what the best single LLM would cost, in USD.
 
         The best single LLM is the one of the highest mean expected quality over the queries that this process has seen.
+        A text that was encoded while another encoder came is encoded anew.
         """
+        vector = encoded.vector if encoded.form == self.service.form else self._needed()(text)
         decision = self.service.route(text, waits_s=waits_s, vector=vector, goal=goal, circumstances=circumstances)
         if decision.llms != self._names:
             self._names, self._quality = decision.llms, np.zeros(len(decision.llms))
@@ -58,8 +97,10 @@ class Engine:
         return decision, float(decision.cost_usd[self._quality.argmax()])
 
     def close(self) -> None:
-        """End the encoder's thread."""
+        """End the encoder's threads."""
         self._batches.close()
+        for thread in self._closing:
+            thread.join()
 
 
 def reprice(service: RoutingService, config: GatewayConfig, prices: Mapping[str, LlmConfig] | None = None) -> list[str]:

@@ -62,7 +62,7 @@ class Gateway:
         self.learning = Learning(config)
         self.store = self.learning.store
         self.recorder = Recorder(self.store)
-        self.engine = Engine(self.learning.service, self.learning.encoder, config.encoder.batch)
+        self.engine = Engine(self.learning.service, config.encoder.batch)
         self.upstreams = Upstreams(config)
         self.policies = Policies(config.policies)
         self.keys = Keys(config.keys, self._spent, config.listen.workers)
@@ -107,7 +107,7 @@ class Gateway:
         self.later(self._warm())
 
     async def _warm(self) -> None:
-        await self.engine.vector("warm up")
+        await self.engine.encode("warm up")
         self.ready = True
 
     async def stop(self) -> None:

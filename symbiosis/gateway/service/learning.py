@@ -1,19 +1,20 @@
 """How a gateway's processes learn: one of a store learns and saves versions, the others take them over."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.gateway.service.engine import reprice
-from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.serving.learner import Learner
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import ServiceSettings
 from symbiosis.routing.serving.workspace import Workspace
+
+LOG = logging.getLogger("symbiosis.gateway")
 
 
 class Learning:
@@ -39,10 +40,8 @@ class Learning:
         self.service: RoutingService = self.workspace.serving()
         # The saved draws are those of one process: workers that draw alike would try the same LLMs at the same time.
         self.service.online.rng = np.random.default_rng()
-        encoder = self.service.encode
-        if not isinstance(encoder, QueryEncoder):
-            raise InputError("the router was trained without an encoder: run `make repro`")
-        self.encoder = encoder
+        self._told: set[str] = set()
+        self._tell()
         self._learner = Learner(self.workspace)
         self._lock = ExitStack()
         self._elected = False
@@ -72,9 +71,16 @@ class Learning:
                 self._elected = attempt.enter_context(self.store.learner_lock())
                 if self._elected:
                     self._lock = attempt.pop_all()
-        if self._elected:
-            self._learner.step()
+        if self._elected and self._learner.step() is not None:
+            self._tell()
         return self._learner.reload(self.service, self._repriced)
+
+    def _tell(self) -> None:
+        """Log what became of a newer trained router or another champion, each message once."""
+        for text in self.workspace.notices:
+            if text not in self._told:
+                self._told.add(text)
+                LOG.warning("%s", text)
 
     def _repriced(self, newer: RoutingService) -> None:
         reprice(newer, self._config, self._prices)

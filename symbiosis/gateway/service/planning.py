@@ -189,7 +189,7 @@ async def _routed(gateway: Gateway, asked: Asked, policy: Policy) -> Plan:
     request, engine = asked.request, gateway.engine
     if not able([gateway.llm(name) for name in engine.names], request.needs).any():
         raise _nobody_able(gateway, request)
-    vector = await engine.vector(request.text)
+    encoded = await engine.encode(request.text)
     # LLMs may come and go in another thread; not between what is known of them and the decision.
     with engine.service.lock:
         names = engine.names
@@ -198,7 +198,7 @@ async def _routed(gateway: Gateway, asked: Asked, policy: Policy) -> Plan:
         circumstances, notice = _circumstances(gateway, asked, able_to)
         waits = gateway.upstreams.observed.waits_s(names, [1 if llm is None else llm.workers for llm in llms])
         goal = policy.goal(engine.service.online.goal)
-        decision, baseline = engine.decide(request.text, vector, goal, waits, circumstances)
+        decision, baseline = engine.decide(request.text, encoded, goal, waits, circumstances)
     record: DecisionRecord = decision.record
     by_score = np.argsort(-np.where(decision.admissible, decision.score, -np.inf), kind="stable")
     details = {"router": decision.router, "version": decision.version, "baseline_usd": baseline}

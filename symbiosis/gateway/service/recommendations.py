@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from symbiosis.core.text_files import mended
-from symbiosis.gateway.recommending.body import MOST_WRITTEN, RecommendationBody, document
+from symbiosis.gateway.recommending.body import MOST_WRITTEN, RecommendationAnswer, RecommendationBody, document
 from symbiosis.gateway.recommending.serving import RecommenderUnavailable
 from symbiosis.gateway.service.endpoints import gateway_of
 from symbiosis.gateway.service.gateway import Gateway
@@ -21,7 +21,11 @@ MOST_FOUND, LONGEST_QUERY = 100, 200
 _Result = TypeVar("_Result")
 
 
-@router.post("/v1/recommendations", summary="The best items for a user, a guest's session or a text, with reasons")
+@router.post(
+    "/v1/recommendations",
+    summary="The best items for a user, a guest's session or a text, with reasons",
+    responses={200: {"model": RecommendationAnswer}},
+)
 async def recommendations(request: Request, body: RecommendationBody) -> JSONResponse:
     """Rank items, each with its score and a reason that is a fact; on request the model writes reasons, too."""
     began = time.perf_counter()

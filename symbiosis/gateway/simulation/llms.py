@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from symbiosis.core.layout import ROUTER
+from symbiosis.core.serving import serving_folder
 from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.synthetic import LLMS
@@ -59,10 +60,11 @@ def router_llms(folder: Path = Path()) -> Llms:
     InputError
         There is a trained router, but it is damaged.
     """
-    if (folder / ROUTER).exists():
+    trained = serving_folder("router", folder) / ROUTER
+    if trained.exists():
         from symbiosis.routing.model.router import Router
 
-        return Router.load(folder / ROUTER).llms
+        return Router.load(trained).llms
     known = sorted(LLMS, key=lambda llm: llm.name)
     return Llms(
         tuple(llm.name for llm in known),

@@ -40,10 +40,11 @@ def write_all(
     output: Path | str,
     count: int,
     *,
+    users: np.ndarray | None = None,
     candidates: np.ndarray | None = None,
     repeat_purchases: bool = False,
 ) -> int:
-    """Write the best items of every user: ``user_id, rank, item_id, score``, by user and rank.
+    """Write the best items of all users, or of some: ``user_id, rank, item_id, score``, by user and rank.
 
     The file appears whole, or not at all. Memory does not grow with the number of users, but for their names.
 
@@ -55,6 +56,8 @@ def write_all(
         Parquet file to write, in row groups of `ROWS` rows or a little more.
     count
         Items of a user at most.
+    users
+        int (users,), their numbers; all if not given.
     candidates
         bool (I,); all items if not given.
     repeat_purchases
@@ -73,11 +76,12 @@ def write_all(
     import pyarrow.parquet as pq
 
     output, rows = checked_output(output), 0
-    blocks = recommender.recommend_many(count=count, candidates=candidates, repeat_purchases=repeat_purchases)
+    blocks = recommender.recommend_many(users, count, candidates=candidates, repeat_purchases=repeat_purchases)
     names = recommender.catalogue
+    total = len(names.users) if users is None else len(users)
     with (
         staged(output) as (temporary,),
-        tqdm(total=len(names.users), desc="recommending", unit=" users", unit_scale=True) as bar,
+        tqdm(total=total, desc="recommending", unit=" users", unit_scale=True) as bar,
     ):
         writer = None
         try:

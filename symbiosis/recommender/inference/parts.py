@@ -1,6 +1,7 @@
 """What a recommender in service reads, each file when it is first needed, then kept."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,8 @@ class Parts:
         """Digest of what serves: of the promoted version, else of the fine-tuned model; empty if there is neither."""
         version, model = self.folder / _VERSION, self.folder / layout.FINETUNED
         if version.is_file():
-            return str(read_json(version)["digest"])
+            with suppress(InputError, KeyError, TypeError):  # a damaged one stops no answer
+                return str(read_json(version)["digest"])
         return sha256_of(model)[:_DIGITS] if model.is_dir() else ""
 
     @cached_property

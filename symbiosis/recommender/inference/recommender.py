@@ -249,6 +249,26 @@ class Recommender:
         reason = self.parts.writer.reason(person, thing, sampling or Sampling())
         return Explanation(person, thing, self.catalogue.item_id(thing), self.catalogue.title(thing), reason)
 
+    def written(self, found: Recommendations, user: str | int | None) -> tuple[dict[int, str], str]:
+        """Write why a user would purchase each item of an answer.
+
+        Returns
+        -------
+        reasons
+            By item; without those that the model cannot write.
+        note
+            Why it cannot, one line; empty if it can.
+        """
+        if user is None:
+            return {}, "no reasons are written for a guest: the model writes for the users that it knows"
+        reasons, note = {}, ""
+        for one in found.items:
+            try:
+                reasons[one.item] = self.explain(user, one.item_id).reason
+            except InputError as error:
+                note = f"not every reason is written: {error}"
+        return reasons, note
+
     def _person(self, request: RecommendationRequest) -> Person:
         """Look up who asks; what is unknown is noted."""
         notes = []

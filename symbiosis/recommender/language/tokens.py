@@ -41,7 +41,9 @@ class Vocabulary:
     @property
     def end(self) -> int:
         """Id that ends every text and fills up short rows."""
-        return self.tokenizer.get_vocab()[END]
+        end = self.tokenizer.token_to_id(END)
+        assert end is not None  # every tokenizer that is trained or loaded here has it
+        return end
 
     def user(self, user: int) -> int:
         """Id of a user."""

@@ -145,15 +145,19 @@ class Propagation:
         folder = Path(folder)
         described = read_json(folder / "propagation.json")
         folds, degrees, texts = (read_array(folder / f"{name}.npy") for name in ("folds", "degrees", "texts"))
+        n_items = len(texts)
+        if degrees.shape != (described["folds"] + 1, n_items):
+            raise InputError(f"{folder}/degrees.npy has another form: delete {folder} and run `dvc repro`")
 
         def matrix(name: str) -> csr_array:
             data, indices, indptr = (read_array(folder / f"{name}.{part}.npy") for part in _PARTS)
-            n_items = len(indptr) - 1
             n_columns = n_items if name not in ("brands", "categories") else max(1, int(indices.max(initial=0)) + 1)
             try:
-                return csr_array((data, indices, indptr), shape=(n_items, n_columns))
+                made = csr_array((data, indices, indptr), shape=(n_items, n_columns))
+                made.check_format(full_check=True)  # a product with an index out of range would write anywhere
             except ValueError as error:
                 raise InputError(f"{folder}/{name} is damaged ({error}): delete {folder} and run `dvc repro`") from None
+            return made
 
         without = tuple(matrix(f"without_{fold}") for fold in range(described["folds"] if cross_fitted else 0))
         relations = Relations(texts, matrix("brands"), matrix("categories"))

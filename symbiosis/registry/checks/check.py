@@ -75,15 +75,15 @@ def not_worse(
         See `Check`.
     """
     low, high = (rounded(float(bound)) for bound in bounds(samples))
-    mean = rounded(float(difference))
-    accepted = {"interval": f", down to {-margin:g} is accepted", "mean": f", on average {-margin:g} is accepted"}
+    mean, worst = rounded(float(difference)), 0.0 - margin
+    accepted = {"interval": f", down to {worst:g} is accepted", "mean": f", on average {worst:g} is accepted"}
     return Check(
         name,
-        (low if by == "interval" else mean) > -margin,
+        (low if by == "interval" else mean) > worst,
         mean,
         low,
         high,
-        -margin,
+        worst,
         f"{words}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]{accepted[by] if decides else ''}",
         decides,
     )

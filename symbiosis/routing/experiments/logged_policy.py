@@ -30,7 +30,10 @@ from symbiosis.routing.policy.exploration import Kind, probabilities
 from symbiosis.routing.queries.vector_form import VectorForm
 
 LEAST_ROWS = 30
-"""Rows below which nothing is estimated, and effective rows below which no estimate is trusted."""
+"""Rows below which nothing is estimated."""
+LEAST_EFFECTIVE = 50
+"""Effective rows below which no estimate is trusted: with fewer, intervals hold the truth too seldom, see
+`bench.logged_feedback`."""
 SHOWN: tuple[Estimator, ...] = ("dr", "snips")
 MOST_REPEATED = 0.5
 """Share of the rows whose text came before; with more, intervals over rows are too narrow."""
@@ -202,7 +205,7 @@ def compare(
     judged = []
     for target in targets:
         found = evaluate_policy(
-            stream, target, shared, clip=clip, samples=samples, seed=seed, least_effective=LEAST_ROWS
+            stream, target, shared, clip=clip, samples=samples, seed=seed, least_effective=LEAST_EFFECTIVE
         )
         judged.append(_judged(found, target, stream, rows))
     if champion is None:
@@ -214,9 +217,9 @@ def compare(
     informative = effective_size(np.minimum(told_apart, clip))
     names_of_sides = zip(("candidate", "champion"), judged, strict=True)
     alarms = [f"{who}: {alarm}" for who, one in names_of_sides for alarm in one.alarms]
-    if alike < 1 and informative < LEAST_ROWS:
+    if alike < 1 and informative < LEAST_EFFECTIVE:
         alarms.append(
-            f"{informative:.1f} effective rows tell the two apart, fewer than {LEAST_ROWS}: they decide alike in "
+            f"{informative:.1f} effective rows tell the two apart, fewer than {LEAST_EFFECTIVE}: they decide alike in "
             f"{alike:.1%} of the rows, and the log hardly ever asked what one of them alone would"
         )
     return Comparison(judged[0], judged[1], difference, alike, informative, tuple(alarms), rows, weight, cost_scale)

@@ -18,6 +18,8 @@ Estimator = Literal["dm", "ips", "snips", "dr", "sndr", "switch"]
 ESTIMATORS: tuple[Estimator, ...] = ("dm", "ips", "snips", "dr", "sndr", "switch")
 PREDICTIONS_DOUBTED = "dm and dr differ"
 """How the alarm begins that speaks against the direct method alone."""
+NEGLIGIBLE = 0.002
+"""Of a mean weight or a reward: where hardly anything is explored, all noise is smaller, and its tests are too."""
 CHUNK = 100  # bootstrap samples per product: bounds memory at CHUNK x N numbers
 
 
@@ -312,7 +314,7 @@ def _alarms(drawn: np.ndarray, weight: np.ndarray, effective: float, least: floa
             f"effective sample size {effective:.1f} is below {least:g}: the log hardly ever acts as the target"
         )
     spread = weight.std() / np.sqrt(len(weight))
-    if abs(weight.mean() - 1) > 3 * spread + 1e-9:
+    if abs(weight.mean() - 1) > 3 * spread + NEGLIGIBLE:
         alarms.append(
             f"importance weights have mean {weight.mean():.3f} instead of 1: propensities are wrong, some are clipped, "
             "or the log lacks actions of the target"
@@ -320,7 +322,7 @@ def _alarms(drawn: np.ndarray, weight: np.ndarray, effective: float, least: floa
     doubly_robust = drawn[:, ESTIMATORS.index("dr")]
     for name in ("dm", "ips", "snips", "switch"):
         low, high = bounds(drawn[:, ESTIMATORS.index(name)] - doubly_robust, 0.99)
-        if low > 0 or high < 0:
+        if low > NEGLIGIBLE or high < -NEGLIGIBLE:
             alarms.append(f"{name} and dr differ by {low:+.4f} to {high:+.4f}")
     return tuple(alarms)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from symbiosis.core.errors import InputError
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.workspace import Workspace
 
@@ -49,7 +48,8 @@ class Learner:
     def reload(self, service: RoutingService, prepare: Callable[[RoutingService], object] | None = None) -> bool:
         """Let a running service go on from the newest version, if it serves another; tell whether it does now.
 
-        Its waits, budgets, draws and burn-in stay as they are; see `RoutingService.take_over`.
+        Its waits, budgets, draws and burn-in stay as they are; see `RoutingService.take_over`. Where the newest version
+        needs vectors of another form, its encoder is loaded first, and comes with it.
 
         Parameters
         ----------
@@ -61,16 +61,15 @@ class Learner:
         Raises
         ------
         InputError
-            The newest version is damaged, or needs vectors of another form than the service has: start it anew.
+            The newest version is damaged, or the encoder that it needs is not there; the service goes on as it is.
         """
         number = self.workspace.newest()
-        if number in (0, service.signature[1]):
+        if number == service.signature[1] and (number or self.workspace.trained() in (None, service.signature[0])):
             return False
         opened = self.workspace.version(number)
-        if opened.origin.vectors != service.form:
-            raise InputError(
-                f"version {number} needs another encoder than the one that is running: restart the gateway"
-            )
+        form = opened.service.form = opened.origin.vectors
+        if form is not None and form != service.form:
+            opened.service.encode = self.workspace.encoder(form)
         if prepare is not None:
             prepare(opened.service)
         service.take_over(opened.service)

@@ -401,7 +401,8 @@ class RoutingService:
         """Go on with what another service has learned, and with its LLMs.
 
         What it decides for, its draws, waits, budgets and burn-in stay as they are; an LLM that was not there before
-        comes with the other's. The other may go on, too.
+        comes with the other's. So does the encoder, where the other needs vectors of another form. The other may go on,
+        too.
         """
         with self.lock, other.lock:
             names = self.router.llms.names
@@ -415,6 +416,8 @@ class RoutingService:
             self.online.take_over(other.online, kept(self.online.burn_in, other.online.burn_in))
             self.lessons, self.learned, self.signature = other.lessons, other.learned, other.signature
             self.fits_after, self.trained_on = other.fits_after, other.trained_on
+            if other.form != self.form and other.encode is not None:
+                self.form, self.encode = other.form, other.encode
 
     def add_llm(
         self,

@@ -3,7 +3,7 @@
 import fcntl
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import ServingState, digest_of
+from symbiosis.routing.learning.trained import Trained
 from symbiosis.routing.model.router import MANIFEST, Router
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.policy.objectives import Deadline, Objective, TradeOff
@@ -90,7 +91,8 @@ class Workspace:
     state
         Folder of the versions, and of the store if no other is named.
     router, encoder
-        ``models/router`` and ``models/encoder``, as the pipeline leaves them.
+        Folders of a trained router and its encoder. None: those of the champion, or ``models/router`` and
+        ``models/encoder`` as the pipeline leaves them where nothing was promoted.
     keep
         Versions that stay, beside the last one of each of the last 30 days.
     settings
@@ -106,8 +108,8 @@ class Workspace:
         self,
         state: Path | str = Path(".router"),
         *,
-        router: Path | str = Path("models/router"),
-        encoder: Path | str = Path("models/encoder"),
+        router: Path | str | None = None,
+        encoder: Path | str | None = None,
         keep: int = 10,
         settings: ServiceSettings = DEFAULTS,
         encode: Callable[[str], np.ndarray] | None = None,
@@ -115,7 +117,9 @@ class Workspace:
     ) -> None:
         self._address = store
         self._versions = Versions(state, keep=keep, days=30)
-        self._router, self._encoder, self._settings = Path(router), Path(encoder), settings
+        places = [None if place is None else Path(place) for place in (router, encoder)]
+        self._trained_router = Trained(places[0], places[1])
+        self._settings = settings
         self._encode = encode
         self._encoders: dict[VectorForm, QueryEncoder] = {}
         self._training: tuple[object, Training] | None = None
@@ -202,19 +206,25 @@ class Workspace:
         return max(self._versions.numbers(), default=0)
 
     def version(self, number: int) -> Snapshot:
-        """Return a saved version as it was, for `symbiosis.routing.serving.service.RoutingService.take_over`."""
+        """Return a saved version as it was, for `symbiosis.routing.serving.service.RoutingService.take_over`.
+
+        0 is the trained router, with what the store has to teach it.
+        """
         with self._alone():
+            if number == 0:
+                return self._open(None, None, serves_alone=False)
             opened = self._load(None, None, number)
             opened.service.signature = opened.origin.router, number
             return opened
 
+    def trained(self) -> str | None:
+        """Return the digest of the trained router that would be started from, None if there is none."""
+        folder = self._trained_router.folder
+        return digest_of(folder) if (folder / MANIFEST).is_file() else None
+
     def trained_at(self) -> object:
         """Return what changes when the trained router does; reads no file."""
-        try:
-            told = (self._router / MANIFEST).stat()
-        except FileNotFoundError:
-            return None
-        return told.st_mtime_ns, told.st_ino
+        return self._trained_router.stamp()
 
     def training(self) -> "Training":
         """Return what later queries are compared with; takes no newer router over."""
@@ -222,11 +232,11 @@ class Workspace:
         present = newest, self.trained_at()
         if self._training is None or self._training[0] != present:
             origin = read_state(self._versions.open(newest)).origin if newest else None
-            reference = None
-            if (self._router / MANIFEST).is_file():
-                form = ServingState.load(self._router).vectors
+            reference, folder = None, self._trained_router.folder
+            if (folder / MANIFEST).is_file():
+                form = ServingState.load(folder).vectors
                 if origin is None or origin.vectors == form:
-                    reference = Reference.load(self._router)
+                    reference = Reference.load(folder)
             self._training = present, Training(reference, origin.fits_after if origin else 0)
         return self._training[1]
 
@@ -347,7 +357,7 @@ class Workspace:
             with self.service() as service:
                 return service.router.llms
         except NotWritable:
-            saved = self._versions.open() / ROUTER if self._versions.numbers() else self._router
+            saved = self._versions.open() / ROUTER if self._versions.numbers() else self._trained_router.folder
             return Router.load(saved).llms
 
     def versions(self) -> list[VersionInfo]:
@@ -390,13 +400,23 @@ class Workspace:
         Raises
         ------
         InputError
-            The encoder in the project's folder is another.
+            There is none for it.
         """
         if self._encode is not None:
             return self._encode
         if form not in self._encoders:
-            self._encoders[form] = QueryEncoder.load(self._encoder, form)
+            self._encoders[form] = self._loaded(form)
         return self._encoders[form]
+
+    def _loaded(self, form: VectorForm) -> QueryEncoder:
+        likeliest, *others = self._trained_router.encoders()
+        try:
+            return QueryEncoder.load(likeliest, form)
+        except InputError:
+            for place in others:
+                with suppress(InputError):
+                    return QueryEncoder.load(place, form)
+            raise
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -415,11 +435,12 @@ class Workspace:
 
     def _form(self) -> VectorForm | None:
         """Form of the vectors that are probably needed: of the trained router, or of the state without one."""
-        if (self._router / MANIFEST).is_file():
-            return ServingState.load(self._router).vectors
+        router = self._trained_router.folder
+        if (router / MANIFEST).is_file():
+            return ServingState.load(router).vectors
         if numbers := self._versions.numbers():
             return read_state(self._versions.open(numbers[-1])).origin.vectors
-        raise InputError(f"there is no trained router in {self._router}: run `make repro`")
+        raise InputError(f"there is no trained router in {router}: run `make repro`")
 
     def _encoding(self, opened: Snapshot) -> None:
         """Let a service encode texts, with an encoder that is loaded when it is first needed."""
@@ -454,6 +475,7 @@ class Workspace:
         logged: int | None = None,
         *,
         serves_alone: bool = True,
+        router: Path | None = None,
     ) -> Snapshot:
         """Return a new service from the trained router.
 
@@ -461,14 +483,17 @@ class Workspace:
         ----------
         objective, deadline, serves_alone
             Of the service.
+        router
+            Where the router lies, if that was looked up.
         logged
             0: it has still to take in what the store holds; None: nothing of that concerns it.
         """
-        if not (self._router / MANIFEST).is_file():
-            raise InputError(f"there is no trained router in {self._router}: run `make repro`")
-        known = ServingState.load(self._router)
+        router = self._trained_router.folder if router is None else router
+        if not (router / MANIFEST).is_file():
+            raise InputError(f"there is no trained router in {router}: run `make repro`")
+        known = ServingState.load(router)
         service = RoutingService(
-            Router.load(self._router),
+            Router.load(router),
             TradeOff(known.trade_off) if objective is None else objective,
             deadline,
             encode=self._encode,
@@ -479,7 +504,7 @@ class Workspace:
             writes=serves_alone,
         )
         origin = Origin(
-            router=digest_of(self._router), vectors=known.vectors, trade_off=known.trade_off, since=service.learned
+            router=digest_of(router), vectors=known.vectors, trade_off=known.trade_off, since=service.learned
         )
         service.fits_after = self._fits_after(known.vectors, service.position)
         if known.trained_on.stores:
@@ -529,25 +554,32 @@ class Workspace:
         return opened
 
     def _newest(self, objective: Objective | None, deadline: Deadline | None, serves_alone: bool) -> Snapshot:
-        self.notices = []
+        self.notices = [notice] if (notice := self._trained_router.notice()) else []
         if not self._versions.numbers():
             fresh = self._trained(objective, deadline, logged=0, serves_alone=serves_alone)
             fresh.service.catch_up()
-            return replace(fresh, origin=fresh.origin.model_copy(update={"since": 0}))
+            fresh = replace(fresh, origin=fresh.origin.model_copy(update={"since": 0}))
+            form = fresh.origin.vectors
+            if form is not None and any(other != form.model_dump_json() for other in self.store.forms().values()):
+                # Decisions with other vectors teach this router nothing; the version tells how far they go.
+                fresh.service.fits_after = self.store.position()
+                save(fresh.service, self._versions, fresh.origin)
+            return fresh
         try:
             opened = self._load(objective, deadline, serves_alone=serves_alone)
         except DamagedVersion:
             opened = self._before_damage(objective, deadline, serves_alone)
-        if not (self._router / MANIFEST).is_file():
+        router = self._trained_router.folder
+        if not (router / MANIFEST).is_file():
             return opened
-        digest = digest_of(self._router)
+        digest = digest_of(router)
         if digest in (opened.origin.router, opened.origin.declined):
             return opened
-        fresh = self._trained(objective, deadline, serves_alone=serves_alone)
+        fresh = self._trained(objective, deadline, serves_alone=serves_alone, router=router)
         reason = refusal(opened, fresh)
         if reason is not None:
             self.notices.append(
-                f"the newer router in {self._router} ({digest}) is not taken over: {reason}; "
+                f"the newer router in {router} ({digest}) is not taken over: {reason}; "
                 f"version {self.newest()} goes on. To start from the newer one, adopt it"
             )
             return opened
@@ -555,7 +587,7 @@ class Workspace:
         number = save(fresh.service, self._versions, fresh.origin)
         trained_on = int(fresh.service.trained_on[: fresh.service.learned + 1].sum())
         self.notices.append(
-            f"{self._router} has a newer router ({digest}): taken over as version {number}, "
+            f"{router} has a newer router ({digest}): taken over as version {number}, "
             f"with {fresh.service.lessons} lessons kept"
             + (f", beside {trained_on} that it was trained on" if trained_on else "")
         )

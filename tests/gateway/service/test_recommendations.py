@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from symbiosis.core import layout
 from symbiosis.core.artifacts import write_json
 from symbiosis.gateway.config.reading import check, load
+from symbiosis.gateway.recommending.body import RecommendationAnswer
 from symbiosis.gateway.requests.keys import new_key
 from symbiosis.gateway.service.app import application
 from symbiosis.gateway.service.gateway import Gateway
@@ -99,6 +100,7 @@ def test_the_door_gives_what_the_recommender_gives(opened: Any, bundle: Path) ->
             answer = door.ask(**body)
             assert answer.status_code == 200, answer.text
             told = answer.json()
+            RecommendationAnswer.model_validate(told)
             lists = {name: tuple(value) for name, value in body.items() if isinstance(value, list)}
             expected = here.recommend(RecommendationRequest(**(body | lists)))
             assert (told["method"], told["note"], told["model"]) == (expected.method, expected.note, here.parts.digest)
@@ -176,6 +178,8 @@ def test_while_it_is_loaded_clients_are_told_to_come_back(
         finally:
             go_on.set()
         assert door.ready().ask(user="Ann").status_code == 200
+        told = door.client.get("/health/ready").json()["recommender"]
+        assert told == {"ready": True, "model": door.ask(user="Ann").json()["model"]}
 
 
 def test_a_slow_answer_does_not_keep_others_waiting(opened: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

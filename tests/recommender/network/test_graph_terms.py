@@ -185,6 +185,15 @@ def test_arrays_of_other_data_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "whole.indices.npy", np.full(3, 99, np.int32))
     with pytest.raises(InputError, match="whole"):
         Propagation.load(tmp_path)
+    whole = fitted(interactions())
+    whole.save(tmp_path)
+    np.save(tmp_path / "whole.indices.npy", whole.whole.indices + np.int32(ITEMS))  # a product would write anywhere
+    with pytest.raises(InputError, match="whole"):
+        Propagation.load(tmp_path)
+    whole.save(tmp_path)
+    np.save(tmp_path / "degrees.npy", whole.degrees[:, 1:])
+    with pytest.raises(InputError, match="degrees"):
+        Propagation.load(tmp_path)
 
 
 def test_gates_start_at_zero_and_weigh_the_terms() -> None:

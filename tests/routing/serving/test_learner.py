@@ -14,7 +14,6 @@ import pytest
 from routing_world import ROOT, write_router
 from test_workspace import encode
 
-from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.serving_state import digest_of
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.objectives import Budget
@@ -122,14 +121,16 @@ def test_the_command_line_learns_beside_a_learner(workspace: Workspace) -> None:
     assert [one.lessons for one in workspace.versions()] == [2, 3]
 
 
-def test_a_service_of_another_encoder_is_left_as_it_is(workspace: Workspace) -> None:
+def test_a_service_of_another_encoder_gets_the_one_that_is_needed(workspace: Workspace) -> None:
     learner, serving = Learner(workspace), workspace.serving()
     workspace.add_llm("new", price_prompt=1e-6, price_response=2e-6)
-    assert serving.form is not None
-    serving.form = serving.form.model_copy(update={"maximum_tokens": 65})
-    with pytest.raises(InputError, match="version 1 needs another encoder"):
-        learner.reload(serving)
-    assert "new" not in serving.router.llms.names
+    form = serving.form
+    assert form is not None
+    serving.form, serving.encode = form.model_copy(update={"maximum_tokens": 65}), None
+    assert learner.reload(serving)
+    assert serving.form == form
+    assert serving.encode is encode
+    assert "new" in serving.router.llms.names
 
 
 LEARNING = """

@@ -1,0 +1,40 @@
+"""Recommendations for all users, anew whenever another recommender serves."""
+
+from pathlib import Path
+
+from symbiosis.core.telemetry import switch_telemetry_off
+
+switch_telemetry_off()  # before prefect is imported
+
+from prefect import flow, get_run_logger  # noqa: E402
+
+from flows.loop.children import told  # noqa: E402
+from flows.workspace import one_writer, top  # noqa: E402
+
+OUTPUT = Path("data/recommendations.parquet")
+
+
+@flow(name="recommend-all", persist_result=False)
+def recommend_all(count: int = 100) -> str:
+    """Rank items for every user with what serves; the file is written whole or not at all.
+
+    Parameters
+    ----------
+    count
+        Items for each user.
+
+    Returns
+    -------
+    str
+        The file.
+
+    Raises
+    ------
+    InputError
+        There is no recommender, or it failed.
+    """
+    logger, root = get_run_logger(), top()
+    with one_writer(root, logger.info):
+        told(root, "recommend", "--all", "--count", str(count), "--output", OUTPUT.as_posix())
+    logger.info("%s is written", OUTPUT)
+    return OUTPUT.as_posix()
