@@ -130,9 +130,9 @@ class Clone:
             )
         with process:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            if "http" not in line:
-                sys.exit(f"error: the gateway did not start: {line}{(self.folder / 'gateway.log').read_text()[-2000:]}")
+            line = next((line for line in process.stdout if "http" in line), "")
+            if not line:
+                sys.exit(f"error: the gateway did not start: {(self.folder / 'gateway.log').read_text()[-2000:]}")
             address = line[line.index("http") :].split()[0]
             try:
                 _until(lambda: _ready(address), "the gateway is ready")

@@ -83,7 +83,7 @@ def places_taken(method: str, scores: Scores, taken: csr_array, test: csr_array,
         return np.where(is_cold, np.float32(-np.inf), scores(users))
 
     alone = rank_all(warm, taken, DEPTH, seed, label=f"{method}, others only")
-    shares = (f"{is_cold[ranking[:, :depth]].mean():.1%}" for depth in (20, DEPTH))
+    shares = (f"{np.isin(ranking[:, :depth], cold).mean():.1%}" for depth in (20, DEPTH))
     metrics = (f"{means(order, others)['ndcg@100']:.4f}" for order in (ranking, alone))
     return f"| {method} | " + " | ".join([*shares, *metrics]) + " |"
 

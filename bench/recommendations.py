@@ -167,7 +167,10 @@ def filters(recommender: Any, number: int) -> dict[str, Any]:
     from symbiosis.recommender.inference.asking import RecommendationRequest
 
     rng = np.random.default_rng(1)
-    table = recommender.parts.items.select("item_id", "brand", "categories", "price").to_dicts()
+    frame = recommender.parts.items
+    if "price" not in frame.columns:
+        frame = frame.with_columns(price=pl.lit(None, dtype=pl.Float64))
+    table = frame.select("item_id", "brand", "categories", "price").to_dicts()
     ids = [row["item_id"] for row in table]
     brands = sorted({row["brand"] for row in table if row["brand"]})
     categories = sorted({name for row in table for name in row["categories"] or ()})
@@ -197,7 +200,7 @@ def filters(recommender: Any, number: int) -> dict[str, Any]:
             all(row["item_id"] not in asked_for.excluded for row in rows),
             asked_for.allowed is None or all(row["item_id"] in asked_for.allowed for row in rows),
             not asked_for.brands or all(row["brand"] in asked_for.brands for row in rows),
-            not asked_for.categories or all(set(row["categories"]) & set(asked_for.categories) for row in rows),
+            not asked_for.categories or all(set(row["categories"] or ()) & set(asked_for.categories) for row in rows),
             asked_for.price_from is None or all((row["price"] or -1) >= asked_for.price_from for row in rows),
             asked_for.price_to is None or all((row["price"] or np.inf) <= asked_for.price_to for row in rows),
             asked_for.repeat_purchases or all(one.item not in own for one in found),

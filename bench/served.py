@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from flows.configuration import overlay, read
-from stages import clean_routing, download_routing, embed_queries, router_train, train_encoder
+from stages import clean_routing, collect_feedback, download_routing, embed_queries, router_train, train_encoder
 from symbiosis.core.artifacts import read_frame
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.params import BLOCKS
@@ -36,6 +36,7 @@ STAGES: dict[str, Any] = {
     "clean_routing": clean_routing,
     "train_encoder": train_encoder,
     "embed_queries": embed_queries,
+    "collect_feedback": collect_feedback,
     "router_train": router_train,
 }
 
@@ -61,7 +62,7 @@ def prepared(what: str, folder: Path, queries: int | None = None) -> Iterator[No
             block[leaf] = value
     with contextlib.chdir(folder):
         for block_name, stage in STAGES.items():
-            if stage is not router_train and (folder / "data/embeddings").is_dir():
+            if stage not in (collect_feedback, router_train) and (folder / "data/embeddings").is_dir():
                 continue
             stage.work(validate_block(document, block_name, BLOCKS[block_name]))
         yield

@@ -114,9 +114,16 @@ def write_data(folder: Path, seed: int = 1, offline: int = 300, online: int = 80
             "tokens_per_s": LLMS.tokens_per_s,
         }
     ).write_parquet(routing / "llms.parquet")
+    write_no_log(folder)
     for name in sizes:
         rows = np.flatnonzero(np.array(split) == name)
         long_table(outcomes.take(rows)).write_parquet(routing / f"{name}.parquet")
+
+
+def write_no_log(folder: Path) -> None:
+    """Write data/logged as the stage collect-feedback leaves it without exports."""
+    (folder / "data/logged").mkdir(parents=True)
+    pl.DataFrame(schema=OUTCOMES).write_parquet(folder / "data/logged/outcomes.parquet")
 
 
 def long_table(outcomes: Outcomes) -> pl.DataFrame:

@@ -153,9 +153,10 @@ def _compared(
     ours = champions.local_copy(candidate, root, registry)
     theirs = None if champion is None else champions.local_copy(champion, root, registry)
     if candidate.kind == "router":
+        from symbiosis.registry.checks.logged import logged_checks
         from symbiosis.registry.checks.router import router_checks
 
-        return router_checks(ours, theirs, root, params)
+        return (*router_checks(ours, theirs, root, params), *logged_checks(ours, theirs, root, params))
     from symbiosis.registry.checks.recommender import recommender_checks
 
     return recommender_checks(ours, theirs, root, params, keep=keep)

@@ -1,5 +1,6 @@
 """The gate's flow on a real Prefect server: what it returns and leaves there, and what breaks keeps it shut."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ class World:
     def __init__(self) -> None:
         self.standings: dict[str, Standing | Exception] = {"router": "passed", "recommender": "refused"}
         self.applied: list[str] = []
-        self.events: list[tuple[str, str, Any]] = []
+        self.told = 0
         self.warning: str | None = None
 
     def judge(self, kind: Any, root: Path, params: Any) -> Verdict:
@@ -45,17 +46,19 @@ class World:
         self.applied.append(verdict.kind)
         return Applied("promoted" if verdict.passed else verdict.standing, self.warning)  # type: ignore[arg-type]
 
-    def emit(self, event: str, resource: dict[str, str], payload: Any) -> None:
-        self.events.append((event, resource["prefect.resource.id"], payload["version"]))
+    def tell(self, root: Path, memory: object, warn: object) -> None:
+        self.told += 1
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(module.judging, "judge", made.judge)
     monkeypatch.setattr(module.judging, "apply", made.apply)
-    monkeypatch.setattr(module, "emit_event", made.emit)
-    monkeypatch.setattr(module, "top", lambda: ROOT)
+    monkeypatch.setattr(module, "tell_champions", made.tell)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.setattr(module, "top", lambda: tmp_path)
     return made
 
 
@@ -69,10 +72,10 @@ def artifact(kind: str) -> str:
 
 
 def test_promoted_and_refused(world: World) -> None:
-    """Both are judged and recorded; an event tells of the promotion alone."""
+    """Both are judged and recorded, and whoever waits for champions is told."""
     assert module.gate() == {"router": "promoted", "recommender": "refused"}
     assert world.applied == ["router", "recommender"]
-    assert world.events == [("symbiosis.champion.changed", "symbiosis.champion.router", 2)]
+    assert world.told == 1
     assert artifact("router").startswith("**router is passed**")
     assert "| utility | no | 0.1 \\[0, 0.2\\] | -0.01 | yes |" in artifact("recommender")
     assert "- by \\| hand" in artifact("recommender")
@@ -109,23 +112,24 @@ def test_what_is_not_recorded_is_not_promoted(
     monkeypatch.setattr(module, "create_markdown_artifact", down)
     assert module.gate() == {"router": "waiting", "recommender": "waiting"}
     assert world.applied == []
-    assert world.events == []
     (line, _) = [record.getMessage() for record in caplog.records if "waits for Prefect at" in record.getMessage()]
     assert line.startswith("router version 2 (b) waits for Prefect at http")
     assert line.endswith("which could not take the verdict: all attempts failed")
 
 
-def test_a_promotion_stands_without_its_event(
+def test_a_promotion_stands_without_what_follows(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def down(*_: object, **__: object) -> None:
-        raise ConnectionError("gone")
+    """What cannot be told or tagged is a line of the log."""
 
-    monkeypatch.setattr(module, "emit_event", down)
+    def down(*_: object, **__: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(module, "tell_champions", down)
     world.warning = "the verdict is not in MLflow"
     assert module.gate("router") == {"router": "promoted"}
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told == ["the verdict is not in MLflow", "no event tells of the promotion: gone"]
+    assert told == ["the verdict is not in MLflow", "no event tells of the champions yet: no room"]
 
 
 @pytest.mark.parametrize(

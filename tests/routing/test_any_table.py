@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from routing_world import FORM, train_params
+from routing_world import FORM, train_params, write_no_log
 
 from stages import clean_routing, compare_routers, download_routing, router_train
 from symbiosis.core.artifacts import read_json, write_json
@@ -103,6 +103,7 @@ def test_a_table_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     vectors = np.random.default_rng(0).standard_normal((queries.height, FORM.dimension)).astype(np.float32)
     np.save("data/embeddings/queries.npy", vectors)
     write_json(Path("data/embeddings/manifest.json"), FORM.model_dump())
+    write_no_log(tmp_path)
     router_train.work(train_params(tags="auto"))
     report = read_json("reports/router_train.json")["all"]
     assert 0 < report["brier"] < 0.5

@@ -25,7 +25,9 @@ from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.evaluation.evaluation import check_measurable
 from symbiosis.recommender.evaluation.report import read_curve
+from symbiosis.recommender.inference.recommender import Recommender
 from symbiosis.recommender.inference.scoring import Scorer
+from symbiosis.recommender.metrics.ranking import rank_all, without
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.final_fit import BUNDLE
 
@@ -188,6 +190,11 @@ def test_what_serves_is_what_was_measured(finetuned: Path) -> None:
     assert described["held_out"] == sha256_of(finetuned / layout.TEST)
     assert (all_scores(bundle) == all_scores(finetuned)).all()
     check_measurable(bundle / layout.FINETUNED)
+    train, validation = (read_matrix(finetuned / part, (USERS, ITEMS)) for part in (layout.TRAIN, layout.VALIDATION))
+    seed = yaml.safe_load((finetuned / "params.yaml").read_text())["evaluate"]["seed"]
+    ranked = rank_all(lambda users: all_scores(finetuned)[users], train, ITEMS, seed)
+    (served,) = Recommender.open(bundle).recommend_many(count=9)
+    np.testing.assert_array_equal(served.items, without(ranked, validation, 9))  # as the stage `evaluate` does
 
 
 def test_the_final_fit_to_all_data_learns_from_every_interaction(finetuned: Path) -> None:
@@ -203,6 +210,10 @@ def test_the_final_fit_to_all_data_learns_from_every_interaction(finetuned: Path
     assert not list(bundle.rglob("without_*"))
     assert read_json(bundle / BUNDLE)["held_out"] == sha256_of(finetuned / layout.TEST)
     assert not np.allclose(all_scores(bundle), all_scores(finetuned))
+    (served,) = Recommender.open(bundle).recommend_many(count=ITEMS)
+    taken = read_matrix(bundle / layout.TRAIN, (USERS, ITEMS)).toarray() > 0
+    listed = [row[row >= 0].tolist() for row in served.items]
+    assert [sorted(row) for row in listed] == [np.flatnonzero(~row).tolist() for row in taken]
     with pytest.raises(InputError, match="no measure of it would mean anything"):
         check_measurable(bundle / layout.FINETUNED)
 

@@ -16,7 +16,7 @@ from symbiosis.recommender.inference.asking import (
 
 MOST_ASKED, MOST_NAMES = 1_000, 1_000
 MOST_WRITTEN = 10
-"""The model writes a reason word by word: so many take seconds."""
+"""The model writes a reason word by word, the slower the larger its network."""
 
 # JSON may hold halves of surrogate pairs, which neither an encoder nor an answer can take.
 Text = Annotated[str, AfterValidator(mended)]

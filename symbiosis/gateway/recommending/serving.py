@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from symbiosis.core import layout
 from symbiosis.core.errors import InputError
+from symbiosis.core.serving import serving_folder
 from symbiosis.gateway.config.schema import RecommenderConfig
 
 if TYPE_CHECKING:
@@ -137,9 +138,8 @@ class RecommenderServing:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
     def _folder(self) -> Path | None:
-        from symbiosis.recommender.inference.recommender import serving_folder
-
-        folder = serving_folder(self._root) if self._config.folder is None else self._root / self._config.folder
+        named = self._config.folder
+        folder = serving_folder("recommender", self._root) if named is None else self._root / named
         return folder if (folder / layout.ITEMS).is_file() else None
 
     def _signature_of(self, folder: Path) -> object:

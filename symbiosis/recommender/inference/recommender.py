@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 from symbiosis.core import layout
 from symbiosis.core.errors import InputError, one_line, quoted
-from symbiosis.core.serving import current
+from symbiosis.core.serving import serving_folder
 from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.data.new_items import checked_new_items
@@ -123,14 +123,14 @@ class Recommender:
         Parameters
         ----------
         folder
-            None: what serves here, see `serving_folder`.
+            None: what serves here, see `symbiosis.core.serving.serving_folder`.
 
         Raises
         ------
         InputError
             The catalogue is missing or damaged.
         """
-        root = serving_folder() if folder is None else Path(folder)
+        root = serving_folder("recommender") if folder is None else Path(folder)
         return cls(Parts(Catalogue.load(root / layout.CLEAN), root))
 
     def with_items(self, frame: pl.DataFrame) -> "Recommender":
@@ -352,9 +352,3 @@ class Recommender:
             None if similarity is None else float(similarity[item]),
             reason,
         )
-
-
-def serving_folder(root: Path | str = ".") -> Path:
-    """Return the folder that serves: the champion's, else that of the final fit, else the workspace itself."""
-    champion, fitted = current("recommender", root), Path(root) / layout.RECOMMENDER
-    return champion or (fitted if fitted.is_dir() else Path(root))

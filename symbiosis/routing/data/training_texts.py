@@ -34,8 +34,12 @@ def save(folder: Path, texts: Iterable[str], logged: Iterable[str] = ()) -> None
     logged
         Queries that come from logs, as `symbiosis.routing.data.logged.OUTCOMES` tells them: SHA-256 in hexadecimal.
     """
-    others = np.array([int(query[: 2 * _BYTES], 16) for query in logged], dtype=np.uint64)
-    np.save(folder / FILE, np.unique(np.concatenate([digests_of(texts), others])))
+    np.save(folder / FILE, np.unique(np.concatenate([digests_of(texts), of_logged(logged)])))
+
+
+def of_logged(queries: Iterable[str]) -> np.ndarray:
+    """Return the digest of each query of a log, uint64 (N,); see `symbiosis.routing.data.logged.OUTCOMES`."""
+    return np.array([int(query[: 2 * _BYTES], 16) for query in queries], dtype=np.uint64)
 
 
 def load(folder: Path | str) -> np.ndarray | None:

@@ -12,10 +12,11 @@ from recommender_world import TITLES, USERS, items_table, write_recommender
 
 from symbiosis.core import layout
 from symbiosis.core.errors import InputError
+from symbiosis.core.serving import serving_folder
 from symbiosis.graph.build import build_graph
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.recommender.inference.asking import RecommendationRequest as Request
-from symbiosis.recommender.inference.recommender import Recommender, serving_folder
+from symbiosis.recommender.inference.recommender import Recommender
 
 EVERYTHING = len(TITLES)
 
@@ -243,14 +244,14 @@ def test_requests_that_cannot_be_answered_are_refused(asked: dict[str, object], 
 
 
 def test_the_champion_serves_then_the_final_fit_then_the_workspace(tmp_path: Path) -> None:
-    assert serving_folder(tmp_path) == tmp_path
+    assert serving_folder("recommender", tmp_path) == tmp_path
     (tmp_path / layout.RECOMMENDER).mkdir(parents=True)
-    assert serving_folder(tmp_path) == tmp_path / layout.RECOMMENDER
+    assert serving_folder("recommender", tmp_path) == tmp_path / layout.RECOMMENDER
     bundle = write_recommender(tmp_path / layout.CHAMPIONS / "recommender" / "versions" / "abc")
     (bundle / "version.json").write_text('{"digest": "abc"}')
     (tmp_path / layout.CHAMPION_RECOMMENDER).symlink_to(bundle)
-    assert serving_folder(tmp_path) == bundle.resolve()
-    champion = Recommender.open(serving_folder(tmp_path))
+    assert serving_folder("recommender", tmp_path) == bundle.resolve()
+    champion = Recommender.open(serving_folder("recommender", tmp_path))
     assert champion.recommend(Request(USERS - 1)).model == "abc"
     (bundle / "version.json").write_text("[]")
     assert len(Recommender.open(bundle).recommend(Request(1)).model) == 16

@@ -412,3 +412,31 @@ def test_trouble_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
             own.exec_driver_sql("PRAGMA query_only=0")
         store.decided(record(1))
         assert store.decision("d-1") is not None
+
+
+def test_a_store_has_a_key_and_notes_forms_of_vectors_once(store: Store, url: str) -> None:
+    assert len(store.key) == 16
+    store.note_form("abc", "first")
+    with Store(url) as other:
+        assert other.key == store.key
+        other.note_form("abc", "second")
+        other.note_form("def", "third")
+    assert store.forms() == {"abc": "first", "def": "third"}
+    assert store.settings() == {}
+
+
+def test_answers_say_what_lessons_say_and_more(store: Store) -> None:
+    store.write([DecisionEntry(record(n), "bio-mid", mode="apply", text=f"text {n}") for n in (1, 2)])
+    store.write([call(1, prompt_tokens=90.0, response_tokens=12.0), call(2, error="broken")])
+    for n in (2, 1):
+        store.feedback(f"d-{n}", Feedback(quality=0.5), at=2000.0)
+    store.number_lessons()
+    answers, lessons = list(store.answers()), list(store.lessons())
+    assert [answer.lesson.number for answer in answers] == [lesson.number for lesson in lessons] == [1, 2]
+    assert [answer.lesson.record.decision for answer in answers] == ["d-2", "d-1"]
+    assert [(answer.prompt_tokens, answer.cost_usd, answer.text) for answer in answers] == [
+        (None, None, "text 2"),
+        (90.0, 0.25, "text 1"),
+    ]
+    assert [answer.lesson.told.response_tokens for answer in answers] == [None, 12.0]
+    assert [answer.lesson.number for answer in store.answers(after=1)] == [2]

@@ -128,10 +128,10 @@ def test_a_new_state_on_an_old_store_learns_only_what_training_has_not(
     fresh.store.close()
 
 
-def test_the_form_of_vectors_is_noted_for_training(workspace: Workspace) -> None:
+def test_the_form_of_vectors_is_noted_for_training(workspace: Workspace, tmp_path: Path) -> None:
     workspace.route("query 0")
     noted = workspace.store.forms()
-    assert noted == {digest_of(workspace._router): FORM.model_dump_json()}
+    assert noted == {digest_of(tmp_path / "router"): FORM.model_dump_json()}
 
 
 def test_from_served_queries_to_a_router_that_knows_them(

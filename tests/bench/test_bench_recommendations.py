@@ -1,0 +1,43 @@
+"""The bench of recommendations: what it asks, and that its check of filters notices a broken one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recommender_world import write_recommender
+
+from bench import recommendations as bench
+from symbiosis.gateway.recommending.body import RecommendationBody
+from symbiosis.recommender.inference.candidates import Candidates
+from symbiosis.recommender.inference.recommender import Recommender
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recommender(tmp_path_factory.mktemp("made"))
+
+
+@pytest.mark.parametrize("kind", bench.KINDS)
+def test_every_kind_of_request_can_be_asked(folder: Path, kind: str) -> None:
+    recommender = Recommender.open(folder)
+    for body in bench.bodies(folder, kind, 5):
+        answer = recommender.recommend(RecommendationBody.model_validate(body | {"text": None, "user": 0}).request())
+        assert answer.method == "model"
+    assert len({str(body) for body in bench.bodies(folder, kind, 20)}) > 2
+
+
+def test_a_broken_filter_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = Recommender.open(folder)
+    sound = bench.filters(recommender, 40)
+    assert (sound["requests"], sound["wrong"]) == (40, 0)
+    assert sound["items"] > 20
+    monkeypatch.setattr(Candidates, "of", lambda self, *_: np.ones(len(self), dtype=bool))
+    assert bench.filters(recommender, 40)["wrong"] > 20
+
+
+def test_all_users_four_times_over(folder: Path) -> None:
+    once, four = (bench.measure("all", folder, times) for times in (1, 4))
+    found: dict[str, Any] = {name: (once[name], four[name]) for name in ("users", "rows")}
+    assert found["users"] == (3, 12)
+    assert found["rows"][1] == 4 * found["rows"][0] > 0
