@@ -35,7 +35,7 @@ def work(params: RouterTrainParams) -> None:
             params.serving,
             Lessons.of(used.frame["store"], used.frame["lesson"]),
         ).save(folder)
-        Reference.fit(router.feature_map, offline.embeddings, offline.subdomains, report, params.seed).save(folder)
+        Reference.fit(router.feature_map, offline, used.vectors, report, params.seed).save(folder)
         training_texts.save(folder, texts, used.frame["query"])
         write_json(metrics, report)
 

@@ -161,7 +161,7 @@ def write_router(folder: Path, seed: int = 0, trained_on: Lessons | None = None,
     router.save(folder)
     known = trained_on or Lessons()
     ServingState.fit(folder, router, FORM, split.embeddings, split.outcomes, chosen.serving, known).save(folder)
-    Reference.fit(router.feature_map, split.embeddings, split.domains, report, chosen.seed).save(folder)
+    Reference.fit(router.feature_map, split, split.embeddings[:0], report, chosen.seed).save(folder)
     return folder
 
 

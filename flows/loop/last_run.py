@@ -122,9 +122,8 @@ def links(published: Publication, root: Path) -> str:
     address = (store if store.startswith(("http:", "https:")) else os.environ.get(MLFLOW_UI, "")).rstrip("/")
     run = f"/#/experiments/{published.recorded.experiment_id}/runs/{published.recorded.run_id}"
     lines = [_link("run of the pipeline", address, run)]
-    for page in sorted(path.as_posix() for path in (root / REPORTS).glob("*.html")):
-        name = Path(page).relative_to(root).as_posix()
-        lines.append(_link(f"report `{name}`", address, f"{run}/artifacts/{name}"))
+    pages = {path for stage in published.recorded.state.stages for path in stage.files if path.endswith(".html")}
+    lines += [_link(f"report `{page}`", address, f"{run}/artifacts/{page}") for page in sorted(pages)]
     for one in published.registered:
         told = f"{one.name} version {one.version}{', new' if one.new else ''}"
         lines.append(_link(told, address, f"/#/models/{one.name}/versions/{one.version}"))

@@ -59,7 +59,9 @@ class World:
 
 def published(*kinds: str, refused: tuple[str, ...] = ()) -> Publication:
     """What was registered, as far as the flow looks at it."""
-    recorded: Any = SimpleNamespace(run_id="abc", experiment_id="1")
+    files = {"reports/router.html": b"", "reports/router.json": b""}
+    state = SimpleNamespace(stages=[SimpleNamespace(files=files)])
+    recorded: Any = SimpleNamespace(run_id="abc", experiment_id="1", state=state)
     versions: Any = tuple(SimpleNamespace(kind=kind, name=f"symbiosis-{kind}", version=2, new=True) for kind in kinds)
     return Publication(recorded, versions, refused)
 
@@ -94,7 +96,9 @@ def test_nightly_in_order(world: World) -> None:
     last = told()
     assert (last["flow"], last["stages"][0]) == ("nightly", {"stage": "clean", "outcome": "ran", "seconds": 1.0})
     assert last["words"] == ("feedback taken in: data/local/feedback/new.parquet; router promoted; recommender refused")
-    assert "http://mlflow.test:5000/#/experiments/1/runs/abc" in world.artifacts["links"]
+    assert (
+        "(http://mlflow.test:5000/#/experiments/1/runs/abc/artifacts/reports/router.html)" in world.artifacts["links"]
+    )
     assert "http://mlflow.test:5000/#/models/symbiosis-router/versions/2" in world.artifacts["links"]
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.rounding import rounded
+from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.model import features
 from symbiosis.routing.model.features import FeatureMap
 
@@ -119,7 +120,7 @@ class Reference:
 
     @classmethod
     def fit(
-        cls, feature_map: FeatureMap, vectors: np.ndarray, labels: Sequence[str], report: dict[str, Any], seed: int
+        cls, feature_map: FeatureMap, offline: Split, logged: np.ndarray, report: dict[str, Any], seed: int
     ) -> "Reference":
         """Summarise the queries that a router was trained on.
 
@@ -127,16 +128,17 @@ class Reference:
         ----------
         feature_map
             Of the router.
-        vectors
-            (N, d), of the training queries.
-        labels
-            N, their sub-domains; a tag is named after the label that most of its queries have.
+        offline
+            Queries of the table; a tag is named after the sub-domain that most of its queries have.
+        logged
+            (M, d), vectors of the queries whose feedback it was trained on, too; with M = 0 of any width.
         report
             Of the training, `symbiosis.routing.model.training.train`.
         seed
             Of folds and frequencies.
         """
         rng = np.random.default_rng(seed)
+        vectors = np.vstack([offline.embeddings, logged]) if len(logged) else offline.embeddings
         own = feature_map.logits(vectors).argmax(axis=1)
         one, other = rng.integers(len(vectors), size=(2, PAIRS))
         width = float(np.median(np.linalg.norm(vectors[one] - vectors[other], axis=1))) or 1.0
@@ -146,7 +148,7 @@ class Reference:
         mean = vectors.mean(axis=0)
         return cls(
             len(vectors),
-            _names(own, labels, feature_map.n_tags),
+            _names(own[: len(offline)], offline.subdomains, feature_map.n_tags),
             np.bincount(_as_if_new(vectors, own, feature_map.n_tags, seed), minlength=feature_map.n_tags),
             feature_map.tag_weights,
             feature_map.tag_bias,

@@ -19,8 +19,12 @@ WINDOWS = 200
 def reference() -> Reference:
     outcomes, vectors, domain = draw(400, 1)
     names = [DOMAINS[number] for number in domain]
-    router, report = train(Split(outcomes, vectors, names, names), LLMS, train_params())
-    return Reference.fit(router.feature_map, vectors, names, report, seed=3)
+    return fitted(Split(outcomes, vectors, names, names), vectors[:0])
+
+
+def fitted(offline: Split, logged: np.ndarray) -> Reference:
+    router, report = train(offline, LLMS, train_params())
+    return Reference.fit(router.feature_map, offline, logged, report, seed=3)
 
 
 def distances(reference: Reference, vectors: np.ndarray) -> tuple[Distance, Distance]:
@@ -61,6 +65,20 @@ def test_other_queries_of_the_same_tags_ring(reference: Reference) -> None:
     distance, spread = reference.shift(shifted)
     assert distance == pytest.approx(0.4 / reference.spread, rel=0.3)
     assert spread == pytest.approx(1.0, rel=0.1)
+
+
+def test_what_was_learned_from_feedback_is_no_drift() -> None:
+    """Queries that ring while the router knows the table alone are its own once it was trained on their like."""
+    outcomes, vectors, domain = draw(400, 2)
+    names = [DOMAINS[number] for number in domain]
+    offline = Split(outcomes, vectors, names, names)
+    _, more, domains = draw(4000, 9)
+    served = more[domains == 0]
+    for logged, rings in ((served[:0], True), (served[:1000], False)):
+        reference = fitted(offline, logged)
+        assert reference.queries == 400 + len(logged)
+        mixed = np.concatenate([served[-70:], draw(30, 10)[1]])
+        assert [found.value > found.threshold for found in distances(reference, mixed)] == [rings, rings]
 
 
 def test_equal_and_disjoint_mixes(reference: Reference) -> None:
