@@ -3,10 +3,12 @@
 In a clone in a temporary folder, by the commands that a user has:
 
 1. the nightly flow trains on few answered queries; its router becomes the champion, the gateway serves it;
-2. the gateway answers queries of the synthetic world, with exploration, and is told how good each answer was;
+2. the gateway answers queries that no table of the pipeline holds, with exploration, and is told how good each answer
+   was;
 3. the nightly flow freezes that feedback and trains on it, the gate lets the candidate pass, and the running gateway
    takes it over while requests keep coming;
-4. training labels are shuffled, the nightly flow trains on them, and the gate refuses;
+4. all labels of training are shuffled, those of the table and of the feedback; the nightly flow trains on them, and
+   the gate refuses;
 5. a rollback brings the first champion back.
 
 Before and after, every held-out query is decided by ``POST /v1/route``; what it earns is looked up in the table, in
@@ -30,12 +32,13 @@ from typing import Any
 
 import httpx
 import numpy as np
-import yaml
+import polars as pl
 from tqdm import tqdm
 
+from bench.gateway_servers import gateway, upstream
 from flows.overrides import override
 from symbiosis.core.artifacts import read_frame, write_json
-from symbiosis.core.layout import CHAMPION_ROUTER, LLMS, QUERIES, ROUTING_TEST
+from symbiosis.core.layout import CHAMPION_ROUTER, EXPORTS, LLMS, OFFLINE, QUERIES, ROUTER, ROUTING_TEST
 from symbiosis.core.statistics import means_with_intervals
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.synthetic import generate
@@ -43,13 +46,16 @@ from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE = Path("data/local/routing/table.parquet")
+KNOWN, WORLD_SEED = 600, 29
+"""Queries in the pipeline's table; of these many are held out and few are trained on."""
 SMALL = {
-    "download_routing.synthetic": {"queries": 1200},
-    "clean_routing.test_share": 0.35,
-    "clean_routing.online_share": 0.9,
+    "download_routing.source": "table",
+    "download_routing.path": TABLE.as_posix(),
+    "clean_routing.test_share": 0.7,
+    "clean_routing.online_share": 0.5,
     "compare_routers.splits": [1],
 }
-"""Few queries that all LLMs have answered, and many to serve."""
 EXPLORATION = {"kind": "softmax", "amount": 0.1}
 PATIENCE_S = 120.0
 SAMPLES, SEED = 2000, 0
@@ -122,43 +128,44 @@ class Clone:
     @contextlib.contextmanager
     def gateway(self) -> Iterator[str]:
         """Run the gateway with simulated LLMs, and yield its address."""
-        (self.folder / "gateway.yaml").write_text(yaml.safe_dump({"exploration": EXPLORATION}))
-        command = [sys.executable, "-m", "symbiosis", "gateway", "--config", "gateway.yaml", "--port", "0"]
-        with (self.folder / "gateway.log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        with process:
-            assert process.stdout is not None
-            line = next((line for line in process.stdout if "http" in line), "")
-            if not line:
-                sys.exit(f"error: the gateway did not start: {(self.folder / 'gateway.log').read_text()[-2000:]}")
-            address = line[line.index("http") :].split()[0]
-            try:
-                _until(lambda: _ready(address), "the gateway is ready")
-                yield address
-            finally:
-                process.terminate()
+        names = Llms.load(self.folder / LLMS).names
+        with (
+            upstream(self.folder, float("inf"), names) as llms,
+            gateway(self.folder, llms, exploration=EXPLORATION) as server,
+        ):
+            yield server.url.removesuffix("/v1/chat/completions")
 
 
 class World:
-    """The table in which every LLM has answered every query, and who is told what of it."""
+    """Queries that every LLM has answered, some of them in the pipeline's table and some not.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    queries
+        Of the second kind.
+    """
+
+    def __init__(self, queries: int) -> None:
+        everything = generate(KNOWN + queries, WORLD_SEED)
+        known = everything["query_id"].is_in(everything["query_id"].unique(maintain_order=True).head(KNOWN).to_list())
+        self.table, self.others = everything.filter(known), everything.filter(~known)
+
+    def look(self, folder: Path) -> None:
+        """Note which queries the pipeline holds out, and what each LLM earns on them."""
         self.llms = Llms.load(folder / LLMS)
-        self.texts = read_frame(folder / QUERIES, ["query_text"])["query_text"].to_list()
-        self.test = Outcomes.load(folder / ROUTING_TEST, self.llms)
-        self.online = Outcomes.load(folder / "data/routing/online.parquet", self.llms)
-        scale = cost_scale_of(Outcomes.load(folder / "data/routing/offline.parquet", self.llms))
-        trade_off = ServingState.load(folder / "models/router").trade_off
-        self.worth = utility(self.test.quality, scaled_cost(self.test.cost_usd, scale), trade_off, "convex")
+        texts = read_frame(folder / QUERIES, ["query_text"])["query_text"]
+        test = Outcomes.load(folder / ROUTING_TEST, self.llms)
+        self.held_out = texts[test.queries].to_list()
+        scale = cost_scale_of(Outcomes.load(folder / OFFLINE, self.llms))
+        trade_off = ServingState.load(folder / ROUTER).trade_off
+        self.worth = utility(test.quality, scaled_cost(test.cost_usd, scale), trade_off)
 
     def earned(self, address: str) -> tuple[np.ndarray, str]:
         """Return what each held-out query earns by the decisions of a gateway, and the digest of its router."""
         arms, routers = [], set()
         with httpx.Client(timeout=60, trust_env=False) as client:
-            for query in tqdm(self.test.queries, desc="held-out queries", leave=False, disable=None):
-                body = {"model": "auto", "messages": _said(self.texts[query]), "store": False}
+            for text in tqdm(self.held_out, desc="held-out queries", leave=False, disable=None):
+                body = {"model": "auto", "messages": _said(text), "store": False}
                 told = client.post(f"{address}/v1/route", json=body).raise_for_status().json()["decision"]
                 # What serves explores; what is compared is what it takes for best.
                 best = max((arm for arm in told["arms"] if arm["admissible"]), key=lambda arm: arm["score"])
@@ -168,20 +175,18 @@ class World:
             sys.exit(f"error: the router changed while it was judged: {', '.join(sorted(routers))}")
         return self.worth[np.arange(len(arms)), arms], routers.pop()
 
-    def teach(self, address: str, count: int) -> int:
-        """Ask queries and tell how good the answers were; return how many."""
-        rows = range(min(count, len(self.online)))
+    def teach(self, address: str) -> int:
+        """Ask the other queries and tell how good the answers were; return how many."""
+        columns = ("query_text", "llm", "quality", "response_tokens")
+        known = {(text, llm): (quality, tokens) for text, llm, quality, tokens in self.others[columns].iter_rows()}
+        texts = self.others["query_text"].unique(maintain_order=True).to_list()
         with httpx.Client(timeout=60, trust_env=False) as client:
-            for row in tqdm(rows, desc="queries with feedback", leave=False, disable=None):
-                answer = _ask(client, address, self.texts[self.online.queries[row]]).raise_for_status()
-                arm = self.llms.names.index(answer.headers["x-symbiosis-model"])
-                told = {
-                    "decision": answer.headers["x-symbiosis-decision"],
-                    "quality": float(self.online.quality[row, arm]),
-                    "response_tokens": float(self.online.response_tokens[row, arm]),
-                }
-                client.post(f"{address}/v1/feedback", json=told).raise_for_status()
-        return len(rows)
+            for text in tqdm(texts, desc="queries with feedback", leave=False, disable=None):
+                answer = _ask(client, address, text).raise_for_status()
+                quality, tokens = known[text, answer.headers["x-symbiosis-model"]]
+                told = {"decision": answer.headers["x-symbiosis-decision"], "quality": quality}
+                client.post(f"{address}/v1/feedback", json=told | {"response_tokens": tokens}).raise_for_status()
+        return len(texts)
 
 
 class Requests:
@@ -216,15 +221,8 @@ def _said(text: str) -> list[dict[str, str]]:
 
 
 def _ask(client: httpx.Client, address: str, text: str) -> httpx.Response:
-    body = {"model": "auto", "messages": _said(text), "max_tokens": 1}
+    body = {"model": "auto", "messages": _said(text)}
     return client.post(f"{address}/v1/chat/completions", json=body)
-
-
-def _ready(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/health/ready", timeout=5, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _until(holds: Any, what: str) -> None:
@@ -247,11 +245,12 @@ def run(folder: Path, queries: int = 500, flow: str = "nightly") -> Loop:
     flow
         ``nightly``, or ``hourly`` for the router's branch alone.
     """
-    loop, clone = Loop(), Clone(folder)
+    loop, clone, world = Loop(), Clone(folder), World(queries)
+    world.table.write_parquet(folder / TABLE)
     override(folder / "params.yaml", SMALL)
     _say(f"1. {flow} flow on few answered queries")
     clone.run("flows.nightly", flow)
-    world = World(folder)
+    world.look(folder)
     first: np.ndarray = np.zeros(0)
 
     def judge(step: str, address: str) -> None:
@@ -283,8 +282,8 @@ def run(folder: Path, queries: int = 500, flow: str = "nightly") -> Loop:
 
     with clone.gateway() as address:
         judge("first champion", address)
-        _say(f"2. {queries} queries with feedback")
-        loop.served = world.teach(address, queries)
+        _say("2. queries with feedback")
+        loop.served = world.teach(address)
         time.sleep(3.0)  # the learner looks every second
         judge("after learning online", address)
         loop.champions["served"] = loop.champions["after learning online"]
@@ -292,7 +291,7 @@ def run(folder: Path, queries: int = 500, flow: str = "nightly") -> Loop:
         changes("trained on feedback", "flows.nightly", flow)
         judge("trained on feedback", address)
         _say(f"4. {flow} flow on shuffled labels")
-        _shuffle(folder)
+        _shuffle(folder, world.table)
         changes("shuffled labels", "flows.nightly", flow)
         judge("shuffled labels", address)
         _say("5. rollback")
@@ -308,33 +307,18 @@ def _champion(folder: Path) -> str:
     return link.readlink().as_posix() if link.is_symlink() else ""
 
 
-def _shuffle(folder: Path) -> None:
-    """Give the pipeline a table whose training labels are drawn anew; the held-out queries stay as they are.
-
-    All training queries are in it with all answers, so that nothing else can make up for them.
-    """
-    table = generate(SMALL["download_routing.synthetic"]["queries"], _seed(folder))
-    texts = set(read_frame(folder / QUERIES, ["query_text"])["query_text"].gather(_test_rows(folder)).to_list())
-    held_out = table["query_text"].is_in(list(texts)).to_numpy()
-    rows = np.flatnonzero(~held_out)
+def _shuffle(folder: Path, table: pl.DataFrame) -> None:
+    """Shuffle all labels that reach training: of the table but for the held-out queries, and of the feedback."""
+    rng = np.random.default_rng(SEED)
+    texts = read_frame(folder / QUERIES, ["query_text"])["query_text"]
+    test = Outcomes.load(folder / ROUTING_TEST, Llms.load(folder / LLMS))
+    rows = np.flatnonzero(~table["query_text"].is_in(texts[test.queries].to_list()).to_numpy())
     quality = table["quality"].to_numpy().copy()
-    quality[rows] = np.random.default_rng(SEED).permutation(quality[rows])
-    target = folder / "data/local/routing/shuffled.parquet"
-    table.with_columns(quality=quality).write_parquet(target)
-    changed = {
-        "download_routing.source": "table",
-        "download_routing.path": "data/local/routing/shuffled.parquet",
-        "clean_routing.online_share": 0.05,
-    }
-    override(folder / "params.yaml", changed)
-
-
-def _seed(folder: Path) -> int:
-    return int(yaml.safe_load((folder / "params.yaml").read_text())["download_routing"]["seed"])
-
-
-def _test_rows(folder: Path) -> np.ndarray:
-    return Outcomes.load(folder / ROUTING_TEST, Llms.load(folder / LLMS)).queries
+    quality[rows] = rng.permutation(quality[rows])
+    table.with_columns(quality=quality).write_parquet(folder / TABLE)
+    for file in sorted((folder / EXPORTS).glob("*.parquet")):
+        log = pl.read_parquet(file)
+        log.with_columns(quality=pl.Series(rng.permutation(log["quality"].to_numpy()))).write_parquet(file)
 
 
 def _say(text: str) -> None:
