@@ -112,7 +112,7 @@ def test_second_run_runs_nothing(pipeline: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("finetune.learning_rate", 0.02, ["finetune", "evaluate"]),
+        ("finetune.learning_rate", 0.02, ["finetune", "final-fit", "evaluate"]),
         ("online_replay.seed", 5, ["online-replay", "study-feedback@1"]),  # both read the block
     ],
 )

@@ -56,6 +56,8 @@ def logged_checks(candidate: Path, champion: Path | None, root: Path, params: Ga
 def _held_out(root: Path, bundles: tuple[Path, Path]) -> Logged:
     """Return the rows of the log that no router is trained on, and none of these two was."""
     logged = Logged.load(root / layout.LOGGED_OUTCOMES)
+    if not len(logged):
+        return logged
     share = validate_block(read_document(root / PARAMS_FILE), "router_train", RouterTrainParams).logged.holdout_share
     kept = logged.held_out(share)
     digests = training_texts.of_logged(logged.frame["query"])

@@ -85,7 +85,7 @@ def test_endpoints_that_are_named_exist() -> None:
     """By method and path, as the application has them."""
     named = set(re.findall(r"`(GET|POST|DELETE) (/[\w/]+)", PAGE))
     assert ("POST", "/admin/llms/NAME/drain") in named
-    code = "import json; from symbiosis.gateway.service import admin, endpoints; print(json.dumps([[m, r.path] for s in (admin, endpoints) for r in s.router.routes for m in r.methods]))"  # noqa: E501
+    code = "import json; from symbiosis.gateway.service import admin, endpoints, recommendations; print(json.dumps([[m, r.path] for s in (admin, endpoints, recommendations) for r in s.router.routes for m in r.methods]))"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     served = {(method, re.sub(r"\{\w+\}", "X", path)) for method, path in yaml.safe_load(done.stdout)}
     assert {(method, re.sub(r"\b[A-Z]{3,}\b", "X", path)) for method, path in named} <= served
