@@ -37,7 +37,16 @@ def test_a_broken_filter_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_all_users_four_times_over(folder: Path) -> None:
-    once, four = (bench.measure("all", folder, times) for times in (1, 4))
+    once, four = (bench.measure("all", folder, share=share) for share in (1, 4))
     found: dict[str, Any] = {name: (once[name], four[name]) for name in ("users", "rows")}
     assert found["users"] == (3, 12)
     assert found["rows"][1] == 4 * found["rows"][0] > 0
+    assert 0 < once["before_mib"] <= once["peak_mib"]
+
+
+def test_a_quarter_of_the_users_is_none_twice_and_from_all_over() -> None:
+    some = bench.some_users(1000, 0.25)
+    assert len(some) == len(set(some.tolist())) == 250
+    assert min(some) < 100
+    assert max(some) > 900
+    assert bench.some_users(3, 1).tolist() == [0, 1, 2]
