@@ -6,8 +6,11 @@ takes its router from --router (this folder by default). Measured are, each in a
 - the first answer of a new process, as `symbiosis recommend` gives it: seconds and CPU seconds;
 - answers over HTTP through a gateway, one client, then four at once: users that are known, with filters, with newer
   clicks, guests, texts, and users with texts;
-- `symbiosis recommend --all`: users a second and peak memory for all users, and for the list of them four times over;
-- requests with random filters: whether every item of every answer passes them, checked row by row.
+- `symbiosis recommend --all`: users a second and peak memory for a quarter of the users, for half of them and for all;
+- requests with random filters, before anything is timed: whether every item of every answer passes them, checked row by
+  row.
+
+The name of a FOLDER, be it a link, is that of its section.
 """
 
 import argparse
@@ -32,10 +35,20 @@ from bench.children import measure_in_child, write_report
 from symbiosis.core import layout
 
 COUNT_OF_ALL = 100
+SHARES = {0.25: "a quarter of the users", 0.5: "half", 1: "all"}
 CLIENTS = 4
 PATIENCE_S = 300.0
 GATEWAY = {"limits": {"total_s": 60}}
 Body = dict[str, Any]
+
+
+def catalogue_size(data: Path) -> str:
+    """Return the numbers of users, items and training interactions, in words."""
+    counts = [
+        pl.scan_parquet(data / file).select(pl.len()).collect().item()
+        for file in (layout.USERS, layout.ITEMS, layout.TRAIN)
+    ]
+    return "{:,} users, {:,} items, {:,} training interactions".format(*counts)
 
 
 def bodies(data: Path, kind: str, number: int) -> list[Body]:
@@ -136,8 +149,8 @@ def measure_http(data: Path, router: Path, number: int) -> list[str]:
     return rows
 
 
-def measure(way: str, data: Path, number: int) -> dict[str, Any]:
-    """Measure one thing in this process."""
+def measure(way: str, data: Path, number: int = 0, share: float = 1.0) -> dict[str, Any]:
+    """Measure one thing in this process: `number` requests with filters, or `share` of the users."""
     began = time.perf_counter()
     from symbiosis.recommender.inference.asking import RecommendationRequest
     from symbiosis.recommender.inference.recommender import Recommender
@@ -150,8 +163,9 @@ def measure(way: str, data: Path, number: int) -> dict[str, Any]:
         return filters(recommender, number)
     from symbiosis.recommender.inference.all_users import write_all
 
-    users = np.tile(np.arange(len(recommender.catalogue.users)), number)
     _ = recommender.parts.score, recommender.parts.taken
+    users = some_users(len(recommender.catalogue.users), share)
+    before = resident_mib()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-recommendations-") as folder:
         output = Path(folder) / "all.parquet"
@@ -159,7 +173,21 @@ def measure(way: str, data: Path, number: int) -> dict[str, Any]:
         size = output.stat().st_size
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"users": len(users), "rows": rows, "mb": size / 1e6, "per_s": len(users) / seconds, "peak_mib": peak}
+    return {"users": len(users), "rows": rows, "mb": size / 1e6, "per_s": len(users) / seconds} | {
+        "before_mib": before,
+        "peak_mib": peak,
+    }
+
+
+def some_users(n_users: int, share: float) -> np.ndarray:
+    """Return a share of the users, drawn evenly over their numbers."""
+    return np.sort(np.random.default_rng(2).permutation(n_users)[: round(share * n_users)])
+
+
+def resident_mib() -> float:
+    """Return the memory of this process as it is now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 1024**2
 
 
 def filters(recommender: Any, number: int) -> dict[str, Any]:
@@ -216,12 +244,35 @@ def filters(recommender: Any, number: int) -> dict[str, Any]:
     return {"requests": number, "wrong": wrong, "items": items, "empty": empty}
 
 
-def report(data: Path, router: Path, requests: int, filtered: int) -> list[str]:
+def circumstances() -> str:
+    """Return the commit, the processor cores and the load of the machine, one line."""
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
+    commit = run.stdout.strip() or "unknown"
+    return (
+        f"Commit {commit}, {time.strftime('%Y-%m-%d')}; {os.cpu_count()} cores, which clients and gateway share, "
+        f"{os.environ.get('OMP_NUM_THREADS', 'all')} of them for a process's arithmetic; load of the last minute "
+        f"before anything was started: {os.getloadavg()[0]:.1f}."
+    )
+
+
+def checked(data: Path, filtered: int) -> str:
+    """Return what the requests with random filters found."""
+    held = measure_in_child("bench.recommendations", "filters", data, "--number", str(filtered))
+    return (
+        f"Random filters: {held['requests']:,} requests, {held['items']:,} items listed, {held['empty']:,} answers "
+        f"without an item; answers that break a filter: {held['wrong']}."
+    )
+
+
+def report(data: Path, router: Path, requests: int) -> list[str]:
     """Return the section of one data folder."""
     this = "bench.recommendations"
     first = measure_in_child(this, "first", data)
     lines = [
-        f"## {data.resolve().name}",
+        f"## {data.absolute().name}",
+        "",
+        f"{catalogue_size(data)}.",
         "",
         f"First answer of a new process: {first['seconds']:.1f} s, {first['cpu_s']:.1f} s of CPU.",
         "",
@@ -229,22 +280,15 @@ def report(data: Path, router: Path, requests: int, filtered: int) -> list[str]:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *measure_http(data, router, requests),
         "",
-        f"| `--all --count {COUNT_OF_ALL}` | users | rows | MB | users/s | peak MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| `--all --count {COUNT_OF_ALL}` | users | rows | MB | users/s | MiB before | peak MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for times, name in ((1, "all users"), (4, "the same, four times over")):
-        found = measure_in_child(this, "all", data, "--number", str(times))
+    for share, name in SHARES.items():
+        found = measure_in_child(this, "all", data, "--share", str(share))
         lines.append(
             f"| {name} | {found['users']:,} | {found['rows']:,} | {found['mb']:.1f} | {found['per_s']:.0f} | "
-            f"{found['peak_mib']:.0f} |"
+            f"{found['before_mib']:.0f} | {found['peak_mib']:.0f} |"
         )
-    if filtered:
-        held = measure_in_child(this, "filters", data, "--number", str(filtered))
-        lines += [
-            "",
-            f"Random filters: {held['requests']:,} requests, {held['items']:,} items listed, {held['empty']:,} answers "
-            f"without an item; answers that break a filter: {held['wrong']}.",
-        ]
     return [*lines, ""]
 
 
@@ -258,13 +302,17 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     parser.add_argument("--measure", choices=["first", "all", "filters"], help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=float, default=1.0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        print(json.dumps(measure(given.measure, given.data[0], given.number)))
+        print(json.dumps(measure(given.measure, given.data[0], given.number, given.share)))
         return
-    lines = ["# Recommendations in service", ""]
-    for data in given.data:
-        lines += report(data, given.router, given.requests, given.filtered)
+    lines = ["# Recommendations in service", "", circumstances(), ""]
+    with ThreadPoolExecutor(os.cpu_count()) as together:
+        held = list(together.map(lambda data: checked(data, given.filtered), given.data if given.filtered else []))
+    for place, data in enumerate(given.data):
+        lines += report(data, given.router, given.requests)
+        lines += [held[place], ""] if held else []
     print("\n".join(lines))
     if given.report:
         write_report(given.report, lines)

@@ -182,11 +182,10 @@ class Recommender:
         listed = ranked[filters.limited(ranked, request.per_brand_limit, request.count)].tolist()
         own = [*np.setdiff1d(person.taken, person.newer).tolist(), *person.newer.tolist()]
         words = None if similarity is None else request.text
+        reasons = self.parts.grounds.reasons(listed, own, person.user, words)
         found = [
-            self._described(
-                rank, item, float(scores[item]), similarity, self.parts.grounds.reason(item, own, person.user, words)
-            )
-            for rank, item in enumerate(listed, start=1)
+            self._described(rank, item, float(scores[item]), similarity, reason)
+            for rank, (item, reason) in enumerate(zip(listed, reasons, strict=True), start=1)
         ]
         note = one_line("; ".join(notes)) if notes else None
         return Recommendations(tuple(found), method, note, self.parts.digest)

@@ -55,20 +55,22 @@ def recounted(fact: Fact, item: int, taken: np.ndarray, own: list[int], user: in
 
 @given(
     matrices,
-    st.integers(0, 5),
+    st.lists(st.integers(0, 5), max_size=4),
     st.lists(st.integers(0, 5), max_size=4),
     st.none() | st.integers(0, 5),
     st.none() | st.sampled_from(["a garden glove", "cups for tea", "loud whistles", "the it is"]),
 )
-def test_no_fact_is_invented(taken: np.ndarray, item: int, own: list[int], user: int | None, text: str | None) -> None:
+def test_no_fact_is_invented(
+    taken: np.ndarray, items: list[int], own: list[int], user: int | None, text: str | None
+) -> None:
     user = None if user is None or user >= len(taken) else user
-    found = grounds(taken).facts(item, own, user, text)
-    assert len(found) <= MOST_FACTS
-    assert len({fact.kind for fact in found}) == len(found)
-    for fact in found:
-        assert recounted(fact, item, taken, own, user, text), fact
-    if not found:  # then nobody else has taken it: that is the last thing that would be told
-        assert not any(taken[u, item] for u in range(len(taken)) if u != user)
+    for item, found in zip(items, grounds(taken).facts(items, own, user, text), strict=True):
+        assert len(found) <= MOST_FACTS
+        assert len({fact.kind for fact in found}) == len(found)
+        for fact in found:
+            assert recounted(fact, item, taken, own, user, text), fact
+        if not found:  # then nobody else has taken it: that is the last thing that would be told
+            assert not any(taken[u, item] for u in range(len(taken)) if u != user)
 
 
 @pytest.mark.parametrize(
@@ -89,30 +91,29 @@ def test_no_fact_is_invented(taken: np.ndarray, item: int, own: list[int], user:
 def test_the_most_telling_comes_first(
     item: int, own: list[int], user: int | None, text: str | None, reason: str
 ) -> None:
-    assert grounds(TAKEN).reason(item, own, user, text) == reason
+    assert grounds(TAKEN).reasons([item], own, user, text) == [reason]
 
 
 def test_of_two_items_taken_as_often_with_it_the_rarer_one_is_named() -> None:
     taken = np.zeros((6, 6))
     taken[:2, [0, 3, 4]] = 1
     taken[2:, 3] = 1
-    assert grounds(taken).facts(0, [3, 4])[0].other == 4
+    assert grounds(taken).facts([0], [3, 4])[0][0].other == 4
 
 
 def test_a_category_of_most_items_says_nothing() -> None:
-    found = grounds(np.zeros((1, 6))).facts(0, [2])  # they share Goods alone
+    found = grounds(np.zeros((1, 6))).facts([0], [2])[0]  # they share Goods alone
     assert found == ()
 
 
 def test_a_new_item_was_taken_by_nobody() -> None:
     known = Grounds(csr_array(np.ones((3, 4), np.float32)), ITEMS, Candidates(ITEMS))
-    assert known.reason(5, [0, 4]) == "same category: Garden"
-    assert known.reason(4, [0]) == ""
-    assert known.reason(0, [5]) == "same category: Garden"
+    assert known.reasons([5, 4], [0, 4]) == ["same category: Garden", ""]
+    assert known.reasons([0], [5]) == ["same category: Garden"]
 
 
 def test_a_long_title_is_shortened() -> None:
     items = ITEMS.with_columns(title=pl.lit("word " * 40))
-    told = Grounds(csr_array(TAKEN.astype(np.float32)), items, Candidates(items)).reason(1, [0])
+    told = Grounds(csr_array(TAKEN.astype(np.float32)), items, Candidates(items)).reasons([1], [0])[0]
     assert re.match(r"bought with (word )+?word\.\.\. by 3 others", told)
     assert len(told.split(" by ")[0]) <= len("bought with ") + LONGEST_TITLE
