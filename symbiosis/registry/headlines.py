@@ -86,7 +86,6 @@ def _save_view(names: list[str], store: Store) -> None:
 
     A saved view is a tag of the experiment, whose form is that of MLflow 3's own pages.
     """
-    columns = {f"metrics.`{name}`": 40 + 7 * len(name) for name in names}
     state = {
         "searchFilter": "tags.`symbiosis.kind` = 'pipeline'",
         "orderByKey": "attributes.start_time",
@@ -95,8 +94,7 @@ def _save_view(names: list[str], store: Store) -> None:
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
-        "selectedColumns": list(columns),
-        "columnWidths": columns,
+        "selectedColumns": [f"metrics.`{name}`" for name in names],
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     view = json.dumps({"name": VIEW, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
