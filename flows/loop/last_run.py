@@ -128,7 +128,7 @@ def links(published: Publication, root: Path) -> str:
     runs = f"/#/experiments/{published.recorded.experiment_id}/runs?viewStateShareKey={VIEW}"
     lines = [_link("all runs with their headlines", address, runs), _link("run of the pipeline", address, run)]
     pages = {path for stage in published.recorded.state.stages for path in stage.files if path.endswith(".html")}
-    lines += [_link(f"report `{page}`", address, f"{run}/artifacts/{page}") for page in sorted(pages)]
+    lines += [_link(f"report {page}", address, f"{run}/artifacts/{page}") for page in sorted(pages)]
     for one in published.registered:
         told = f"{one.name} version {one.version}{', new' if one.new else ''}"
         lines.append(_link(told, address, f"/#/models/{one.name}/versions/{one.version}"))
