@@ -37,7 +37,7 @@ Kinds = Literal["both", "router", "recommender"]
 Outcome = Literal["promoted", "refused", "unchanged", "waiting"]
 
 
-@flow(name="gate", persist_result=False)
+@flow(name="gate", flow_run_name="{kinds}", persist_result=False)
 def gate(kinds: Kinds = "both") -> dict[str, str]:
     """Compare the candidates with the champions on the same held-out data; promote those that are not worse.
 

@@ -66,7 +66,7 @@ def run_stage(stage: str, root: str, force: bool) -> State:
     return Completed(name=done.outcome.capitalize(), message=f"{done.seconds} s")
 
 
-@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish_state(root: str, flow_run_id: str | None) -> publication.Publication | str:
     """Record the pipeline's state in MLflow and register its models; a server that is down fails no flow.
 

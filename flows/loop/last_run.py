@@ -16,9 +16,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact  #
 from flows.pipeline import PipelineRun  # noqa: E402
 from flows.workspace import MLFLOW_UI  # noqa: E402
 from symbiosis.core.artifacts import read_json, staged, write_json  # noqa: E402
-from symbiosis.core.errors import InputError  # noqa: E402
+from symbiosis.core.errors import InputError, one_line  # noqa: E402
 from symbiosis.core.layout import LAST_RUN, REPORTS  # noqa: E402
 from symbiosis.core.rounding import rounded  # noqa: E402
+from symbiosis.registry.headlines import VIEW  # noqa: E402
 from symbiosis.registry.publication import Publication  # noqa: E402
 from symbiosis.reporting.summaries import headlines  # noqa: E402
 from symbiosis.tracking.store import tracking_uri, without_credentials  # noqa: E402
@@ -59,19 +60,22 @@ class LastRun:
         before = last_metrics(self.root)
         now = metrics(self.root)
         seconds = (datetime.now(UTC) - self.began).total_seconds()
+        did = "; ".join([*self.words, *self.waits]) or "nothing was to be done"
         document = {
             "flow": self.flow,
             "began": self.began.isoformat(timespec="seconds").replace("+00:00", "Z"),
             "seconds": round(seconds, 1),
-            "words": "; ".join([*self.words, *self.waits]) or "nothing was to be done",
+            "words": did,
             "stages": _stages(run),
             "metrics": now,
         }
         with staged(self.root / LAST_RUN) as (file,):
             write_json(file, document)
         create_table_artifact(compared(now, before), key="metrics", description="Headlines against the run before")
+        summary = "".join(f"- {line}\n" for line in [*self.words, *self.waits] or [did])
         if run is not None and isinstance(run.published, Publication):
-            create_markdown_artifact(links(run.published, self.root), key="links", description="Where to look")
+            summary += f"\nIn MLflow:\n\n{links(run.published, self.root)}"
+        create_markdown_artifact(summary, key="summary", description=one_line(did, 300))
 
 
 def _stages(run: PipelineRun | None) -> list[dict[str, Any]]:
@@ -121,9 +125,10 @@ def links(published: Publication, root: Path) -> str:
     store = without_credentials(tracking_uri(root) or "")
     address = (store if store.startswith(("http:", "https:")) else os.environ.get(MLFLOW_UI, "")).rstrip("/")
     run = f"/#/experiments/{published.recorded.experiment_id}/runs/{published.recorded.run_id}"
-    lines = [_link("run of the pipeline", address, run)]
+    runs = f"/#/experiments/{published.recorded.experiment_id}/runs?viewStateShareKey={VIEW}"
+    lines = [_link("all runs with their headlines", address, runs), _link("run of the pipeline", address, run)]
     pages = {path for stage in published.recorded.state.stages for path in stage.files if path.endswith(".html")}
-    lines += [_link(f"report `{page}`", address, f"{run}/artifacts/{page}") for page in sorted(pages)]
+    lines += [_link(f"report {page}", address, f"{run}/artifacts/{page}") for page in sorted(pages)]
     for one in published.registered:
         told = f"{one.name} version {one.version}{', new' if one.new else ''}"
         lines.append(_link(told, address, f"/#/models/{one.name}/versions/{one.version}"))

@@ -1,7 +1,10 @@
 """The headlines of README.md where MLflow shows them at first sight: on the pipeline's run and on each version."""
 
+import base64
+import json
 import tempfile
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from symbiosis.tracking.publish import Published
 from symbiosis.tracking.store import Store, metric_name
 
 NOTE = "mlflow.note.content"
+VIEW = "headlines"
+"""Key of the saved view of the run list that shows the headlines: MLflow's own view shows no metric."""
 # By the report's name. The numbers sort them before all other metrics of a run.
 _TITLES = {"recommender": "1 recommender", "router": "2 router", "router_study": "3 routers compared"}
 _OF_MODEL: dict[Kind, tuple[str, ...]] = {"recommender": ("recommender",), "router": ("router", "router_study")}
@@ -61,8 +66,9 @@ def show_on_run(published: Published, store: Store) -> None:
         return
     client, run_id = store.client, published.run_id
     run = client.get_run(run_id)
+    numbers = _numbers(found)
     at = int(time.time() * 1000)
-    fresh = {name: value for name, value in _numbers(found).items() if run.data.metrics.get(name) != value}
+    fresh = {name: value for name, value in numbers.items() if run.data.metrics.get(name) != value}
     client.log_batch(run_id, metrics=[Metric(name, value, at, 0) for name, value in fresh.items()])
     pages = {path for stage in published.state.stages for path in stage.files if path.endswith(".html")}
     artifacts = f"#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts"
@@ -72,6 +78,32 @@ def show_on_run(published: Published, store: Store) -> None:
     note = headline_table(found, links)
     if run.data.tags.get(NOTE) != note:
         client.set_tag(run_id, NOTE, note)
+    _save_view(list(numbers), store)
+
+
+def _save_view(names: list[str], store: Store) -> None:
+    """Save a view of the experiment's run list: the pipeline's runs, with these metrics as columns.
+
+    A saved view is a tag of the experiment, whose form is that of MLflow 3's own pages.
+    """
+    state = {
+        "searchFilter": "tags.`symbiosis.kind` = 'pipeline'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": [f"metrics.`{name}`" for name in names],
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    view = json.dumps({"name": VIEW, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
+    tags = store.client.get_experiment(store.experiment_id).tags
+    # The kind makes MLflow open on training runs, not on traces of an LLM application.
+    wanted = {f"mlflow.sharedViewState.{VIEW}": view, "mlflow.experimentKind": "custom_model_development"}
+    for key, value in wanted.items():
+        if tags.get(key) != value:
+            store.client.set_experiment_tag(store.experiment_id, key, value)
 
 
 def _found(reports: Path) -> list[Headline]:

@@ -96,10 +96,11 @@ def test_nightly_in_order(world: World) -> None:
     last = told()
     assert (last["flow"], last["stages"][0]) == ("nightly", {"stage": "clean", "outcome": "ran", "seconds": 1.0})
     assert last["words"] == ("feedback taken in: data/local/feedback/new.parquet; router promoted; recommender refused")
-    assert (
-        "(http://mlflow.test:5000/#/experiments/1/runs/abc/artifacts/reports/router.html)" in world.artifacts["links"]
-    )
-    assert "http://mlflow.test:5000/#/models/symbiosis-router/versions/2" in world.artifacts["links"]
+    summary = world.artifacts["summary"]
+    assert summary.startswith("- feedback taken in: data/local/feedback/new.parquet\n- router promoted\n")
+    assert "(http://mlflow.test:5000/#/experiments/1/runs?viewStateShareKey=headlines)" in summary
+    assert "(http://mlflow.test:5000/#/experiments/1/runs/abc/artifacts/reports/router.html)" in summary
+    assert "http://mlflow.test:5000/#/models/symbiosis-router/versions/2" in summary
 
 
 def test_hourly_does_the_router_alone(world: World) -> None:
@@ -114,6 +115,7 @@ def test_a_model_that_cannot_be_kept_is_not_trained_anew(world: World) -> None:
         module.nightly.fn()
     assert world.done == ["keep router", "keep recommender"]
     assert "MLflow is down" in told()["words"]
+    assert "MLflow is down" in world.artifacts["summary"]
 
 
 def test_a_failed_branch_stops_its_own_model_only(world: World) -> None:

@@ -1,7 +1,10 @@
 """One door records the state, shows its headlines and registers its models; again, it adds nothing."""
 
+import base64
+import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,10 @@ def test_published_once(stub_run: Path, database: str) -> None:
     assert run.data.metrics["2 router aiq"] == router.value
     note = run.data.tags["mlflow.note.content"]
     assert f"| {recommender.measure} | {recommender.ours} |" in note
+    view = client.get_experiment(run.info.experiment_id).tags["mlflow.sharedViewState.headlines"]
+    packed = json.loads(view)["state"].removeprefix("deflate;")
+    columns = json.loads(zlib.decompress(base64.b64decode(packed)))["selectedColumns"]
+    assert columns == [f"metrics.`{name}`" for name in shown]
     version = done.registered[0]
     assert version.run_id == run.info.run_id
     assert version.tags["dvc.lock_sha256"] == done.recorded.state.sha256

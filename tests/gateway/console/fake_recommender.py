@@ -16,7 +16,8 @@ LOOP: dict[str, Any] = {
     "router": {
         "champion": {"name": "symbiosis-router", "version": 2, "digest": "88be5908cdac", "at": "2026-11-27T02:09:11Z"},
         "verdict": {
-            "standing": "passed", "candidate": "version 2 (88be5908cdac)", "champion": "version 1 (0c1d2e3f4a5b)",
+            "standing": "passed", "candidate": {"version": 2, "digest": "88be5908cdac"},
+            "champion": {"version": 1, "digest": "0c1d2e3f4a5b"},
             "words": "router version 2 passes against version 1: utility is .021 higher", "checks": CHECKS,
         },
         "history": [{"at": "2026-11-27T02:09:11Z", "action": "promote", "version": 2, "because": None}],
@@ -24,7 +25,7 @@ LOOP: dict[str, Any] = {
     "recommender": {
         "champion": None,
         "verdict": {
-            "standing": "refused", "candidate": "version 1 (aabbccddeeff)", "champion": None,
+            "standing": "refused", "candidate": {"version": 1, "digest": "aabbccddeeff"}, "champion": None,
             "words": "recommender version 1 is refused: recall@20 is .031 lower",
             "checks": [{**CHECKS[0], "passed": False, "value": -0.031, "low": -0.05, "high": -0.012}],
         },

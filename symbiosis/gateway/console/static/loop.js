@@ -50,7 +50,8 @@ function model(name, told) {
   if (told.verdict) {
     const { verdict } = told;
     parts.push(element("p", { class: `standing ${verdict.standing}` },
-      `Candidate ${verdict.candidate} ${STANDING[verdict.standing] ?? verdict.standing}.`));
+      `Candidate version ${verdict.candidate.version} (${verdict.candidate.digest}) ${
+        STANDING[verdict.standing] ?? verdict.standing}.`));
     const main = verdict.checks.find((check) => known(check.value) && known(check.low));
     if (main) parts.push(picture(main));
     parts.push(element("p", { class: "note" }, verdict.words));
