@@ -7,7 +7,7 @@ takes its router from --router (this folder by default). Measured are, each in a
 - answers over HTTP through a gateway, one client, then four at once: users that are known, with filters, with newer
   clicks, guests, texts, and users with texts;
 - `symbiosis recommend --all`: users a second and peak memory for a quarter of the users, for half of them and for all;
-- requests with random filters, before anything is timed: whether every item of every answer passes them, checked row by
+- requests with random filters, after all that is timed: whether every item of every answer passes them, checked row by
   row.
 
 The name of a FOLDER, be it a link, is that of its section.
@@ -260,7 +260,7 @@ def checked(data: Path, filtered: int) -> str:
     """Return what the requests with random filters found."""
     held = measure_in_child("bench.recommendations", "filters", data, "--number", str(filtered))
     return (
-        f"Random filters: {held['requests']:,} requests, {held['items']:,} items listed, {held['empty']:,} answers "
+        f"random filters: {held['requests']:,} requests, {held['items']:,} items listed, {held['empty']:,} answers "
         f"without an item; answers that break a filter: {held['wrong']}."
     )
 
@@ -308,11 +308,12 @@ def main() -> None:
         print(json.dumps(measure(given.measure, given.data[0], given.number, given.share)))
         return
     lines = ["# Recommendations in service", "", circumstances(), ""]
-    with ThreadPoolExecutor(os.cpu_count()) as together:
-        held = list(together.map(lambda data: checked(data, given.filtered), given.data if given.filtered else []))
-    for place, data in enumerate(given.data):
+    for data in given.data:
         lines += report(data, given.router, given.requests)
-        lines += [held[place], ""] if held else []
+        if given.report:
+            write_report(given.report, lines)  # what is measured is kept if the next folder fails
+    for data in given.data if given.filtered else ():
+        lines += [f"{data.absolute().name}: {checked(data, given.filtered)}", ""]
     print("\n".join(lines))
     if given.report:
         write_report(given.report, lines)
