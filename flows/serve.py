@@ -28,6 +28,8 @@ from symbiosis.tracking.store import tracking_uri, without_credentials
 
 HOST, POOL = "127.0.0.1", "symbiosis"
 PATIENCE_SECONDS = 180.0
+LONG_SECONDS, LONGEST_PAUSE = 600.0, 60.0
+"""A service that ran for so long is started again at once; one that did not, after a pause that doubles up to this."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,22 @@ class Services:
         self.logs = root / ".prefect" / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self._arguments: dict[str, tuple[str, ...]] = {}
+        self._began: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+        self._due: dict[str, float] = {}
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a module in a separate process group, its output in a log file."""
-        with (self.logs / f"{name}.log").open("wb") as log:
+        (self.logs / f"{name}.log").write_bytes(b"")
+        self._arguments[name] = arguments
+        self._launch(name)
+
+    def _launch(self, name: str) -> None:
+        self._began[name] = time.monotonic()
+        with (self.logs / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [sys.executable, str(CHILD), *arguments],
+                [sys.executable, str(CHILD), *self._arguments[name]],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -128,6 +140,27 @@ class Services:
             if process.poll() is not None:
                 last = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
                 raise InputError("\n".join([f"{name} ended with status {process.returncode}:", *last]))
+
+    def revive(self) -> None:
+        """Start again what has ended, and say so in one line: the other services go on meanwhile.
+
+        What ends again and again is started less and less often.
+        """
+        now = time.monotonic()
+        for name, process in self.running.items():
+            status = process.poll()
+            if status is None:
+                continue
+            if name not in self._due:
+                lasted = now - self._began[name] >= LONG_SECONDS
+                pause = 1.0 if lasted else min(2 * self._pauses.get(name, 0.5), LONGEST_PAUSE)
+                self._pauses[name] = pause
+                self._due[name] = now + pause
+                log = self.logs / f"{name}.log"
+                print(f"{name} ended with status {status}, started again in {pause:g} s; see {log}", flush=True)
+            elif now >= self._due[name]:
+                del self._due[name]
+                self._launch(name)
 
     def wait_for(self, name: str, url: str) -> None:
         """Wait until a URL answers.
@@ -173,7 +206,7 @@ def serve(ports: Ports) -> None:
     Raises
     ------
     InputError
-        A port is taken, or a service does not start or ends.
+        A port is taken, or a service does not start. One that ends later is started again.
     """
     root = top()
     api = f"http://{HOST}:{ports.prefect}/api"
@@ -217,7 +250,7 @@ def serve(ports: Ports) -> None:
         print(f"logs in {services.logs}; Ctrl-C stops everything", flush=True)
         while True:
             time.sleep(1)
-            services.check()
+            services.revive()
     finally:
         services.stop()
 

@@ -99,11 +99,9 @@ def _save_view(names: list[str], store: Store) -> None:
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     view = json.dumps({"name": VIEW, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
     tags = store.client.get_experiment(store.experiment_id).tags
-    # The kind makes MLflow open on training runs, not on traces of an LLM application.
-    wanted = {f"mlflow.sharedViewState.{VIEW}": view, "mlflow.experimentKind": "custom_model_development"}
-    for key, value in wanted.items():
-        if tags.get(key) != value:
-            store.client.set_experiment_tag(store.experiment_id, key, value)
+    key = f"mlflow.sharedViewState.{VIEW}"
+    if tags.get(key) != view:
+        store.client.set_experiment_tag(store.experiment_id, key, view)
 
 
 def _found(reports: Path) -> list[Headline]:

@@ -96,11 +96,7 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def interrupt_when(monkeypatch: pytest.MonkeyPatch, seen: Callable[[], None]) -> None:
     """Let the loop that follows the start look once, then end as by Ctrl-C."""
 
-    def looked(services: Services) -> None:
-        if "prefect-worker" in services.running and services.running["prefect-worker"].poll() is None:
-            seen()
-
-    monkeypatch.setattr(Services, "check", looked)
+    monkeypatch.setattr(Services, "revive", lambda _: seen())
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -145,6 +141,36 @@ def test_a_gateway_that_ends_is_told(top: Path, ports: dict[str, str]) -> None:
     (top / "service.py").write_text(words + SERVICE)
     with pytest.raises(InputError, match=r"gateway ended with status 1:\nerror: gateway\.yaml: no such LLM"):
         serve(Ports.read(*ports.values()))
+
+
+def test_what_ends_is_started_again(
+    top: Path, ports: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow is killed twice: the gateway serves on, and each time one line says what comes next."""
+    (top / "models/router").mkdir(parents=True)
+    chosen = Ports.read(*ports.values())
+    revive, killed = Services.revive, []
+
+    def look(services: Services) -> None:
+        process = services.running["mlflow"]
+        if len(killed) < 2 and process.pid not in killed:
+            killed.append(process.pid)
+            process.kill()
+            process.wait()
+        revive(services)
+        if process.pid not in killed:
+            services.wait_for("mlflow", f"http://127.0.0.1:{chosen.mlflow}/health")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Services, "revive", look)
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        serve(chosen)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mlflow ended")]
+    assert [line.partition(";")[0] for line in said] == [
+        "mlflow ended with status -9, started again in 1 s",
+        "mlflow ended with status -9, started again in 2 s",
+    ]
 
 
 @pytest.mark.slow
