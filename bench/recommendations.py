@@ -193,6 +193,7 @@ def resident_mib() -> float:
 def filters(recommender: Any, number: int) -> dict[str, Any]:
     """Ask with random filters, and check every item of every answer by its row of ``items.parquet``."""
     from symbiosis.recommender.inference.asking import RecommendationRequest
+    from symbiosis.recommender.inference.candidates import folded
 
     rng = np.random.default_rng(1)
     frame = recommender.parts.items
@@ -223,12 +224,14 @@ def filters(recommender: Any, number: int) -> dict[str, Any]:
         found = recommender.recommend(asked_for).items
         own = set(taken.indices[taken.indptr[user] : taken.indptr[user + 1]].tolist())
         rows = [table[one.item] for one in found]
+        # Names are compared in any case: catalogues write a brand in several ways.
+        of_brand, of_category = ({*map(folded, names)} for names in (asked_for.brands, asked_for.categories))
         held = [
             len(found) <= asked_for.count,
             all(row["item_id"] not in asked_for.excluded for row in rows),
             asked_for.allowed is None or all(row["item_id"] in asked_for.allowed for row in rows),
-            not asked_for.brands or all(row["brand"] in asked_for.brands for row in rows),
-            not asked_for.categories or all(set(row["categories"] or ()) & set(asked_for.categories) for row in rows),
+            not asked_for.brands or all({folded(row["brand"] or "")} & of_brand for row in rows),
+            not asked_for.categories or all(of_category & {*map(folded, row["categories"] or ())} for row in rows),
             asked_for.price_from is None or all((row["price"] or -1) >= asked_for.price_from for row in rows),
             asked_for.price_to is None or all((row["price"] or np.inf) <= asked_for.price_to for row in rows),
             asked_for.repeat_purchases or all(one.item not in own for one in found),
