@@ -40,6 +40,7 @@ from flows.overrides import override
 from symbiosis.core.artifacts import read_frame, write_json
 from symbiosis.core.layout import CHAMPION_ROUTER, EXPORTS, LLMS, OFFLINE, QUERIES, ROUTER, ROUTING_TEST
 from symbiosis.core.statistics import means_with_intervals
+from symbiosis.registry.gate import VERDICT
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.synthetic import generate
 from symbiosis.routing.learning.serving_state import ServingState
@@ -271,7 +272,7 @@ def run(folder: Path, queries: int = 500, flow: str = "nightly") -> Loop:
                 _until(lambda: world_router(address) != loop.champions["served"], "the new champion serves")
             time.sleep(1.0)
         loop.requests, loop.failed = loop.requests + requests.sent, loop.failed + requests.failed
-        verdict = CHAMPION_ROUTER.parent / "verdict.json"
+        verdict = CHAMPION_ROUTER.parent / VERDICT
         loop.verdicts[step] = json.loads((folder / verdict).read_text())
 
     def world_router(address: str) -> str:

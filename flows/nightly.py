@@ -31,11 +31,10 @@ from flows.loop.steps import STAGES, ingest, keep  # noqa: E402
 from symbiosis.core.artifacts import read_json  # noqa: E402
 from symbiosis.core.errors import InputError, one_line  # noqa: E402
 from symbiosis.core.serving import LINKS, Kind  # noqa: E402
+from symbiosis.registry.gate import KINDS, VERDICT  # noqa: E402
 
 if TYPE_CHECKING:
     from logging import Logger, LoggerAdapter
-
-BOTH: tuple[Kind, ...] = ("router", "recommender")
 
 
 @flow(name="nightly", persist_result=False)
@@ -59,7 +58,7 @@ def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dic
     RuntimeError
         Stages failed or something waits; what does not depend on it was done.
     """
-    return _run("nightly", [], BOTH, overrides or {}, force)
+    return _run("nightly", [], KINDS, overrides or {}, force)
 
 
 @flow(name="hourly", persist_result=False)
@@ -130,7 +129,7 @@ def _words(kind: Kind, outcome: str, last: LastRun) -> str:
     if outcome == "unchanged":
         return f"{kind} unchanged"
     try:
-        return f"{kind} {outcome}: {read_json((last.root / LINKS[kind]).with_name('verdict.json'))['words']}"
+        return f"{kind} {outcome}: {read_json((last.root / LINKS[kind]).with_name(VERDICT))['words']}"
     except (InputError, KeyError, TypeError):
         return f"{kind} {outcome}"
 

@@ -12,7 +12,7 @@ from symbiosis.core.errors import InputError, one_line
 from symbiosis.core.telemetry import TELEMETRY_OFF
 
 
-def told(root: Path, *arguments: str, seconds: float | None = None) -> dict[str, Any]:
+def run_json(root: Path, *arguments: str, seconds: float | None = None) -> dict[str, Any]:
     """Run ``symbiosis ... --json`` and return what it says.
 
     Parameters

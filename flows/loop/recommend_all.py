@@ -8,7 +8,7 @@ switch_telemetry_off()  # before prefect is imported
 
 from prefect import flow, get_run_logger  # noqa: E402
 
-from flows.loop.children import told  # noqa: E402
+from flows.loop.children import run_json  # noqa: E402
 from flows.workspace import one_writer, top  # noqa: E402
 
 OUTPUT = Path("data/recommendations.parquet")
@@ -35,6 +35,6 @@ def recommend_all(count: int = 100) -> str:
     """
     logger, root = get_run_logger(), top()
     with one_writer(root, logger.info):
-        told(root, "recommend", "--all", "--count", str(count), "--output", OUTPUT.as_posix())
+        run_json(root, "recommend", "--all", "--count", str(count), "--output", OUTPUT.as_posix())
     logger.info("%s is written", OUTPUT)
     return OUTPUT.as_posix()

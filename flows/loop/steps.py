@@ -9,7 +9,7 @@ switch_telemetry_off()  # before prefect is imported
 from prefect import get_run_logger, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.loop.children import told  # noqa: E402
+from flows.loop.children import run_json  # noqa: E402
 from symbiosis.core.errors import InputError  # noqa: E402
 from symbiosis.core.layout import RECOMMENDER, ROUTER  # noqa: E402
 from symbiosis.core.serving import Kind, current  # noqa: E402
@@ -52,7 +52,7 @@ def ingest(root: str) -> str | None:
     """Freeze new feedback for the training; return the new file, None without one. Failing is a warning."""
     logger = get_run_logger()
     try:
-        file: str | None = told(Path(root), "decisions", "freeze")["file"]
+        file: str | None = run_json(Path(root), "decisions", "freeze")["file"]
     except InputError as error:
         logger.warning("no new feedback, the run goes on without: %s", error)
         return None

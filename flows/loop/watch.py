@@ -10,7 +10,7 @@ switch_telemetry_off()  # before prefect is imported
 
 from prefect import flow, get_run_logger  # noqa: E402
 
-from flows.loop.children import told  # noqa: E402
+from flows.loop.children import run_json  # noqa: E402
 from flows.loop.events import CHAMPION_CHANGED, DATA_ARRIVED, DRIFT_ALARM, send  # noqa: E402
 from flows.loop.memory import ARRIVALS, UNTOLD, Memory, remembered  # noqa: E402
 from flows.workspace import top  # noqa: E402
@@ -40,7 +40,7 @@ def watch(hours: float = 24.0) -> list[str]:
     alarms: list[str] = []
     drift = {}
     try:
-        drift = told(root, "drift", "--hours", f"{hours:g}", seconds=PATIENCE_S)
+        drift = run_json(root, "drift", "--hours", f"{hours:g}", seconds=PATIENCE_S)
         alarms = drift["alarms"]
     except InputError as error:
         logger.warning("drift is not known: %s", error)

@@ -1,20 +1,20 @@
 """Sub-commands for registered models: list, promote, take back, fetch."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from symbiosis.cli.output import JSON, say, table
 from symbiosis.core.errors import InputError
+from symbiosis.core.serving import LINKS, Kind
 
 if TYPE_CHECKING:
     from symbiosis.registry.champions import Change
     from symbiosis.registry.versions import Registry
 
-Model = Literal["router", "recommender"]
-KINDS: tuple[Model, ...] = ("router", "recommender")
-Which = Annotated[Model, typer.Argument(metavar="KIND", help="router or recommender.")]
-OneOrBoth = Annotated[Model | None, typer.Argument(metavar="KIND", help="router or recommender [default: both].")]
+KINDS: tuple[Kind, ...] = tuple(LINKS)
+Which = Annotated[Kind, typer.Argument(metavar="KIND", help="router or recommender.")]
+OneOrBoth = Annotated[Kind | None, typer.Argument(metavar="KIND", help="router or recommender [default: both].")]
 UNSAID = "forced on the command line"
 
 models = typer.Typer(no_args_is_help=True, help="List registered models, and choose which ones serve.")
@@ -71,7 +71,7 @@ def list_models(kind: OneOrBoth = None, as_json: JSON = False) -> None:
 @models.command()
 def promote(
     kind: Annotated[
-        Model | None, typer.Argument(metavar="KIND", help="router or recommender [default: the one it can only be].")
+        Kind | None, typer.Argument(metavar="KIND", help="router or recommender [default: the one it can only be].")
     ] = None,
     version: Annotated[
         int | None, typer.Option("--version", metavar="N", min=1, help="[default: the candidate].")
@@ -146,7 +146,7 @@ def pull(kind: OneOrBoth = None, as_json: JSON = False) -> None:
     say("\n".join(lines), document, as_json)
 
 
-def _only(registry: "Registry", version: int | None) -> Model:
+def _only(registry: "Registry", version: int | None) -> Kind:
     """Return the one model that can be meant: that has a candidate, or a version of this number.
 
     Raises

@@ -22,7 +22,7 @@ from symbiosis.registry.verdict import Judged, Verdict
 from symbiosis.registry.versions import NAMES, RegisteredVersion, Registry, now
 from symbiosis.tracking.store import without_credentials
 
-KINDS: tuple[Kind, ...] = ("router", "recommender")
+KINDS: tuple[Kind, ...] = tuple(LINKS)
 TAG = "symbiosis.gate"
 VERDICT, VERDICTS = "verdict.json", "verdicts.jsonl"
 SUMMARY, PAGE = "verdict.md", "verdict.html"

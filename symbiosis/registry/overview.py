@@ -8,9 +8,8 @@ from symbiosis.core.layout import LAST_RUN
 from symbiosis.core.serving import LINKS, Kind, current
 from symbiosis.registry.bundles import VERSION
 from symbiosis.registry.champions import history
+from symbiosis.registry.gate import KINDS, VERDICT
 
-KINDS: tuple[Kind, ...] = ("router", "recommender")
-VERDICT = "verdict.json"
 MOVES = 10
 """Latest moves that are told."""
 

@@ -234,8 +234,8 @@ def test_a_store_that_is_down_is_a_warning(
         assert arguments == ("decisions", "freeze")
         raise InputError("the store cannot be reached")
 
-    monkeypatch.setattr(steps, "told", told)
+    monkeypatch.setattr(steps, "run_json", told)
     assert steps.ingest.fn(str(tmp_path)) is None
     assert caplog.messages == ["no new feedback, the run goes on without: the store cannot be reached"]
-    monkeypatch.setattr(steps, "told", lambda *_: {"file": "a.parquet"})
+    monkeypatch.setattr(steps, "run_json", lambda *_: {"file": "a.parquet"})
     assert steps.ingest.fn(str(tmp_path)) == "a.parquet"

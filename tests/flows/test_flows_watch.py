@@ -43,7 +43,7 @@ def prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prefect:
 def drift(monkeypatch: pytest.MonkeyPatch, *alarms: str) -> None:
     """Let these checks ring."""
     found = {"alarms": list(alarms), "measures": [{"name": name} for name in ("tags", "cost")]}
-    monkeypatch.setattr(watch, "told", lambda *_, seconds: found)
+    monkeypatch.setattr(watch, "run_json", lambda *_, seconds: found)
 
 
 def look() -> list[str]:
@@ -132,7 +132,7 @@ def test_drift_that_is_not_known_hinders_nothing(prefect: Prefect, monkeypatch: 
     def fail(*_: object, seconds: float) -> dict[str, Any]:
         raise InputError("gateway.yaml: no such LLM")
 
-    monkeypatch.setattr(watch, "told", fail)
+    monkeypatch.setattr(watch, "run_json", fail)
     promote("router", "one")
     assert look() == [CHAMPION_CHANGED]
 
@@ -164,8 +164,8 @@ def test_linked_folders_are_looked_into(tmp_path: Path) -> None:
 
 def test_children_answer_in_json_or_in_one_line(tmp_path: Path) -> None:
     """As the command line does: here nothing was routed, and the window is none."""
-    assert children.told(tmp_path, "drift")["alarm"] is False
+    assert children.run_json(tmp_path, "drift")["alarm"] is False
     with pytest.raises(InputError, match=r"^`symbiosis drift --hours 0`: --hours 0 must lie above 0$"):
-        children.told(tmp_path, "drift", "--hours", "0")
+        children.run_json(tmp_path, "drift", "--hours", "0")
     with pytest.raises(InputError, match="took longer than 0.01 s"):
-        children.told(tmp_path, "drift", seconds=0.01)
+        children.run_json(tmp_path, "drift", seconds=0.01)
