@@ -140,8 +140,12 @@ def test_llmrouters_lines_are_a_long_table() -> None:
 CONVERSATIONS = [
     [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}],
     [{"role": "user", "parts": [{"type": "text", "content": "Be brief.\nWho?"}]}],
-    [{"role": "user", "content": "Be brief."}, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Who?"}],
-]  # fmt: skip
+    [
+        {"role": "user", "content": "Be brief."},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "Who?"},
+    ],
+]
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "parquet", "csv"])

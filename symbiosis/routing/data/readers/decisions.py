@@ -1,8 +1,8 @@
 """Our own decisions with feedback, to one row per answer: a store, an export as JSON lines, or a freeze.
 
 A store is the SQLite file that the gateway and the command line keep, ``.router/store.db``; one in PostgreSQL is
-exported first (`symbiosis decisions export`). Only decisions of which somebody said how the answer was have a quality, and texts are there only
-where ``gateway.yaml`` has ``store_texts: true``. Others are left out.
+exported first (`symbiosis decisions export`). Only decisions of which somebody said how the answer was have a quality,
+and texts are there only where ``gateway.yaml`` has ``store_texts: true``. Others are left out.
 """
 
 import sqlite3
