@@ -71,7 +71,7 @@ def train_params(**changes: Any) -> RouterTrainParams:
 def compare_params(**changes: Any) -> CompareRoutersParams:
     """Params of the comparison: the router alone and no stream, unless changed."""
     block: Any = read_document(ROOT / "params.yaml")["compare_routers"]
-    small = {"forms": ["router"], "baselines": [], "quality_share": 0.9, "stream": None}
+    small = {"forms": ["router"], "baselines": [], "quality_share": 0.9, "robustness": None, "stream": None}
     return CompareRoutersParams.model_validate(block | small | changes)
 
 

@@ -111,6 +111,7 @@ def test_a_table_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "forms": ["router"],
         "baselines": ["best_single", "nearest_neighbours"],
         "stream": None,
+        "robustness": None,
     }
     compare_routers.work(
         1, CompareRoutersParams.model_validate(compared | {"leave_domains_out": [], "method_seeds": 1})

@@ -14,6 +14,7 @@ from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.timed import SINGLES, TimedCurve
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
 from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio
+from symbiosis.routing.metrics.standard import mean_scores
 
 ROUTER = "router"
 STREAMS = "streams.safetensors"
@@ -117,6 +118,7 @@ def summary(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str,
         - ``top_quality`` and ``top_cost``: the highest mean quality of a trade-off, and its share of the best single
           LLM's cost, beside ``router_cost_at_top``: what the router's hull pays for that quality, null if some split
           never reaches it;
+        - ``standard``: scores that others report, see `symbiosis.routing.metrics.standard`;
         - ``router_lead`` and ``router_lead_log``: AIQ of the router minus the method's, paired.
     """
     weights = query_weights(splits, samples, seed)
@@ -145,6 +147,7 @@ def summary(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str,
             **_costs(whole, drawn),
             **_mean_curve(curves, singles),
             **_top(curves, singles, weights),
+            "standard": mean_scores([curve.points() for curve in curves], [single.points() for single in singles]),
         }
         if ROUTER in splits[0].curves:
             results[name]["router_cost_at_top"] = _router_cost(
