@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.fault_injection import Fault, Operations, arm
 
-PATIENCE_S = 300
+PATIENCE_S = 60
 ROOM = "800m"
 """Of the disk that may be full."""
 

@@ -12,6 +12,9 @@ LOGGED_EVERY_S = 10
 class tqdm(_Bar):  # type: ignore[type-arg]  # noqa: N801  (a drop-in)
     """`tqdm.tqdm` that does not fill a log: each state of a bar is a line there."""
 
+    # No thread that watches the bars: where memory is short, its start can wait for ever.
+    monitor_interval = 0
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         if sys.stderr is None or not sys.stderr.isatty():
             options |= {"mininterval": LOGGED_EVERY_S, "delay": LOGGED_EVERY_S}
