@@ -5,6 +5,7 @@ The modules that a stage imports are loaded once, before the fork: a try then co
 
 import hashlib
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 from bench.fault_injection import Fault, Operations, arm
 
 PATIENCE_S = 60
+_BAR = re.compile(r"([\w ,-]+:)? *\d+%\|[^|]*\|[^\]]*\]$")
 ROOM = "800m"
 """Of the disk that may be full."""
 
@@ -43,7 +45,7 @@ class Ended:
     def lines(self) -> list[str]:
         """What it said on standard error, warnings and bars of progress left out."""
         shown = [line.rsplit("\r", 1)[-1].strip() for line in self.errors.splitlines()]
-        return [line for line in shown if line and not line.startswith("warning: ") and "it/s]" not in line]
+        return [line for line in shown if line and not line.startswith("warning: ") and not _BAR.match(line)]
 
 
 def in_child(work: Callable[[], None], folder: Path, fault: Fault = Fault("none")) -> Ended:  # noqa: B008
@@ -159,13 +161,15 @@ class Disk:
     ----------
     folder
         Where it is mounted.
+    own
+        False: it is a part of the disk that is there, and can be neither filled nor made read-only.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, own: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         mounting = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
         self.folder = folder
-        self.is_own = subprocess.run(mounting, capture_output=True, check=False).returncode == 0
+        self.is_own = own and subprocess.run(mounting, capture_output=True, check=False).returncode == 0
         self._filler = folder / "filler"
 
     def prepare(self, fault: Fault) -> None:

@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not wanted:
         parser.error(f"no subject begins with {' or '.join(chosen.subjects)}: see --list")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        disk = Disk(Path(folder, "disk"))
+        disk = Disk(Path(folder, "disk"), own=ALONE in os.environ)
         try:
             verdicts = _run(Harness(disk, chosen.points), stages, wanted, chosen.faults)
         finally:
