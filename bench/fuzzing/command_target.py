@@ -63,7 +63,9 @@ def command_line(folder: Path) -> Target:
         if not isinstance(given, list) or not all(isinstance(one, str) and "\0" not in one for one in given):
             return
         words = tuple(one for one in given if not one.startswith("-"))
-        if any(words[: len(serves)] == serves for serves in SERVES) and not {"--check", "--config", "--help"} & {*given}:
+        if any(words[: len(serves)] == serves for serves in SERVES) and not {"--check", "--config", "--help"} & {
+            *given
+        }:
             return
         errors = io.StringIO()
         with _inside(project), contextlib.redirect_stderr(errors):
