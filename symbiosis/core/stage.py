@@ -10,6 +10,7 @@ from collections.abc import Callable
 from symbiosis.core.errors import InputError, one_line
 from symbiosis.core.params import PARAMS_FILE, Params, read_document, validate_block
 from symbiosis.core.processes import die_with_parent, print_anything, spare_loopback
+from symbiosis.core.progress import end_bars
 from symbiosis.core.telemetry import switch_telemetry_off
 
 INTERRUPTED = 130
@@ -62,6 +63,7 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
 def _failed(message: str) -> SystemExit:
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
+    end_bars()
     print(f"error: {one_line(message)}", file=sys.stderr)
     return SystemExit(1)
 

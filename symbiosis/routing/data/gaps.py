@@ -91,6 +91,13 @@ def gaps_of(table: pl.DataFrame, whole: pl.DataFrame) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+def unpriced(frame: pl.DataFrame, prices: Mapping[str, ListPrice]) -> list[str]:
+    """Return the LLMs with neither a cost nor a price, where others have one; they cannot be compared with those."""
+    known = frame.group_by("llm").agg(pl.col("cost_usd").is_not_null().any().alias("has_cost"))
+    lacking = known.filter(~pl.col("has_cost") & ~pl.col("llm").is_in(list(prices)))["llm"].sort().to_list()
+    return lacking if len(lacking) < known.height else []
+
+
 def filled(outcomes: pl.DataFrame, params: CleanRoutingParams) -> pl.DataFrame:
     """Fill in tokens and costs as `params` say.
 
