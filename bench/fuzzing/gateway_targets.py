@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from bench.fuzzing.trying import Target
+from bench.fuzzing.trying import Target, use_test_worlds
 
 CHAT: dict[str, Any] = {
     "model": "auto",
@@ -242,8 +241,7 @@ def door(folder: Path) -> Target:
     """
     from starlette.testclient import TestClient
 
-    for place in ("tests", "."):  # the small trained worlds of the test suite
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / place))
+    use_test_worlds()
     import gateway_world
     from recommender_world import write_recommender
 
