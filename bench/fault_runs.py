@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,8 +97,8 @@ def _be_child(work: Callable[[], None], folder: Path, fault: Fault, pipes: list[
         status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     finally:
         with suppress(Exception):
@@ -114,6 +113,7 @@ def module(name: str, *arguments: str, environment: Mapping[str, str] | None = N
     def run() -> None:
         os.environ.update(environment or {})
         sys.argv = [name, *arguments]
+        sys.modules.pop(name, None)  # it is run anew, what it imports is not
         runpy.run_module(name, run_name="__main__", alter_sys=True)
 
     return run

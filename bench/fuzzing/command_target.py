@@ -9,14 +9,19 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
-from bench.fuzzing.trying import Target
+from bench.fuzzing.trying import Target, use_test_worlds
 
-SERVES = {("gateway",), ("upstreams", "simulate"), ("upstreams", "local")}
-"""Commands that serve until they are interrupted; they are run only where an option keeps them from it."""
+SERVING = ("gateway", "upstreams")
+"""Commands, some of whose forms serve until they are interrupted."""
+ENDS = ("--check", "--config", "--help")
+"""Options that keep them from it."""
+OF_THE_REGISTRY = ("models", "promote", "gate")
 VALUES = (
-    "", "0", "1", "-1", "nan", "inf", "1e400", "x", "../x", "a\nb", "\ud800", "data.csv", "-", "--", "a" * 300, "router", "recommender", "yes",
-    "1e9", "0.5", "out.parquet", "sqlite:///x.db", "2026-11-28", "params.yaml", "models", "1,2", "alpha",
+    "", "0", "1", "-1", "nan", "inf", "1e400", "x", "../x", "a\nb", "\ud800", "data.csv", "-", "--", "a" * 300,
+    "router", "recommender", "yes", "1e9", "0.5", "out.parquet", "sqlite:///x.db", "2026-11-28", "params.yaml",
+    "models", "1,2", "Ann", "B1",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,17 +48,38 @@ def commands() -> dict[tuple[str, ...], list[str]]:
     return found
 
 
-def command_line(folder: Path) -> Target:
-    """Run `symbiosis` in a small project with any arguments; an input is a JSON list of them, or of such lists."""
+def _may_serve(arguments: list[str]) -> bool:
+    """Tell whether a command may serve for ever, as far as that can be told without running it."""
+    words = [one for one in arguments if not one.startswith("-")]
+    if not words or words[0] not in SERVING or arguments[:2] in (["gateway", "report"], ["gateway", "keys"]):
+        return False
+    *others, last = arguments
+    return last not in ENDS or others[-1].startswith("-")  # then it may be that option's value
+
+
+def command_line(folder: Path, trained: bool = True) -> Target:
+    """Run `symbiosis` in a small project with any arguments; an input is a JSON list of them.
+
+    Parameters
+    ----------
+    folder
+        For the project.
+    trained
+        Whether it has models, which takes seconds to make, and commands that ask the registry are run, whose database
+        does.
+    """
     from symbiosis.cli.app import TRACEBACK, main
 
     project = folder / "project"
     project.mkdir()
-    for place in ("tests/golden/router_9060492/router",):
-        shutil.copytree(ROOT / place, project / "models/router")
+    if trained:
+        use_test_worlds()
+        import gateway_world
+        from recommender_world import write_recommender
+
+        write_recommender(gateway_world.write_folder(project))
     shutil.copy(ROOT / "params.yaml", project)
     (project / "data.csv").write_text("query_text,llm,quality\na,m,1\nb,m,0\na,n,0\nb,n,1\n")
-    os.environ[TRACEBACK] = "1"
 
     def read(content: bytes) -> None:
         try:
@@ -62,11 +88,10 @@ def command_line(folder: Path) -> Target:
             return
         if not isinstance(given, list) or not all(isinstance(one, str) and "\0" not in one for one in given):
             return
-        words = tuple(one for one in given if not one.startswith("-"))
-        if any(words[: len(serves)] == serves for serves in SERVES) and not {"--check", "--config", "--help"} & {*given}:
+        if _may_serve(given) or (not trained and {*given} & {*OF_THE_REGISTRY}):
             return
         errors = io.StringIO()
-        with _inside(project), contextlib.redirect_stderr(errors):
+        with _inside(project), patch.dict(os.environ, {TRACEBACK: "1"}), contextlib.redirect_stderr(errors):
             status = main(given)
         told = [line for line in errors.getvalue().splitlines() if not line.startswith("note: ")]
         if status not in (0, 1, 2):
@@ -83,13 +108,8 @@ def command_line(folder: Path) -> Target:
             arguments += [option, rng.choice(VALUES)] if rng.random() < 0.8 else [option]
         return json.dumps(arguments).encode()
 
-    seeds = [json.dumps([*words, *(["--help"] if not words else [])]) for words in known]
-    for words, options in known.items():
-        for option in options:
-            seeds.append(json.dumps([*words, option, "1"]))
-            seeds.append(json.dumps([*words, "x", option, "--json"]))
-    seeds += [json.dumps(["routing", "inspect", "data.csv"]), json.dumps(["recommend", "--user", "1", "--count", "3"])]
-    return Target(read, [seed.encode() for seed in seeds], "json", made=made)
+    seeds = [["--help"], ["routing", "inspect", "data.csv"], ["recommend", "--user", "Ann"], ["params", "check"]]
+    return Target(read, [json.dumps(seed).encode() for seed in seeds], "json", made=made)
 
 
 @contextlib.contextmanager

@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from bench.fuzzing.trying import Target
+from bench.fuzzing.trying import Target, use_test_worlds
 
 CHAT: dict[str, Any] = {
     "model": "auto",
@@ -242,8 +242,7 @@ def door(folder: Path) -> Target:
     """
     from starlette.testclient import TestClient
 
-    for place in ("tests", "."):  # the small trained worlds of the test suite
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / place))
+    use_test_worlds()
     import gateway_world
     from recommender_world import write_recommender
 
@@ -275,13 +274,13 @@ def door(folder: Path) -> Target:
         first, _, body = content.partition(b"\n")
         whereto, *lines = first.decode("latin-1").split("|")
         name, _, query = whereto.partition("?")
-        path = PATHS.get(name, f"/v1/{name}"[:200])
+        path = PATHS.get(name, f"/v1/{quote(name[:200])}")
         headers = {"content-type": "application/json"}
         headers |= {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         try:
-            answer = client.post(path, params=query or None, headers=headers, content=body)
-        except (UnicodeError, httpx.InvalidURL):
-            return  # what no client can send
+            answer = client.post(path, params=quote(query, "=&") or None, headers=headers, content=body)
+        except UnicodeError:
+            return  # a header that no client can send
         if answer.status_code < 400:
             return
         if not 400 <= answer.status_code < 500:

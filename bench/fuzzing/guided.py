@@ -1,7 +1,7 @@
 """Fuzzing guided by coverage: `atheris` in a process of its own, which may be killed by what it tries.
 
-Only our own packages are instrumented, so that it stays fast. libFuzzer ends a process at a crash of native code, a hang
-or too much memory: that input is a crash, too, and the next process goes on with the time that is left.
+Only our own packages are instrumented, so that it stays fast. libFuzzer ends a process at a crash of native code, a
+hang or too much memory: that input is a crash, too, and the next process goes on with the time that is left.
 """
 
 import importlib.util

@@ -1,8 +1,9 @@
-"""How inputs are changed: bytes anywhere, values inside JSON, and contents behind a first line that names a file."""
+"""How inputs are made and changed: bytes anywhere, values inside JSON, and contents behind a line that names a file."""
 
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 TOKENS = (
@@ -103,3 +104,44 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 def lines_of(*rows: object) -> bytes:
     """Return lines of JSON."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def file_of(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file."""
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def parquet_of(folder: Path, name: str, content: bytes) -> Path | None:
+    """Write a parquet file: the bytes as they are, or the columns that JSON describes; None if it describes none."""
+    import polars as pl
+
+    if content.startswith(b"PAR1"):
+        return file_of(folder, name, content)
+    try:
+        told = json.loads(content)
+        kinds = {
+            kind: getattr(pl, kind)
+            for kind in ("Int64", "UInt64", "Int8", "Float32", "Float64", "Boolean", "String", "Binary", "Categorical")
+        } | {kind: getattr(pl, kind) for kind in ("Date", "Datetime", "Duration", "Time", "Null")}
+        kinds |= {"Decimal": pl.Decimal(10, 2), "Texts": pl.List(pl.String), "Floats": pl.List(pl.Float32)}
+        frame = pl.DataFrame(
+            [pl.Series(name, one["v"], kinds.get(one.get("t")), strict=False) for name, one in told.items()]
+        )
+        frame.write_parquet(folder / name)
+    except Exception:
+        return None
+    return folder / name
+
+
+def columns_of(rows: list[dict[str, Any]], **kinds: str) -> bytes:
+    """Return rows as JSON of columns, some of a kind that is named."""
+    return json.dumps({name: {"t": kinds.get(name, ""), "v": [row[name] for row in rows]} for name in rows[0]}).encode()
+
+
+def written(columns: bytes, folder: Path) -> bytes:
+    """Return the bytes of the parquet file that columns make."""
+    path = parquet_of(folder, "seed.parquet", columns)
+    assert path is not None
+    return path.read_bytes()

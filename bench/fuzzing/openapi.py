@@ -1,6 +1,5 @@
 """The target `openapi`: whatever the gateway's OpenAPI document allows, and much that it does not, sent to its door."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import httpx
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from bench.fuzzing.trying import Found
+from bench.fuzzing.trying import Found, use_test_worlds
 
 # Generated JSON is what a fuzzer finds between the braces: of any kind, at any depth.
 ANYTHING = st.recursive(
@@ -120,7 +119,7 @@ def try_openapi(seconds: float, own_seed: int = 0) -> Found:
     own_seed
         Of the first round; later ones count up.
     """
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))  # the test suite's small trained worlds
+    use_test_worlds()
     import gateway_world
     from recommender_world import write_recommender
 

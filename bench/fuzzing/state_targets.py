@@ -1,7 +1,7 @@
 """Targets that read what earlier runs have left on disk: the router's state, trained routers, champions, journals.
 
-Inputs are a line that names the file, and its content. Where a digest guards a file, it is made anew: what is tried is a
-file that another program wrote whole, not one that was damaged (which the digest tells).
+Inputs are a line that names the file, and its content. Where a digest guards a file, it is made anew: what is tried is
+a file that another program wrote whole, not one that was damaged (which the digest tells).
 """
 
 import json
@@ -106,7 +106,7 @@ def routers(folder: Path) -> Target:
         state = ServingState.load(place)
         state.trained_on.of_store("x")
         Reference.load(place)
-        router.predict(np.eye(DIMENSION)[:2])
+        router.predict(router.feature_map(np.eye(DIMENSION)[:2]))
 
     return Target(read, _seeds(files), "named")
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.fuzzing import command_target, data_targets, gateway_targets, state_targets
+from bench.fuzzing import command_target, data_targets, gateway_targets, state_targets, table_targets
 from bench.fuzzing.trying import Target
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
@@ -13,12 +13,12 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "metadata": data_targets.metadata,
     "benchmark-csv": data_targets.benchmark_csv,
     "new-items": data_targets.new_items,
-    "jsonl": data_targets.jsonl,
-    "csv": data_targets.csv,
-    "parquet": data_targets.parquet,
-    "routerbench": data_targets.routerbench,
-    "pickles": data_targets.pickles,
-    "exports": data_targets.exports,
+    "jsonl": table_targets.jsonl,
+    "csv": table_targets.csv,
+    "parquet": table_targets.parquet,
+    "routerbench": table_targets.routerbench,
+    "pickles": table_targets.pickles,
+    "exports": table_targets.exports,
     "params": data_targets.params,
     "config": gateway_targets.config,
     "prompts": data_targets.prompts,

@@ -5,6 +5,7 @@ import io
 import random
 import resource
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ LIMIT_S, MORE_MEMORY = 10.0, 4 << 30
 """Seconds of CPU for one input, and bytes that may be taken beyond what a target holds before the first one."""
 
 
-class TookTooLong(BaseException):  # noqa: N818 - a reader's `except Exception` must not catch it
+class TookTooLong(BaseException):
     """An input took more than its time."""
 
 
@@ -123,7 +124,8 @@ def crash_of(target: Target, content: bytes, limit_s: float = LIMIT_S) -> str | 
 
 def _place(error: BaseException) -> str:
     """Return the innermost place in our own packages, and the innermost one."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
+    frames = [frame for frame in frames if frame.filename != __file__] or frames
     own = [frame for frame in frames if "/symbiosis/" in frame.filename] or frames
     names = dict.fromkeys(f"{Path(frame.filename).name}:{frame.lineno}" for frame in (own[-1], frames[-1]))
     return " by ".join(names)
@@ -143,6 +145,13 @@ def _limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+
+
+def use_test_worlds() -> None:
+    """Let the small trained worlds of the test suite be imported."""
+    place = str(Path(__file__).resolve().parents[2] / "tests")
+    if place not in sys.path:
+        sys.path.insert(0, place)
 
 
 def limit_memory() -> None:
@@ -184,10 +193,7 @@ def try_at_random(
     known, rng = known_inputs(name, target, root), random.Random(seed)
     found, began = Found(name, kept=len(known)), time.monotonic()
     while time.monotonic() < began + seconds and (inputs is None or found.tried < inputs + len(known)):
-        if found.tried < len(known):
-            content = known[found.tried]
-        else:
-            content = target.other(rng.choice(known), rng)
+        content = known[found.tried] if found.tried < len(known) else target.other(rng.choice(known), rng)
         found.tried += 1
         if (crash := crash_of(target, content)) is not None:
             found.add(crash, content, crashes)

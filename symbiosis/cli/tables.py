@@ -70,6 +70,10 @@ def _text(told: dict[str, Any]) -> str:
     parts = [f"{name}: {_listed(value)}" for part in ("read", "missing") for name, value in told[part].items()]
     if told["lacks"] is not None:
         return "\n".join([*parts, "", f"Nothing can be learned yet: {told['lacks']}"])
+    for part in told["parts"]:
+        share = f"{part['queries']:,} queries x {part['llms']} LLMs"
+        parts.append(f"A part with LLMs of its own: {share}, domains {', '.join(part['domains'])}")
+    parts += ["What follows is about the first part; choose another by its domains"] if told["parts"] else []
     gain, noise = told["gain"], told["noise"]
     lead = f"{gain['chosen'] - gain['best_single']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
     parts += [

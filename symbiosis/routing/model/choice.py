@@ -4,7 +4,7 @@ What routes best differs from table to table, and so does whether the data set's
 the penalties are: by the area under the quality-cost curve (AIQ) that predictions for held-out queries reach.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,11 +13,11 @@ import numpy as np
 from symbiosis.core.progress import tqdm
 from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Split
-from symbiosis.routing.metrics.curves import Curve, Reference, summarise
+from symbiosis.routing.metrics.curves import Curve
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model.features import draw_folds, fit
 from symbiosis.routing.model.fitting import Offline, PredictorFit, average, fit_forest, fit_linear, fit_stacked
-from symbiosis.routing.model.judging import Judge, Verdict
+from symbiosis.routing.model.judging import Judge, Verdict, aiq_of
 from symbiosis.routing.model.kept import Kept
 from symbiosis.routing.model.params import AUTO, PREDICTORS, TAGS, Predictor, RouterTrainParams, Tags
 from symbiosis.routing.queries.tags import cluster_tags, groups_of, number_tags
@@ -204,25 +204,27 @@ def choose(split: Split, llms: Llms, params: RouterTrainParams, kept: Kept | Non
         drawn = np.random.default_rng(params.seed).choice(len(split), budget.queries, replace=False)
         small = split.take(np.sort(drawn))
     trial = _Trial(small, llms, params, Judge.of(small.outcomes, llms, params.seed), kept or Kept(None))
-    linear = [trial.judged(Setting("linear", *place)) for place in tqdm(list(trial.maps()), desc="features")]
+    linear = trial.features()
     if params.predictor == "forest":  # it takes too long to be tried: what suits the linear one suits it
         tried = [replace(one, setting=replace(one.setting, predictor="forest")) for one in linear]
     else:
         families = PREDICTORS if params.predictor == AUTO else (params.predictor,)
         tried = [one for one in (*linear, *trial.with_trees(linear, families)) if one.setting.predictor in families]
         tried.sort(key=lambda one: PREDICTORS.index(one.setting.predictor))
-    chosen = simplest_of_best([one.verdict for one in tried])
+    verdicts = [one.verdict for one in tried]
+    chosen = simplest_of_best([verdict.aiq for verdict in verdicts], verdicts)
     return PredictorChoice(tried[chosen].setting.params(params), tuple(tried), chosen, nested(tried, trial), len(small))
 
 
-def simplest_of_best(verdicts: Sequence[Verdict]) -> int:
+def simplest_of_best(aiq: Sequence[float], verdicts: Sequence[Verdict]) -> int:
     """Return the place of the first, simplest first, that no later one beats beyond noise.
 
-    Each is compared with the one held so far and takes its place if it leads by more than a standard error.
+    Each is compared with the one held so far and takes its place if it leads by more than a standard error of the
+    difference (Breiman et al. 1984), which the verdicts tell.
     """
     held = 0
     for place in range(1, len(verdicts)):
-        if verdicts[place].lead(verdicts[held]).beyond_noise:
+        if aiq[place] - aiq[held] > verdicts[place].lead(verdicts[held]).error:
             held = place
     return held
 
@@ -233,14 +235,14 @@ def nested(tried: Sequence[Candidate], trial: "_Trial") -> float:
     Every fold's queries are routed by the candidate that would have been chosen on the others' (after Tsamardinos et
     al. 2018: only the choice is repeated, the predictions stay those of the one cross-validation).
     """
-    folds, outcomes = draw_folds(len(trial.split), trial.params.seed), trial.split.outcomes
+    folds = draw_folds(len(trial.split), trial.params.seed)
     quality, cost = (np.empty_like(getattr(tried[0].curve, what)) for what in ("quality", "cost"))
     for fold in np.unique(folds):
         rest, own = np.flatnonzero(folds != fold), folds == fold
-        place = simplest_of_best([trial.judge.verdict(one.held_out, one.curve, rest) for one in tried])
-        quality[:, own], cost[:, own] = tried[place].curve.quality[:, own], tried[place].curve.cost[:, own]
-    singles = Reference.choose(outcomes).curve(outcomes).points()
-    return summarise(Curve(quality, cost).points(), singles).aiq
+        aiq = [trial.judge.aiq(one.curve, rest) for one in tried]
+        curve = tried[simplest_of_best(aiq, [one.verdict for one in tried])].curve
+        quality[:, own], cost[:, own] = curve.quality[:, own], curve.cost[:, own]
+    return aiq_of(Curve(quality, cost).points(), trial.judge.singles.points())
 
 
 @dataclass(frozen=True)
@@ -260,20 +262,35 @@ class _Trial:
         given = self.params.forest.minimum_leaf
         return self.params.choice.leaves if given == AUTO else (given,)
 
-    def maps(self) -> Iterator[tuple[Tags, int]]:
-        """Yield the tags and dimensions to try, simplest first; tags that are the same as others once."""
-        sources: Sequence[Tags] = TAGS if self.params.tags == AUTO else (self.params.tags,)
+    @property
+    def dimensions(self) -> Sequence[int]:
+        """The numbers of components to try, smallest first."""
         given = self.params.dimension
-        dimensions = self.params.choice.dimensions if given == AUTO else (given,)
         most = min(self.split.embeddings.shape[1], len(self.split) - 1)
-        seen: list[np.ndarray] = []
-        for tags in sources:
-            numbers = tags_of(self.split, self.params, tags)[0]
-            if any(np.array_equal(numbers, others) for others in seen):
-                continue
-            seen.append(numbers)
-            for dimension in sorted({min(dimension, most) for dimension in dimensions}):
-                yield tags, dimension
+        return sorted({min(one, most) for one in (self.params.choice.dimensions if given == AUTO else (given,))})
+
+    @property
+    def sources(self) -> Sequence[Tags]:
+        """The sources of tags to try, simplest first; those that give the same tags once."""
+        if self.params.tags != AUTO:
+            return (self.params.tags,)
+        different: dict[bytes, Tags] = {}
+        for tags in TAGS:
+            different.setdefault(tags_of(self.split, self.params, tags)[0].tobytes(), tags)
+        return list(different.values())
+
+    def features(self) -> list[Candidate]:
+        """Judge tags in the smallest dimension, then the other dimensions with the best tags and with none."""
+        least, *more = self.dimensions
+        sources = self.sources
+        tried = [
+            self.judged(Setting("linear", tags, least)) for tags in tqdm(sources, desc="features", unit="candidate")
+        ]
+        best = max(tried, key=lambda one: one.verdict.aiq).setting.tags
+        for dimension in more:
+            again = [tags for tags in sources if tags in (best, "none")]
+            tried += [self.judged(Setting("linear", tags, dimension)) for tags in again]
+        return tried
 
     def with_trees(self, linear: Sequence[Candidate], families: Sequence[Predictor]) -> list[Candidate]:
         """Judge the forms with trees, on the features that are best and on the best without tags."""
@@ -283,7 +300,8 @@ class _Trial:
         best = [max(those, key=lambda one: one.verdict.aiq) for those in (linear, untagged) if those]
         bases = {one.setting: one for one in best}.values()
         candidates = []
-        for base, leaf in tqdm([(base, leaf) for base in bases for leaf in self.leaves], desc="predictors"):
+        pairs = [(base, leaf) for base in bases for leaf in self.leaves]
+        for base, leaf in tqdm(pairs, desc="predictors", unit="candidate"):
             stacked = self.judged(replace(base.setting, predictor="stacked", minimum_leaf=leaf))
             mean = (base.held_out + stacked.held_out) / 2
             candidates += [stacked, self.candidate(replace(stacked.setting, predictor="linear+stacked"), mean)]

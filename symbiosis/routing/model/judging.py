@@ -5,6 +5,7 @@ makes a sample easy or hard cancels.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
+from symbiosis.routing.metrics.metrics import aiq, hull
 from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
 
@@ -59,11 +61,6 @@ class Lead:
     low: float
     high: float
 
-    @property
-    def beyond_noise(self) -> bool:
-        """Whether the difference is above one standard error (Breiman et al. 1984, the one-standard-error rule)."""
-        return self.difference > self.error
-
     def report(self) -> dict[str, float]:
         """Return the numbers for ``reports/router_train.json``."""
         return {name: rounded(value) for name, value in vars(self).items()}
@@ -99,21 +96,36 @@ class Judge:
         """Route by predictions (N, L, 2) under every trade-off."""
         return curve_of(held_out, self.outcomes, self.llms, self.cost_scale)
 
-    def verdict(self, held_out: np.ndarray, curve: Curve | None = None, rows: np.ndarray | None = None) -> Verdict:
-        """Judge predictions (N, L, 2), by some of the rows alone if they are given; `curve` where it is at hand."""
-        curve = self.curve(held_out) if curve is None else curve
-        own, outcomes, weights = held_out, self.outcomes, self.weights
-        if rows is not None:
-            curve = Curve(curve.quality[:, rows], curve.cost[:, rows])
-            own, outcomes, weights = held_out[rows], outcomes.take(rows), weights[:, rows]
-            weights = weights / weights.sum(axis=1, keepdims=True)
-        singles = Reference.choose(outcomes).curve(outcomes)
-        summary = summarise(curve.points(), singles.points())
-        samples = [
-            summarise(points, ends).aiq
-            for points, ends in zip(curve.points(weights), singles.points(weights), strict=True)
-        ]
-        return Verdict(brier_of(own, outcomes), summary.aiq, summary.aiq_log, np.array(samples))
+    @cached_property
+    def singles(self) -> Curve:
+        """The cheapest and the best single LLM."""
+        return Reference.choose(self.outcomes).curve(self.outcomes)
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """(B, 2, 2), cost and quality of both in every bootstrap sample."""
+        return self.singles.points(self.weights)
+
+    def verdict(self, held_out: np.ndarray, curve: Curve) -> Verdict:
+        """Judge predictions (N, L, 2) and the curve of routing by them."""
+        summary = summarise(curve.points(), self.singles.points())
+        pairs = zip(curve.points(self.weights), self.ends, strict=True)
+        samples = np.array([aiq_of(points, ends) for points, ends in pairs])
+        return Verdict(brier_of(held_out, self.outcomes), summary.aiq, summary.aiq_log, samples)
+
+    def aiq(self, curve: Curve, rows: np.ndarray) -> float:
+        """AIQ by some of the rows alone, (n,)."""
+        points, ends = (
+            np.column_stack([one.cost[:, rows].mean(axis=1), one.quality[:, rows].mean(axis=1)])
+            for one in (curve, self.singles)
+        )
+        return aiq_of(points, ends)
+
+
+def aiq_of(points: np.ndarray, singles: np.ndarray) -> float:
+    """AIQ of operating points (P, 2) between two single LLMs (2, 2), as in `symbiosis.routing.metrics.curves`."""
+    (low, floor), (high, _) = singles.tolist()
+    return aiq(hull(np.append(points[:, 0], low), np.append(points[:, 1], floor)), low, high)
 
 
 def curve_of(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: float) -> Curve:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from symbiosis.routing.data.partial import estimated_quality
+from symbiosis.routing.metrics.latent_classes import LatentClasses, choose_classes
 from symbiosis.routing.model.features import draw_folds
 
 DIMENSION = 64  # of the texts' latent semantic analysis
@@ -13,9 +14,6 @@ PENALTY = 30.0
 SAMPLES = 1000
 MOST_QUERIES = 3000  # drawn at random, so that a large table is inspected in seconds
 LEAST_ANSWERED = 0.5  # share of pairs from which the LLMs' answers to a query say how hard it is
-CLASSES = (1, 2, 4, 8, 16)  # latent classes of queries that are tried
-STEPS = 60  # of expectation-maximisation
-EVIDENCE = 2.0  # answers that an LLM's mean counts as in a class
 HALVES = 20  # random halves of repeated answers
 
 
@@ -35,7 +33,7 @@ class Gain:
         What a router could reach if it knew of each query how hard it is, luck apart; None where that cannot be told.
     ceiling_from
         ``repeated answers``: one half of the answers chose, the other was counted; ``latent classes``: see
-        `ceiling_of_classes`; ``words and domain``: these reach more than that.
+        `symbiosis.routing.metrics.latent_classes`; ``words and domain``: these reach more than that.
     """
 
     best_single: float
@@ -125,53 +123,14 @@ def gain_of(once: pl.DataFrame, known: pl.DataFrame, seed: int) -> Gain:
     low, high = np.quantile((ours - best)[draws].mean(axis=1), [0.025, 0.975]).tolist()
     ceiling, source = ceiling_of_repeats(known, seed), "repeated answers"
     if ceiling is None and matrix.answered.mean() >= LEAST_ANSWERED:
-        ceiling, source = ceiling_of_classes(matrix, seed), "latent classes"
+        cells = np.where(matrix.answered, quality, np.nan)
+        model = LatentClasses.fit(cells, choose_classes(cells, seed)[0], seed)
+        ceiling, source = float(model.share @ model.rate.max(axis=1)), "latent classes"
     if ceiling is not None and ceiling < ours.mean():
         ceiling, source = float(ours.mean()), "words and domain"
     oracle = float(quality.max(axis=1).mean())
     told = None if ceiling is None else source
     return Gain(float(best.mean()), float(ours.mean()), low, high, oracle, ceiling, told)
-
-
-def ceiling_of_classes(matrix: Matrix, seed: int) -> float:
-    """Mean quality of the best LLM of each latent class of queries, as if the class could be read off the text.
-
-    In a class, every LLM answers well with a probability of its own, independently of the others; what they have in
-    common is the class. Fitted by expectation-maximisation, the number of classes by the likelihood of the folds that
-    were left out. (Latent class analysis: Dempster, Laird and Rubin 1977.)
-    """
-    rng = np.random.default_rng(seed)
-    answered = matrix.answered.astype(float)
-    good, bad = matrix.quality * answered, (1 - matrix.quality) * answered
-    found = []
-    for classes in CLASSES:
-        likelihood, reached = 0.0, 0.0
-        for fold in np.unique(matrix.folds):
-            rows, held = matrix.folds != fold, matrix.folds == fold
-            shares, rates = _fitted(good[rows], bad[rows], classes, rng)
-            likelihood += float(np.logaddexp.reduce(_joint(good[held], bad[held], shares, rates), axis=1).sum())
-            reached += float(shares @ rates.max(axis=1)) * held.mean()
-        found.append((likelihood, reached))
-    return max(found)[1]
-
-
-def _fitted(good: np.ndarray, bad: np.ndarray, classes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes' shares, (K,), and the LLMs' qualities in each, (K, L)."""
-    mean = good.sum(axis=0) / np.maximum((good + bad).sum(axis=0), 1)
-    weights = rng.dirichlet(np.full(classes, 0.5), size=len(good))
-    for _ in range(STEPS):
-        shares = (weights.sum(axis=0) + 1) / (len(good) + classes)
-        rates = (weights.T @ good + EVIDENCE * mean) / (weights.T @ (good + bad) + EVIDENCE)
-        rates = np.clip(rates, 1e-3, 1 - 1e-3)
-        joint = _joint(good, bad, shares, rates)
-        weights = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
-    return shares, rates
-
-
-def _joint(good: np.ndarray, bad: np.ndarray, shares: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Log of the joint probability of answers and class, (N, K); a soft quality counts as a share of an answer."""
-    joint: np.ndarray = np.log(shares) + good @ np.log(rates).T + bad @ np.log(1 - rates).T
-    return joint
 
 
 def ceiling_of_repeats(known: pl.DataFrame, seed: int) -> float | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import polars as pl
 
@@ -32,7 +33,8 @@ def inspect(path: Path, seed: int = 0) -> dict[str, Any]:
     -------
     dict
         For JSON: ``read``, ``missing``, ``lacks`` (what forbids to learn from it, or null), and, if nothing does,
-        ``noise``, ``llms``, ``alike``, ``gain`` and ``params``.
+        ``parts`` (that no LLM links; the rest is about the first of them), ``noise``, ``llms``, ``alike``, ``gain``
+        (of the LLMs that have a cost, where any has) and ``params``.
 
     Raises
     ------
@@ -52,6 +54,10 @@ def inspect(path: Path, seed: int = 0) -> dict[str, Any]:
     outside = low < 0 or high > 1
     if outside and high > low:
         frame = frame.with_columns((pl.col("quality") - low) / (high - low))
+    parts = parts_of(gaps.labelled(frame))
+    whole = frame
+    if len(parts) > 1:
+        frame = frame.filter(pl.col("domain").fill_null(gaps.UNLABELLED).is_in(parts[0]["domains"]))
     known = gaps.labelled(frame.filter(pl.col("quality").is_not_null(), pl.col("query_text").is_not_null()))
     once = gaps.averaged(known)
     if once["llm"].n_unique() < 2:
@@ -63,10 +69,11 @@ def inspect(path: Path, seed: int = 0) -> dict[str, Any]:
     unpriced = gaps.unpriced(once, {})
     missing |= {"llms_without_quality": mute} if mute else {}
     missing |= {"llms_without_cost_or_price": unpriced} if unpriced else {}
-    gain, noise = gain_of(once, known, seed), noise_of(known)
+    priced = ~pl.col("llm").is_in(unpriced)
+    gain, noise = gain_of(once.filter(priced), known.filter(priced), seed), noise_of(known)
     queries = once["query_id"].n_unique()
     read |= {
-        "rows": frame.height,
+        "rows": whole.height,
         "queries": queries,
         "llms": once["llm"].n_unique(),
         "domains": once["domain"].n_unique(),
@@ -76,14 +83,41 @@ def inspect(path: Path, seed: int = 0) -> dict[str, Any]:
     }
     return {
         "read": read,
+        "parts": parts if len(parts) > 1 else [],
         "missing": missing | {"share_answered": rounded(once.height / (queries * once["llm"].n_unique()))},
         "lacks": None,
-        "noise": None if noise is None else {name: rounded(value) for name, value in noise.items()},
+        "noise": None if noise is None else {name: _short(value) for name, value in noise.items()},
         "llms": _llms(once),
         "alike": alike(once),
-        "gain": {name: rounded(value) if isinstance(value, float) else value for name, value in vars(gain).items()},
-        "params": _suggested(path, (low, high) if outside else None, mute, _repeated(once), gain),
+        "gain": {name: _short(value) for name, value in vars(gain).items()},
+        "params": _suggested(
+            path,
+            parts[0]["domains"] if len(parts) > 1 else [],
+            (low, high) if outside else None,
+            mute,
+            _repeated(once),
+            gain,
+        ),
     }
+
+
+def parts_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Find the parts of a table that have no LLM in common: each is a routing problem of its own.
+
+    Returns
+    -------
+    list of dict
+        ``domains``, ``llms``, ``queries``; the one with most queries first.
+    """
+    graph = nx.Graph()
+    for llm, domain in frame.select("llm", "domain").drop_nulls().unique().iter_rows():
+        graph.add_edge(("llm", llm), ("domain", domain))
+    found = []
+    for group in nx.connected_components(graph):
+        domains = sorted(name for kind, name in group if kind == "domain")
+        queries = frame.filter(pl.col("domain").is_in(domains))["query_id"].n_unique()
+        found.append({"domains": domains, "llms": sum(kind == "llm" for kind, _ in group), "queries": queries})
+    return sorted(found, key=lambda part: (-int(str(part["queries"])), str(part["domains"])))
 
 
 def configuration(params: Mapping[str, Any], path: Path, data: Path | None) -> dict[str, Any]:
@@ -138,10 +172,15 @@ def _repeated(once: pl.DataFrame) -> float:
 
 
 def _suggested(
-    path: Path, marks: tuple[float, float] | None, mute: list[str], repeated: float, gain: Gain
+    path: Path,
+    domains: list[str],
+    marks: tuple[float, float] | None,
+    mute: list[str],
+    repeated: float,
+    gain: Gain,
 ) -> dict[str, Any]:
     """Return the blocks of params.yaml that the table asks for; all else is chosen in training."""
-    clean: dict[str, Any] = {}
+    clean: dict[str, Any] = {"domains": domains} if domains else {}
     if marks is not None:
         clean["quality"] = {"worst": marks[0], "best": marks[1], "words": {}}
     if mute:
@@ -155,3 +194,7 @@ def _suggested(
         "download_routing": {"source": "table", "path": str(path)},
         **{name: block for name, block in blocks.items() if block},
     }
+
+
+def _short(value: Any) -> Any:
+    return rounded(value) if isinstance(value, float) else value
