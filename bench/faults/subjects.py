@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from bench.fault_runs import Ended, in_child, module
+from bench.faults.runs import Ended, in_child, module
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "download.synthetic": {"users": 60, "items": 40, "interactions": 600, "drift": 0.3, "release": 2018},
     "corpus.maximum_words": 12,
