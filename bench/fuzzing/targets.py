@@ -1,5 +1,6 @@
 """All targets by name, and the groups that are run together."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,10 +43,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """With the target `openapi`, which asks a running gateway, these are all there are."""
 
 
+def scratch() -> str | None:
+    """Return where targets write: into memory where that is a folder, for most of them wait for the disk."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
+
+
 @contextmanager
 def opened(name: str) -> Iterator[Target]:
     """Make a target, with a folder of its own."""
-    with TemporaryDirectory(prefix=f"fuzzing-{name}-") as folder:
+    with TemporaryDirectory(prefix=f"fuzzing-{name}-", dir=scratch()) as folder:
         target = TARGETS[name](Path(folder))
         try:
             yield target

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-from symbiosis.core import text_files
+from symbiosis.core import parquet_files, text_files
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.readers.query_text import text_of
 
 _LONGEST_LINE = 64 << 20  # bytes
 _ROWS_PER_CHUNK = 50_000  # rows held as Python objects before they become a compact frame
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 def read_frame(path: Path, columns: Collection[str] | None = None) -> pl.DataFrame:
@@ -44,10 +43,8 @@ def read_frame(path: Path, columns: Collection[str] | None = None) -> pl.DataFra
             blank = pl.all_horizontal(pl.all().fill_null("").str.strip_chars() == "")
             frame = frame.filter(~blank)  # blank lines are no records
             return frame.select(c for c in frame.columns if columns is None or c in columns)
-        lazy = pl.scan_parquet(path, glob=False)
-        present = [c for c in lazy.collect_schema().names() if columns is None or c in columns]
-        return lazy.select(present).collect(engine="streaming")
-    except _UNREADABLE as error:
+        return parquet_files.read(path, columns)
+    except parquet_files.UNREADABLE as error:
         raise _refusal(path, error, text) from None
 
 
@@ -63,8 +60,8 @@ def column_names(path: Path) -> list[str]:
     try:
         if path.suffix == ".csv":
             return pl.read_csv(text.lstrip("\r\n").encode("utf-8"), infer_schema=False, n_rows=0).columns
-        return list(pl.read_parquet_schema(path))
-    except _UNREADABLE as error:
+        return parquet_files.column_names(path)
+    except parquet_files.UNREADABLE as error:
         raise _refusal(path, error, text) from None
 
 
