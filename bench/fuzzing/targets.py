@@ -30,6 +30,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "states": state_targets.states,
     "routers": state_targets.routers,
     "journals": state_targets.journals,
+    "bundles": state_targets.bundles,
     "champions": state_targets.champions,
     "command-line": command_target.command_line,
 }
@@ -38,7 +39,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "routing-tables": ("jsonl", "csv", "parquet", "routerbench", "pickles", "exports"),
     "settings": ("params", "config", "prompts", "tags", "command-line"),
     "gateway": ("requests", "upstreams", "door"),
-    "states-on-disk": ("states", "routers", "journals", "champions"),
+    "states-on-disk": ("states", "routers", "journals", "bundles", "champions"),
 }
 """With the target `openapi`, which asks a running gateway, these are all there are."""
 
