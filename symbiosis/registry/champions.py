@@ -7,7 +7,6 @@ is finished by the next call, and never leaves half a copy.
 import fcntl
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -348,14 +347,10 @@ def _remember(change: Change, root: Path | str) -> None:
     known = history(change.kind, root)
     if known and known[-1] == change:
         return
-    line = (json.dumps(asdict(change), ensure_ascii=False) + "\n").encode()
-    file = _place(change.kind, root) / HISTORY
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    # Written anew, not added to: a disk that is full in the middle of a line would leave half of it.
+    with staged(_place(change.kind, root) / HISTORY) as (file,):
+        lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in (*known, change)]
+        file.write_text("".join(lines), encoding="utf-8")
 
 
 def _clear_up(kind: Kind, root: Path | str, registry: Registry) -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from symbiosis.core.errors import InputError, quoted
 from symbiosis.routing.data.readers.query_text import texts
-from symbiosis.routing.data.readers.table_files import read_frame
+from symbiosis.routing.data.readers.table_files import format_of, read_frame
 
 COLUMNS: dict[str, pl.DataType] = {
     "query_id": pl.String(),
@@ -33,7 +33,17 @@ REQUIRED = ("query_text", "llm", "quality")
 # Other names for the same, first come first served; a column with the name of `COLUMNS` goes before all of them.
 ALIASES: dict[str, tuple[str, ...]] = {
     "query_id": ("id", "sample_id", "question_id", "prompt_id", "task_id", "uid"),
-    "query_text": ("query", "prompt", "question", "instruction", "messages", "conversation", "input", "text"),
+    "query_text": (
+        "query",
+        "prompt",
+        "question",
+        "instruction",
+        "messages",
+        "conversation",
+        "conversations",
+        "input",
+        "text",
+    ),
     "domain": ("task_name", "task", "eval_name", "category", "dataset", "benchmark"),
     "subdomain": ("subcategory", "subject"),
     "llm": ("model", "model_name", "model_id", "generator"),
@@ -43,6 +53,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "cost_usd": ("cost", "total_cost", "response_cost", "price_usd"),
     "latency_s": ("response_time", "duration", "latency", "elapsed_s"),
 }
+NAMES = (*COLUMNS, *(other for others in ALIASES.values() for other in others))
+"""All columns that are read."""
+QUERIES = ("query_text", *ALIASES["query_text"])
+"""Those that may hold the query."""
 # Where token counts come from: the provider's bill, one tokenizer for all LLMs, the LLM's mean length, a quarter of
 # the characters, or the generative model of `symbiosis.routing.data.synthetic`.
 TOKENS_BASES = ("api_reported", "tokenizer", "imputed_model_mean", "characters", "synthetic")
@@ -70,14 +84,26 @@ def read_table(path: Path, words: Mapping[str, float] | None = None) -> pl.DataF
     InputError
         A required column is missing, there are no rows, or a value is not of its column's type.
     """
-    frame = read_frame(path, [*COLUMNS, *(other for others in ALIASES.values() for other in others)])
-    if path.suffix == ".jsonl":  # a key that no line has
+    return typed(long_frame(path), path, words)
+
+
+def long_frame(path: Path) -> pl.DataFrame:
+    """Read a long table, its columns named as in `COLUMNS` but of the types that the file gives them.
+
+    Raises
+    ------
+    InputError
+        A required column is missing, or the file is damaged.
+    """
+    kind = format_of(path)
+    frame = read_frame(path, NAMES, QUERIES)
+    if kind in ("json", "jsonl"):  # a key that no record has
         frame = frame.select(c for c in frame.columns if frame[c].null_count() < frame.height or not frame.height)
     frame = renamed(frame)
     require_columns(frame.columns, path)
-    if path.suffix == ".csv":  # csv cannot tell an empty text from a missing one
+    if kind == "csv":  # csv cannot tell an empty text from a missing one
         frame = frame.with_columns(pl.col("query_text").fill_null(""))
-    return typed(frame, path, words)
+    return frame
 
 
 def require_columns(names: Collection[str], path: Path) -> None:
