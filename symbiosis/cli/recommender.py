@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symbiosis.cli.output import JSON, note, say, table
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from symbiosis.recommender.inference.asking import Recommendations
@@ -157,18 +157,17 @@ def item_ids(given: list[str]) -> tuple[str, ...]:
 def _ids_of_file(path: Path) -> list[str]:
     import polars as pl
 
+    from symbiosis.core import parquet_files
     from symbiosis.core.text_files import read_text
 
     if path.suffix not in {".parquet", ".csv"}:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     try:
-        frame = (
-            pl.read_parquet(path, glob=False) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-        )
+        frame = parquet_files.read(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: name a file, or ids between commas") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): give a sound file") from None
+    except parquet_files.UNREADABLE as error:
+        raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
     if "item_id" not in frame.columns:
         raise InputError(f"{path} has no column item_id: rename the column of the ids")
     return frame["item_id"].cast(pl.String).drop_nulls().to_list()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from symbiosis.core import parquet_files
 from symbiosis.core.errors import InputError, one_line, quoted
 
 COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -34,11 +35,11 @@ def read_new_items(path: Path | str) -> pl.DataFrame:
         raise InputError(f"{path}: new items are read from a .jsonl or a .parquet file: convert it")
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path, glob=False)
+            return parquet_files.read(path)
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise InputError(f"{path} is missing: give the path of a file of new items") from None
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (ValueError, *parquet_files.UNREADABLE) as error:
         raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
     rows = []
     for number, line in enumerate(lines, start=1):
