@@ -112,7 +112,6 @@ def test_repeated_answers_keep_their_noise() -> None:
         "26-parquet-nan-quality",
         "26d-nan-latency",
         "28b-all-zero-cost",
-        "65b-rb-list-parquet",
     ],
 )
 def test_malformed_tables_go_all_the_way(name: str) -> None:
@@ -121,3 +120,11 @@ def test_malformed_tables_go_all_the_way(name: str) -> None:
     train = RouterTrainParams.model_validate(read_document(ROOT / "params.yaml")["router_train"])
     told = all_the_way(str(MALFORMED / name), {}, train)
     assert told.get("pairs_not_answered", 0) == (2 if name.startswith("26-") else 0)
+
+
+@pytest.mark.data
+def test_queries_of_one_text_cannot_be_split() -> None:
+    if not MALFORMED.is_dir():
+        pytest.skip("SYMBIOSIS_DATA_DIR is not set")
+    with pytest.raises(InputError, match=r"60 queries \(1 different texts\) are too few: the online split is empty"):
+        all_the_way(str(MALFORMED / "65b-rb-list-parquet"), {}, train_params())
