@@ -59,7 +59,6 @@ def train_params(**changes: Any) -> RouterTrainParams:
         "dimension": 8,
         "tag_penalties": [3, 30],
         "component_penalties": [3, 100],
-        "component_penalties_without_labels": [3, 100],
         "minimum_tag": 5,
         "clusters": 3,
         "forest": {"trees": 30, "minimum_leaf": 5},

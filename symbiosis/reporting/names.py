@@ -11,6 +11,7 @@ LABELS = {
     "ease": "EASE",
     "slim": "SLIM",
     "ials": "iALS",
+    "transitions": "Transitions",
     "multi_vae": "Multi-VAE",
     "md_cvae": "MD-CVAE",
     "lightgcn": "LightGCN",
@@ -58,7 +59,12 @@ def label(method: str) -> str:
 def metric(name: str) -> str:
     """Return the name of a metric of the recommender."""
     return (
-        name.replace("recall", "Recall").replace("ndcg", "NDCG").replace("auc", "AUC").replace("coverage", "Coverage")
+        name.replace("recall", "Recall")
+        .replace("ndcg", "NDCG")
+        .replace("hr@", "HR@")
+        .replace("mrr", "MRR")
+        .replace("auc", "AUC")
+        .replace("coverage", "Coverage")
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import TypeAdapter
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 from symbiosis.routing.data.readers.columns import ALIASES, COLUMNS, NAMES, QUERIES, REQUIRED
 from symbiosis.routing.data.readers.query_text import texts
 from symbiosis.routing.data.readers.table_files import format_of, read_frame
@@ -239,4 +239,5 @@ def require_plausible(frame: pl.DataFrame, path: Path) -> None:
 
 def place(frame: pl.DataFrame, row: int | None) -> str:
     """Name a row by its query and LLM, for messages."""
-    return f"query {frame['query_id'][row or 0]!r}, LLM {frame['llm'][row or 0]!r}"
+    column = "query_id" if "query_id" in frame.columns else "query_text"
+    return f"query {quoted(frame[column][row or 0])}, LLM {quoted(frame['llm'][row or 0])}"
