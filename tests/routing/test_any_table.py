@@ -16,7 +16,8 @@ from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
-from symbiosis.routing.experiments.comparison_results import SplitResult
+from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
+from symbiosis.routing.metrics.curves import summarise
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.serving.workspace import Workspace
 
@@ -74,6 +75,18 @@ def test_a_table_goes_all_the_way(name: str) -> None:
 def test_a_table_goes_all_the_way_as_params_are(name: str) -> None:
     told = require(CASES[name], RouterTrainParams.model_validate(read_document(ROOT / "params.yaml")["router_train"]))
     assert ("llms_without_cost_or_price" in told) == (name == "few priced")
+
+
+@pytest.mark.slow
+def test_near_duplicates_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = {}
+    for name, path in (("without", lambda: parquet(whole())), ("with", CASES["near-duplicates"].write)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        all_the_way(path(), {}, train_params(tags="auto"))
+        curves = SplitResult.load(Path("data/comparison/1")).curves
+        reached[name] = summarise(curves["router"].points(), curves[SINGLES].points()).aiq
+    assert reached["with"] > reached["without"] - 0.005
 
 
 def test_one_llm_is_no_table_to_route(capsys: pytest.CaptureFixture[str]) -> None:
