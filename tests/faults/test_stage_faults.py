@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from bench.faults import FAILED, KINDS
+from bench.faults.harness import FAILED, KINDS
 
 
 def verdicts(file: Path, *arguments: str) -> list[dict[str, Any]]:

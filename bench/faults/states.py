@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from bench.fault_runs import module
-from bench.fault_subjects import Subject
+from bench.faults.runs import module
+from bench.faults.subjects import Subject
 
 QUESTIONS = ("Reverse a list in Python", "What does a mitochondrion do?", "Prove that there are infinitely many primes")
 _FILES = ("reviews", "metadata")
