@@ -67,6 +67,7 @@ class CompareRoutersParams(SplitsParams):
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
     method_seeds: int = Field(ge=1)
+    tuning_queries: Annotated[int, Field(ge=50)] | None
     quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
     robustness: RobustnessParams | None
