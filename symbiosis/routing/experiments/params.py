@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from symbiosis.core.params import StageParams
 from symbiosis.routing.learning.params import BinaryParams, LearningParams, UserParams
-from symbiosis.routing.policy.params import DeadlineParams, PenaltyParams, SamplingParams, ScoreParams
+from symbiosis.routing.policy.params import CycleParams, DeadlineParams, PenaltyParams, SamplingParams, ScoreParams
 from symbiosis.routing.simulation.params import StreamParams
 
 RouterForm = Literal[
@@ -44,6 +44,7 @@ class CompareStreamParams(StreamParams):
     controls: tuple[str, ...]
     deadline: DeadlineParams
     penalty: PenaltyParams
+    cycle: CycleParams
 
 
 class RobustnessParams(StageParams):

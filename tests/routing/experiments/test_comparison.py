@@ -334,6 +334,7 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "router",
         "router_waits_seen",
         "router_waits_penalty",
+        "router_waits_cycle",
         "ridge_waits_seen",
         *BASELINES,
     }
