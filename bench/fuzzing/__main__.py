@@ -63,9 +63,14 @@ def main() -> None:
     parser.add_argument("--at-random", action="store_true", help="not guided by coverage")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--list", action="store_true", help="name the targets and groups, and end")
+    parser.add_argument("--keep", type=int, metavar="N", help="copy so many kept inputs of each to the corpus, and end")
     given = parser.parse_args()
     if given.list:
         print(json.dumps({**{name: list(targets) for name, targets in GROUPS.items()}, OPENAPI: [OPENAPI]}, indent=2))
+        return
+    if given.keep is not None:
+        for name in TARGETS:
+            print(f"{name}: {guided.keep(name, given.keep)} inputs in the corpus")
         return
     logging.disable(logging.CRITICAL)
     names = chosen(given.target)

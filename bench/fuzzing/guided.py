@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.fuzzing.inputs import MAXIMUM
-from bench.fuzzing.trying import LIMIT_S, Found, crash_of, known_inputs, limit_memory
+from bench.fuzzing.trying import CORPUS, LIMIT_S, Found, crash_of, known_inputs, limit_memory
 
 FOLDER = Path(".fuzzing")
 TOLD_EVERY_S = 0.5
@@ -25,6 +25,8 @@ HANGS_S, MEMORY_MB = 60, 6_000
 """Of native code, which nothing but libFuzzer interrupts; memory of the whole process."""
 OWN_SHARE = 0.6
 """Of mutations that are ours; the others are libFuzzer's."""
+KEPT, LARGEST_KEPT = "kept-", 1_500
+"""How kept inputs are called in the corpus, and bytes of one."""
 _DONE = re.compile(rb"^Done (\d+) runs", re.MULTILINE)
 _ROUND = re.compile(rb"^#(\d+)\s", re.MULTILINE)
 
@@ -74,6 +76,22 @@ def try_guided(name: str, seconds: float, seed: int = 0, root: Path = Path()) ->
     return found
 
 
+def keep(name: str, most: int, root: Path = Path()) -> int:
+    """Copy some of what a target's runs have kept, small and of all sizes, to its corpus; return how many are there.
+
+    What stands there under a name of its own, as crashes that were mended do, stays.
+    """
+    corpus = root / CORPUS / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for old in corpus.glob(f"{KEPT}*"):
+        old.unlink()
+    kept = sorted((root / FOLDER / name / "kept").glob("*"), key=lambda file: (file.stat().st_size, file.name))
+    small = [file for file in kept if 0 < file.stat().st_size <= LARGEST_KEPT]
+    for file in small[:: max(len(small) // most, 1)][:most]:
+        (corpus / f"{KEPT}{file.name[:12]}").write_bytes(file.read_bytes())
+    return len(list(corpus.iterdir()))
+
+
 def _take_in(found: Found, told: Path, log: bytes, status: int, place: Path) -> None:
     """Add what a process has found, and how it ended."""
     known = json.loads(told.read_text()) if told.is_file() else {"tried": 0, "crashes": {}}
@@ -100,14 +118,14 @@ def _process(name: str, seconds: float, seed: int, told: Path) -> None:
     logging.disable(logging.CRITICAL)
     found, place = Found(name), FOLDER / name
     with atheris.instrument_imports(include=["symbiosis"], enable_loader_override=False):
-        from bench.fuzzing.targets import TARGETS
+        from bench.fuzzing.targets import TARGETS, scratch
 
-        scratch = TemporaryDirectory(prefix=f"fuzzing-{name}-")
-        target = TARGETS[name](Path(scratch.name))
+        folder = TemporaryDirectory(prefix=f"fuzzing-{name}-", dir=scratch())
+        target = TARGETS[name](Path(folder.name))
         known = known_inputs(name, target)
         for content in known:  # what is imported at the first use is instrumented, too
             crash_of(target, content)
-    seeds = Path(scratch.name) / "seeds"
+    seeds = Path(folder.name) / "seeds"
     seeds.mkdir()
     for number, content in enumerate(known):
         (seeds / f"{number}").write_bytes(content[:MAXIMUM])

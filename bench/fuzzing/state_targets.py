@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.fuzzing.trying import Target
+from bench.fuzzing.trying import Target, use_test_worlds
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests/golden/router_9060492"
 DIMENSION = 16
@@ -138,6 +138,29 @@ def journals(folder: Path) -> Target:
             store.close()
 
     return Target(read, [seed], "json")
+
+
+def bundles(folder: Path) -> Target:
+    """Open a recommender's bundle, and ask it for a user, a session and a text."""
+    use_test_worlds()
+    from recommender_world import write_recommender
+
+    from symbiosis.recommender.inference.asking import RecommendationRequest
+    from symbiosis.recommender.inference.recommender import Recommender
+
+    files = _small(write_recommender(folder / "made"))
+    tried = {name: content for name, content in files.items() if not name.endswith(".safetensors")}
+    root = folder / "bundle"
+
+    def read(content: bytes) -> None:
+        if content.partition(b"\n")[0].decode("latin-1") not in tried or _put(files, content, root) is None:
+            return
+        recommender = Recommender.open(root)
+        recommender.recommend(RecommendationRequest(user="0", count=2))
+        recommender.recommend(RecommendationRequest(session=("B1",), text="tea", count=2))
+        _ = recommender.parts.digest
+
+    return Target(read, _seeds(tried), "named")
 
 
 class _Registry:

@@ -1,5 +1,6 @@
 """All targets by name, and the groups that are run together."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "states": state_targets.states,
     "routers": state_targets.routers,
     "journals": state_targets.journals,
+    "bundles": state_targets.bundles,
     "champions": state_targets.champions,
     "command-line": command_target.command_line,
 }
@@ -37,15 +39,21 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "routing-tables": ("jsonl", "csv", "parquet", "routerbench", "pickles", "exports"),
     "settings": ("params", "config", "prompts", "tags", "command-line"),
     "gateway": ("requests", "upstreams", "door"),
-    "states-on-disk": ("states", "routers", "journals", "champions"),
+    "states-on-disk": ("states", "routers", "journals", "bundles", "champions"),
 }
 """With the target `openapi`, which asks a running gateway, these are all there are."""
+
+
+def scratch() -> str | None:
+    """Return where targets write: into memory where that is a folder, for most of them wait for the disk."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
 
 
 @contextmanager
 def opened(name: str) -> Iterator[Target]:
     """Make a target, with a folder of its own."""
-    with TemporaryDirectory(prefix=f"fuzzing-{name}-") as folder:
+    with TemporaryDirectory(prefix=f"fuzzing-{name}-", dir=scratch()) as folder:
         target = TARGETS[name](Path(folder))
         try:
             yield target

@@ -242,7 +242,7 @@ def _finite(text: str) -> float | None:
 
 def _change_of(told: dict[str, Any] | None) -> Change | None:
     try:
-        return None if told is None else _CHANGE.validate_python(told)
+        return None if told is None else _CHANGE.validate_json(json.dumps(told))
     except ValidationError:
         return None
 

@@ -26,7 +26,7 @@ MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 
 def all_the_way(path: str, clean: dict[str, Any], train: RouterTrainParams) -> dict[str, Any]:
     """Run the stages in the present folder and ask for a decision; return the report on data quality."""
-    document = read_document(ROOT / "params.yaml")
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
     document["router_train"] = train.model_dump(mode="json")
     document["clean_routing"] |= clean
     Path("params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -86,7 +86,7 @@ def test_one_llm_is_no_table_to_route(capsys: pytest.CaptureFixture[str]) -> Non
 def test_repeated_answers_keep_their_noise() -> None:
     one = whole().filter(pl.col("query_id") < "q000060")
     path = parquet(pl.concat([one, one.with_columns((1 - pl.col("quality")).alias("quality")).head(30)]))
-    document = read_document(ROOT / "params.yaml")
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
     download_routing.work(
         DownloadRoutingParams.model_validate(document["download_routing"] | {"source": "table", "path": path})
     )

@@ -26,6 +26,7 @@ from symbiosis.routing.data.readers import (
     records,
     routerbench,
 )
+from symbiosis.routing.data.readers.columns import ALIASES, COLUMNS
 from symbiosis.routing.data.readers.records import Record
 from symbiosis.routing.data.readers.table_files import column_names, format_of, read_frame
 
@@ -134,7 +135,7 @@ def read(path: Path, layout: str | None = None) -> Reading:
         "frozen": lambda: decisions.frozen_rows(given, left),
     }
     try:
-        frame = records.to_frame(makers[layout](), table.COLUMNS)
+        frame = records.to_frame(makers[layout](), COLUMNS)
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     return Reading(layout, frame.select(c for c in frame.columns if frame[c].null_count() < frame.height), dict(left))
@@ -223,7 +224,7 @@ def _of_records(sample: list[Record], columns: set[str]) -> str:
 
 def _is_long(columns: set[str]) -> bool:
     """Tell whether every row says of which LLM it is, and how good the answer was."""
-    return all(columns & {column, *table.ALIASES[column]} for column in ("llm", "quality"))
+    return all(columns & {column, *ALIASES[column]} for column in ("llm", "quality"))
 
 
 def _records(path: Path) -> Iterator[tuple[str, Record]]:

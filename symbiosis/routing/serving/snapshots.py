@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
@@ -31,6 +31,8 @@ ROUTER = "router"
 STATE, RECORDS, BINARY = "service.json", "records.jsonl", "binary.safetensors"
 FORMAT: Literal[2] = 2
 _RECORD = TypeAdapter(DecisionRecord)
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""As a store and an array can hold it."""
 
 
 class Origin(BaseModel):
@@ -59,9 +61,9 @@ class Origin(BaseModel):
     router: str = ""
     vectors: VectorForm | None = None
     trade_off: float = 1.0
-    since: int = 0
-    undone: tuple[tuple[int, int], ...] = ()
-    fits_after: int = 0
+    since: Count = 0
+    undone: tuple[tuple[Count, Count], ...] = ()
+    fits_after: Count = 0
     declined: str | None = None
 
     def belongs(self, lesson: int) -> bool:
@@ -83,21 +85,21 @@ class State(BaseModel):
 
     format: Literal[2]
     origin: Origin
-    lessons: int
-    decisions: int
+    lessons: Count
+    decisions: Count
     forgetting: float
     noise: tuple[float, float]
     satisfaction: tuple[float, float, float]
     log_deviation: list[float]
     workers: list[float]
-    burn_in: list[int]
+    burn_in: list[Count]
     price: float
     spent: float
     rng: dict[str, Any]
     binary: bool
     rewarded: list[tuple[str, Feedback]]
-    logged: int | None = None
-    position: int | None = None
+    logged: Count | None = None
+    position: Count | None = None
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from stages import download_routing
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
-from symbiosis.routing.data import layouts, table
+from symbiosis.routing.data import layouts
 from symbiosis.routing.data.cleaning import read
 from symbiosis.routing.data.params import DownloadRoutingParams
+from symbiosis.routing.data.readers.columns import COLUMNS, REQUIRED
 
 ROOT = Path(__file__).resolve().parents[3]
 RAW = Path("data/raw/routing")
@@ -322,7 +323,7 @@ def span(number: int, above: int | None = None, **values: Any) -> dict[str, Any]
 
 
 ASKED = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "Who?"}]}])
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "gen_ai__operation__name": "chat",
     "gen_ai__request__model": "small",
     "gen_ai__response__model": "small-2026",
@@ -464,4 +465,4 @@ def test_files_of_several_kinds_are_not_put_together() -> None:
 
 def test_every_layout_has_a_name() -> None:
     assert set(layouts.LOGS) < set(layouts.TITLES)
-    assert set(table.REQUIRED) < set(table.COLUMNS)
+    assert set(REQUIRED) < set(COLUMNS)

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN
+from symbiosis.routing.data.readers.columns import ALIASES, COLUMNS
 from symbiosis.routing.data.readers.records import Record
-from symbiosis.routing.data.table import ALIASES, COLUMNS
 
 _OTHERS: dict[str, tuple[str, ...]] = {  # names that only occur inside such records
     "query_text": ("origin_query",),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from symbiosis.core import text_files
+from symbiosis.core import parquet_files, text_files
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.readers.records import read_records, to_frame
 
@@ -23,7 +23,6 @@ FORMATS = {
     ".sqlite": "store",
 }
 """By suffix, that of gzip aside; a file of another name is known by its first bytes."""
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 def format_of(path: Path) -> str | None:
@@ -76,10 +75,8 @@ def read_frame(
             blank = pl.all_horizontal(pl.all().fill_null("").str.strip_chars() == "")
             frame = frame.filter(~blank)  # blank lines are no records
             return frame.select(c for c in frame.columns if columns is None or c in columns)
-        lazy = pl.scan_parquet(path, glob=False)
-        present = [c for c in lazy.collect_schema().names() if columns is None or c in columns]
-        return lazy.select(present).collect(engine="streaming")
-    except _UNREADABLE as error:
+        return parquet_files.read(path, columns)
+    except parquet_files.UNREADABLE as error:
         raise _refusal(path, error, text) from None
 
 
@@ -96,8 +93,8 @@ def column_names(path: Path) -> list[str]:
     try:
         if kind == "csv":
             return pl.read_csv(text.lstrip("\r\n").encode("utf-8"), infer_schema=False, n_rows=0).columns
-        return list(pl.read_parquet_schema(path))
-    except _UNREADABLE as error:
+        return parquet_files.column_names(path)
+    except parquet_files.UNREADABLE as error:
         raise _refusal(path, error, text) from None
 
 

@@ -6,6 +6,7 @@ one transaction, which both kinds of database can roll back, by one process at a
 
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -83,7 +84,7 @@ class Database:
         """Turn what the database complains of into one line."""
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._error(error) from error
 
     def settled(self, connection: Connection) -> None:
