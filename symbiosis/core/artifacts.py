@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
     except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
         raise _unreadable(path, error) from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:  # the last two: of its header
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
     return array
 
