@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WARM_S = 75.0
 """After a start, what is loaded once is in memory."""
 GROWTH, FILES, SLOWER = 0.05, 16, 1.6
-"""Of memory from the second to the last quarter of a life, as a share; of the most open files, in files; overhead of the last third over the first."""
+"""Of memory from the second to the last quarter of a life, as a share; of the most open files; overhead, a factor."""
 
 
 class Check(NamedTuple):
