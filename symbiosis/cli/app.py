@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno == errno.ENOSPC:
             _discard_output()
         return _failed(str(error), BAD_INPUT)
+    except UnicodeEncodeError as error:
+        return _failed(f"{quoted(error.object)} is no path in this locale: set PYTHONUTF8=1", BAD_INPUT)
     except MemoryError as error:
         return _failed(f"not enough memory ({error}): free some", BAD_INPUT)
     except Exception as error:
@@ -152,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _utf8(argument: str) -> str:
     """Return an argument; bytes that are no UTF-8 arrive as halves of surrogate pairs.
 
+    So do all others than ASCII where Python follows a locale without them: those are read anew.
+
     Raises
     ------
     InputError
@@ -160,6 +165,8 @@ def _utf8(argument: str) -> str:
     try:
         argument.encode("utf-8")
     except UnicodeEncodeError:
+        with suppress(UnicodeError):
+            return os.fsencode(argument).decode("utf-8")
         raise InputError(f"the argument {quoted(argument)} is not UTF-8: convert it, as with iconv") from None
     return argument
 
