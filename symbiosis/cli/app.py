@@ -14,7 +14,7 @@ import typer
 from symbiosis.cli import decisions, gate, gateway, models, recommender, router, tables, upstreams
 from symbiosis.cli.output import JSON, say
 from symbiosis.core.errors import InputError, one_line, quoted
-from symbiosis.core.processes import print_anything, spare_loopback
+from symbiosis.core.processes import print_anything, spare_loopback, take_interruptions
 from symbiosis.core.telemetry import switch_telemetry_off
 
 BAD_INPUT, USAGE, INTERRUPTED = 1, 2, 130
@@ -106,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Without the program's name; None: those of the process.
     """
+    take_interruptions()
     print_anything()
     spare_loopback()
     switch_telemetry_off()
