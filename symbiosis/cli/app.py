@@ -13,7 +13,7 @@ import typer
 
 from symbiosis.cli import decisions, gate, gateway, models, recommender, router, tables, upstreams
 from symbiosis.cli.output import JSON, say
-from symbiosis.core.errors import InputError, one_line, quoted
+from symbiosis.core.errors import InputError, is_out_of_memory, no_memory, one_line, quoted
 from symbiosis.core.processes import print_anything, spare_loopback, take_interruptions
 from symbiosis.core.telemetry import switch_telemetry_off
 
@@ -141,9 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), BAD_INPUT)
     except UnicodeEncodeError as error:
         return _failed(f"{quoted(error.object)} is no path in this locale: set PYTHONUTF8=1", BAD_INPUT)
-    except MemoryError as error:
-        return _failed(f"not enough memory ({error}): free some", BAD_INPUT)
     except Exception as error:
+        if is_out_of_memory(error):
+            return _failed(no_memory(error), BAD_INPUT)
         if os.environ.get(TRACEBACK):
             raise
         where = f"(a fault of this program: {TRACEBACK}=1 shows where)"

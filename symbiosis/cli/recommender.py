@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symbiosis.cli.output import JSON, note, say, table
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from symbiosis.recommender.inference.asking import Recommendations
@@ -164,6 +164,7 @@ def _is_file(path: Path) -> bool:
 def _ids_of_file(path: Path) -> list[str]:
     import polars as pl
 
+    from symbiosis.core import parquet_files
     from symbiosis.core.text_files import read_text
 
     if not _is_file(path):
@@ -172,11 +173,11 @@ def _ids_of_file(path: Path) -> list[str]:
         return [line.strip() for line in read_text(path).split("\n") if line.strip()]
     try:
         if path.suffix == ".parquet":
-            frame = pl.read_parquet(path, glob=False)
+            frame = parquet_files.read(path)
         else:
             frame = pl.read_csv(read_text(path).encode(), infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): give a sound file") from None
+    except parquet_files.UNREADABLE as error:
+        raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
     if "item_id" not in frame.columns:
         raise InputError(f"{path} has no column item_id: rename the column of the ids")
     ids = frame["item_id"].cast(pl.String).drop_nulls().str.strip_chars()

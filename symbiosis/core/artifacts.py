@@ -151,11 +151,11 @@ def _os_error(error: Exception) -> int:
     """Return the operating system's error number, 0 if there is none.
 
     Libraries written in Rust (polars, safetensors) raise exceptions of their own and tell the number in the message;
-    numpy tells only that it could not write all.
+    numpy tells only that it could not write all, and polars that the end of a parquet file could not be written.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    if re.search(r"\d+ requested and \d+ written", str(error)):
+    if re.search(r"\d+ requested and \d+ written|Invalid thrift: transport error", str(error)):
         return errno.ENOSPC
     told = re.search(r"\(os error (\d+)\)", str(error))
     return int(told[1]) if told else 0

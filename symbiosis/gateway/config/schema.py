@@ -159,6 +159,14 @@ class ConversationsConfig(Block):
     remembered: int = Field(default=65536, ge=1)
 
 
+class RetentionConfig(Block):
+    """How long the store keeps decisions without feedback and explanations, in days, and how much feedback."""
+
+    days: float | None = Field(default=90, ge=2)
+    explained_days: float | None = Field(default=30, ge=2)
+    lessons: int | None = Field(default=1_000_000, ge=1000)
+
+
 class TracesConfig(Block):
     """Where OpenTelemetry spans go; no endpoint: nowhere."""
 
@@ -216,6 +224,7 @@ class GatewayConfig(Block):
     conversations: ConversationsConfig = ConversationsConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     checks: tuple[CheckConfig, ...] = ()
+    retention: RetentionConfig = RetentionConfig()
     traces: TracesConfig = TracesConfig()
     encoder: EncoderConfig = EncoderConfig()
     recommender: RecommenderConfig = RecommenderConfig()

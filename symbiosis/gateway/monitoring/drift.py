@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import stdtrit
 
 from symbiosis.gateway.monitoring.frames import NOT_ROUTED, Frames
 from symbiosis.gateway.monitoring.intervals import Estimate, mean_interval
@@ -253,9 +254,7 @@ def _expectations(
 
 def _reach(estimate: Estimate) -> float:
     """Return the half width of the interval with the probability `LEVEL` outside, from that of 95 %."""
-    from scipy.stats import t
-
-    usual, wide = t.ppf([0.975, 1 - LEVEL / 2], estimate.n - 1)
+    usual, wide = stdtrit(estimate.n - 1, [0.975, 1 - LEVEL / 2])
     return float((estimate.high - estimate.mean) * wide / usual)
 
 

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit  # scipy.stats would take 50 MB of a gateway, minutes after its start
 
 Z = 1.959963984540054
 """97.5 % point of the normal distribution."""
@@ -74,12 +75,10 @@ def mean_interval(values: np.ndarray) -> Estimate | None:
     values
         (N,).
     """
-    from scipy.stats import t
-
     n = len(values)
     if n < 2:
         return None
-    half = float(t.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(n)
     mean = float(values.mean())
     return Estimate(mean, mean - half, mean + half, n)
 
@@ -92,13 +91,13 @@ def mean_difference(treated: np.ndarray, control: np.ndarray) -> Estimate | None
     treated, control
         (N,) and (M,), of any numbers, such as costs.
     """
-    from scipy.stats import ttest_ind
-
     if min(len(treated), len(control)) < 2:
         return None
     difference = float(treated.mean() - control.mean())
     n = min(len(treated), len(control))
     if treated.std() == 0 and control.std() == 0:
         return Estimate(difference, difference, difference, n)
-    low, high = ttest_ind(treated, control, equal_var=False).confidence_interval(0.95)
-    return Estimate(difference, float(low), float(high), n)
+    variances = np.array([values.var(ddof=1) / len(values) for values in (treated, control)])
+    freedom = variances.sum() ** 2 / (variances**2 / [len(treated) - 1, len(control) - 1]).sum()
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variances.sum())
+    return Estimate(difference, difference - half, difference + half, n)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,13 +22,15 @@ from symbiosis.gateway.upstreams.calls import Call
 from symbiosis.gateway.upstreams.failures import BrokenAnswer
 from symbiosis.gateway.upstreams.fallback import Served, ask
 from symbiosis.routing.learning.feedback import Feedback
-from symbiosis.routing.serving.records import CallEntry
+from symbiosis.routing.serving.records import CallEntry, StoreEntry
 
 LOG = logging.getLogger("symbiosis.gateway")
 CONVERSATION = "x-symbiosis-conversation"
 """Header by which a client may name its conversation."""
 PATIENCE_S = 0.02
-"""For which what a call cost may wait for other entries that go into the same transaction."""
+"""For which what a call cost that no client waits for may wait for other entries, to share their transaction."""
+END_S = 0.05
+"""For which a stream's `[DONE]` is held until the call's cost is in the store: so long its upstream may take to end."""
 RECORDED_S = 2.0
 """In which a decision is in the store, or its answer goes out without it: a locked store holds nobody up."""
 
@@ -103,7 +106,7 @@ async def _gone(request: Request) -> None:
 
 
 class Passing(Response):
-    """An upstream's answer on its way to the client; what it cost and how it was is recorded at its end.
+    """An upstream's answer on its way to the client, who hears of its end when what it cost is in the store.
 
     Parameters
     ----------
@@ -127,6 +130,7 @@ class Passing(Response):
         super().__init__()
         self._gateway, self._request, self._plan, self._served, self._calls = gateway, request, whom, served, calls
         self._trace = trace
+        self._written, self._store_failed = 0, False
         self.status_code = served.answer.status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,7 +157,7 @@ class Passing(Response):
             await answer.aclose()
             gateway.metrics.answered(answer.status)
             self._end_trace()
-            gateway.later(_settled(gateway, self._request, whom, served, self._calls))
+            gateway.later(_settled(gateway, self._request, whom, served, self._calls, self._written))
 
     def _end_trace(self) -> None:
         trace, answer = self._trace, self._served.answer
@@ -171,18 +175,29 @@ class Passing(Response):
         # A refusal of the request itself is no answer that feedback could be about.
         whom.entry.served = served.llm if served.answer.status < 300 else None
         whom.entry.overhead_ms = whom.overhead_ms
-        try:
-            async with asyncio.timeout(RECORDED_S):
-                await self._gateway.record([whom.entry])
-        except (InputError, TimeoutError):
+        if not await self._record([whom.entry]):
             whom.notice = "the decision could not be recorded: it takes no feedback"
             headers = whom.headers(served.llm)
             return [(name, value) for name, value in headers if name != b"x-symbiosis-decision"]
         return whom.headers(served.llm)
 
+    async def _record(self, entries: Sequence[StoreEntry] = ()) -> bool:
+        """Write entries and the calls that are over, unless the store has failed for this answer; tell whether."""
+        calls = self._calls[self._written :]
+        if self._store_failed or not (entries or calls):
+            return not self._store_failed
+        try:
+            async with asyncio.timeout(RECORDED_S):
+                await self._gateway.record([*entries, *(_entry(self._plan, call) for call in calls)])
+        except (InputError, TimeoutError):
+            self._store_failed = True
+            return False
+        self._written += len(calls)
+        return True
+
     async def _stream(self, answer: UpstreamAnswer, receive: Receive, send: Send) -> None:
         # Side by side: an upstream that has fallen silent must not hide that the client has left.
-        pumping = asyncio.ensure_future(_pump(answer, send))
+        pumping = asyncio.ensure_future(self._pump(answer, send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
             await asyncio.wait({pumping, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -193,11 +208,29 @@ class Passing(Response):
             pumping.cancel()
             await asyncio.gather(pumping, return_exceptions=True)
 
+    async def _pump(self, answer: UpstreamAnswer, send: Send) -> None:
+        """Pass the parts on; the client hears of the end once the store has what the call cost, or cannot take it."""
+        async for part in answer:
+            if not answer.reader.done:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                continue
+            ending = asyncio.ensure_future(_rest(answer))
+            try:
+                await asyncio.wait([ending], timeout=END_S)
+                await self._record()
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                rest = await ending
+            finally:
+                ending.cancel()
+                await asyncio.gather(ending, return_exceptions=True)
+            if rest:
+                await send({"type": "http.response.body", "body": rest, "more_body": True})
+        await self._record()
+        await send({"type": "http.response.body", "body": b""})
 
-async def _pump(answer: UpstreamAnswer, send: Send) -> None:
-    async for part in answer:
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+
+async def _rest(answer: UpstreamAnswer) -> bytes:
+    return b"".join([part async for part in answer])
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -218,12 +251,14 @@ async def _abandoned(gateway: Gateway, whom: Plan, calls: list[Call]) -> None:
     await gateway.record([whom.entry, *entries])
 
 
-async def _settled(gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call]) -> None:
-    """Record what the calls cost, and learn from them what can be learned without a user."""
+async def _settled(
+    gateway: Gateway, request: ChatRequest, whom: Plan, served: Served, calls: list[Call], written: int
+) -> None:
+    """Record what the calls cost, the first `written` of them aside, and learn what can be learned without a user."""
     entries = [_entry(whom, call) for call in calls]
     for entry in entries:
         gateway.metrics.called(entry)
-    await gateway.record(entries, patience_s=PATIENCE_S)
+    await gateway.record(entries[written:], patience_s=PATIENCE_S)
     for call in served.failed:
         gateway.metrics.fell_back(call.llm)
     gateway.metrics.decided(served.llm or "", whom.policy, whom.mode, whom.overhead_ms / 1e3)

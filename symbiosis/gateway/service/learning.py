@@ -10,6 +10,7 @@ import numpy as np
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.gateway.service.engine import reprice
 from symbiosis.routing.serving.learner import Learner
+from symbiosis.routing.serving.retention import Retention
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import ServiceSettings
 from symbiosis.routing.serving.workspace import Workspace
@@ -35,7 +36,8 @@ class Learning:
         self._config = config
         explored = config.exploration
         settings = ServiceSettings(explored.kind, explored.amount, explored.tried)
-        self.workspace = Workspace(Path(config.state), store=config.store, settings=settings)
+        retention = Retention(**config.retention.model_dump())
+        self.workspace = Workspace(Path(config.state), store=config.store, settings=settings, retention=retention)
         self.store = self.workspace.store
         self.service: RoutingService = self.workspace.serving()
         # The saved draws are those of one process: workers that draw alike would try the same LLMs at the same time.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from symbiosis.core import parquet_files
 from symbiosis.core.errors import InputError, one_line, quoted
 from symbiosis.core.text_files import LONGEST_LINE, decode, mended, read_lines
 
@@ -37,8 +38,8 @@ def read_new_items(path: Path | str) -> pl.DataFrame:
         raise InputError(f"{path} is {'no file' if path.exists() else 'missing'}: give a file of new items")
     if path.suffix == ".parquet":
         try:
-            return pl.read_parquet(path, glob=False)
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            return parquet_files.read(path)
+        except (ValueError, *parquet_files.UNREADABLE) as error:
             raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
     rows = []
     for number, line in read_lines(path):

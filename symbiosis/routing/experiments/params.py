@@ -14,6 +14,7 @@ RouterForm = Literal[
     "router_linear",
     "router_forest",
     "router_without_tags",
+    "router_without_labels",
     "router_clusters",
     "router_shuffled",
     "router_noise",
@@ -45,6 +46,21 @@ class CompareStreamParams(StreamParams):
     penalty: PenaltyParams
 
 
+class RobustnessParams(StageParams):
+    """Test queries asked again in other forms; see `symbiosis.routing.experiments.robustness`.
+
+    Attributes
+    ----------
+    queries
+        So many test queries of the first split, drawn at random.
+    beside
+        Baselines that are asked, too.
+    """
+
+    queries: int = Field(ge=1)
+    beside: tuple[str, ...]
+
+
 class CompareRoutersParams(SplitsParams):
     """The comparison of routers on splits of its own; see `symbiosis.routing.experiments`."""
 
@@ -53,6 +69,7 @@ class CompareRoutersParams(SplitsParams):
     method_seeds: int = Field(ge=1)
     quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
+    robustness: RobustnessParams | None
     stream: CompareStreamParams | None
 
     @model_validator(mode="after")

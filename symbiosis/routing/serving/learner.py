@@ -1,9 +1,13 @@
 """What learns while gateways serve: one process per store learns from feedback and saves, the others take it over."""
 
+import time
 from collections.abc import Callable
 
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.workspace import Workspace
+
+PAUSE_S = 3600.0
+"""Between two deletions of what the store need not keep."""
 
 
 class Learner:
@@ -21,9 +25,10 @@ class Learner:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._seen: tuple[int, object] = (-1, None)
+        self._pruned_at = time.monotonic()
 
     def step(self) -> int | None:
-        """Number new feedback, learn from it and save a version; take over a newer trained router.
+        """Number new feedback, learn from it and save a version; take over a newer trained router; forget what is old.
 
         A process that is killed on the way has saved all of it or nothing; the next one goes on from there.
 
@@ -37,6 +42,9 @@ class Learner:
         InputError
             The state, the trained router or the store is damaged or not there; nothing was saved.
         """
+        if time.monotonic() - self._pruned_at > PAUSE_S:
+            self._pruned_at = time.monotonic()
+            self.workspace.prune()
         highest, waiting = self.workspace.store.news()
         trained = self.workspace.trained_at()
         if not waiting and self._seen == (highest, trained):

@@ -281,10 +281,8 @@ class RoutingService:
         if not self._learns:
             return store.feedback(key, told, at=self._clock(), lifetime_s=lifetime_s)
         with self.lock:
-            decided = store.decision(key)
-            if decided is not None and decided.feedback is None and decided.entry.served is not None:
-                self._make_sure_of(key, decided.entry.served)
-            new = store.feedback(key, told, at=self._clock(), lifetime_s=lifetime_s)
+            names = self.router.llms.names
+            new = store.feedback(key, told, at=self._clock(), lifetime_s=lifetime_s, llms=names)
             if new:
                 self.learn_new()
             return new

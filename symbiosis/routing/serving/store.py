@@ -9,7 +9,7 @@ learned, so that each lesson is learned exactly once.
 import fcntl
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,11 +17,11 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from symbiosis.core.errors import InputError, quoted
+from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.policy.explanation import Decision
 from symbiosis.routing.serving.records import (
@@ -33,38 +33,30 @@ from symbiosis.routing.serving.records import (
     StoredDecision,
     StoreEntry,
 )
-from symbiosis.routing.serving.storage import rows
+from symbiosis.routing.serving.storage import forgetting, rows, statements
 from symbiosis.routing.serving.storage.database import LEARNING, Database, StoreUnavailable
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
+from symbiosis.routing.serving.storage.telling import (
+    FeedbackConflict,
+    NothingServed,
+    Outcome,
+    Telling,
+    UnknownDecision,
+    tell,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-__all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "UnknownDecision"]
+__all__ = ["FeedbackConflict", "NothingServed", "Store", "StoreUnavailable", "Telling", "UnknownDecision"]
 
 SETTING, FORM, KEY = "setting ", "vectors ", "store"
 """How keys of the table `meta` begin: settings, the form of a router's vectors; and the store's own key."""
 PAGE = 500
 """Rows that are read at once."""
-# As text: SQLAlchemy would compile an insert with a conflict clause anew each time, which takes a millisecond.
-_SPEND = text(
-    "INSERT INTO spend (api_key, period, usd) VALUES (:api_key, :period, :usd)"
-    " ON CONFLICT (api_key, period) DO UPDATE SET usd = spend.usd + excluded.usd"
-)
-_SERVED = update(decisions).where(decisions.c.id == bindparam("key")).values(served=bindparam("by"))
-
-
-class UnknownDecision(InputError):  # noqa: N818
-    """There is no such decision, or it is too old for feedback."""
-
-
-class FeedbackConflict(InputError):  # noqa: N818
-    """The decision has other feedback already."""
-
-
-class NothingServed(InputError):  # noqa: N818
-    """No LLM has answered the decision's query: there is nothing to give feedback on."""
+TRIALS = 2
+"""Of writing feedback where another process writes the same."""
 
 
 class Charge(NamedTuple):
@@ -154,11 +146,11 @@ class Store:
         if not known_new:
             new_decisions, new_calls = self._new_decisions(connection, made), self._new_calls(connection, made)
         if new_decisions:
-            connection.execute(insert(decisions), new_decisions)
+            connection.execute(statements.NEW_DECISIONS, new_decisions)
         if made.served:
-            connection.execute(_SERVED, [{"key": one.decision, "by": one.llm} for one in made.served])
+            connection.execute(statements.SERVED, [{"key": one.decision, "by": one.llm} for one in made.served])
         if new_calls:
-            connection.execute(insert(calls), new_calls)
+            connection.execute(statements.NEW_CALLS, new_calls)
         spent: dict[tuple[str, str], float] = {}
         for call in new_calls:
             if call["api_key"] is not None and call["cost_usd"]:
@@ -166,7 +158,7 @@ class Store:
                     spent[call["api_key"], period] = spent.get((call["api_key"], period), 0.0) + call["cost_usd"]
         if spent:  # in one order: two writers do not wait for each other
             charged = [{"api_key": key, "period": period, "usd": usd} for (key, period), usd in sorted(spent.items())]
-            connection.execute(_SPEND, charged)
+            connection.execute(statements.CHARGE, charged)
 
     def _new_decisions(self, connection: Connection, made: rows.Grouped) -> list[dict[str, Any]]:
         ids = [row["id"] for row in made.decisions]
@@ -242,6 +234,7 @@ class Store:
         source: str = "user",
         idempotency_key: str | None = None,
         lifetime_s: float | None = None,
+        llms: Collection[str] | None = None,
     ) -> bool:
         """Write what was told of the answer to a decision's query.
 
@@ -252,16 +245,12 @@ class Store:
         ----------
         key
             The decision's id.
-        told
-            See `symbiosis.routing.serving.inputs.checked`.
-        at
-            Now, seconds since the epoch.
-        source
-            ``user``, or ``check:NAME``.
-        idempotency_key
-            Of the caller's request, at his choice: a request that is sent again counts once.
+        told, at, source, idempotency_key
+            See `symbiosis.routing.serving.storage.telling.Telling`.
         lifetime_s
             Older decisions take no feedback; None: they do.
+        llms
+            Feedback on others is refused; None: all are known.
 
         Returns
         -------
@@ -276,55 +265,37 @@ class Store:
             It has other feedback, or the idempotency key came with other feedback before.
         NothingServed
             No LLM has answered.
+        InputError
+            The LLM that answered is none of `llms`.
         """
-        key = rows.clean(key)
-        values = {**told._asdict(), "at": at, "source": source, "idempotency_key": idempotency_key}
-        if idempotency_key is not None:
-            values["idempotency_key"] = rows.clean(idempotency_key)
-        try:
-            with self._database.writing() as connection:
-                return self._feedback(connection, key, told, values, lifetime_s)
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, IntegrityError):
-                raise
-            # Another process was first, at the same instant: now its feedback is seen.
-            with self._database.writing() as connection:
-                return self._feedback(connection, key, told, values, lifetime_s)
+        (outcome,) = self.tell([Telling(key, told, at, source, idempotency_key)], lifetime_s, llms)
+        if isinstance(outcome, InputError):
+            raise outcome
+        return outcome
 
-    def _feedback(
-        self, connection: Connection, key: str, told: Feedback, values: dict[str, Any], lifetime_s: float | None
-    ) -> bool:
-        mine = feedback.c.decision == key
-        if values["idempotency_key"] is not None:
-            same_request = select(feedback).where(feedback.c.idempotency_key == values["idempotency_key"])
-            before = connection.execute(same_request).one_or_none()
-            if before is not None:
-                if before.decision == key and rows.told(before) == told:
-                    return False
-                raise FeedbackConflict(
-                    f"decision {quoted(key)}: this idempotency key came with other feedback before: take a new one"
-                )
-        before = connection.execute(select(feedback).where(mine)).one_or_none()
-        if before is not None:
-            if rows.told(before) == told:
-                return False
-            if before.source.startswith("check:") and values["source"] == "user":
-                changed = connection.execute(update(feedback).where(mine, feedback.c.lesson.is_(None)).values(**values))
-                if changed.rowcount:
-                    return True
-            raise FeedbackConflict(f"decision {quoted(key)} has other feedback already: feedback cannot be changed")
-        decided = connection.execute(
-            select(decisions.c.at, decisions.c.served).where(decisions.c.id == key)
-        ).one_or_none()
-        if decided is None or (lifetime_s is not None and values["at"] - decided.at > lifetime_s):
-            kept = "" if lifetime_s is None else f" (kept: {lifetime_s:g} s)"
-            raise UnknownDecision(
-                f"decision {quoted(key)} is unknown, or too old for feedback{kept}: use the id of a recent decision"
-            )
-        if decided.served is None:
-            raise NothingServed(f"decision {quoted(key)}: no LLM has answered, so there is nothing to give feedback on")
-        connection.execute(insert(feedback).values(decision=key, **values))
-        return True
+    def tell(
+        self, tellings: Sequence[Telling], lifetime_s: float | None = None, llms: Collection[str] | None = None
+    ) -> list[Outcome]:
+        """Write many pieces of feedback in one transaction, as if they came one by one; return what became of each.
+
+        Parameters
+        ----------
+        tellings
+            In their order.
+        lifetime_s, llms
+            See `feedback`.
+        """
+        cleaned = [one.cleaned() for one in tellings]
+        for _ in range(TRIALS):
+            try:
+                with self._database.writing() as connection:
+                    return tell(connection, cleaned, lifetime_s, llms)
+            except StoreUnavailable as error:
+                # Another process was first, at the same instant: the next time its feedback is seen.
+                if not isinstance(error.__cause__, IntegrityError):
+                    raise
+        with self._database.writing() as connection:
+            return tell(connection, cleaned, lifetime_s, llms)
 
     def take_in(self, records: Iterable[DecisionRecord | tuple[str, Feedback]]) -> None:
         """Take in decisions, and feedback on them that was learned from, of another log; all of it or nothing.
@@ -365,19 +336,20 @@ class Store:
         """
         with self._database.writing() as connection:
             self._database.numbering(connection)
-            highest = connection.scalar(select(func.max(feedback.c.lesson))) or 0
-            waiting = connection.scalars(
-                select(feedback.c.sequence).where(feedback.c.lesson.is_(None)).order_by(feedback.c.sequence)
-            ).all()
-            for number, sequence in enumerate(waiting, start=highest + 1):
-                connection.execute(update(feedback).where(feedback.c.sequence == sequence).values(lesson=number))
+            highest = connection.scalar(statements.HIGHEST) or 0
+            waiting = connection.scalars(statements.WAITING).all()
+            if waiting:
+                numbers = enumerate(waiting, start=highest + 1)
+                connection.execute(
+                    statements.NUMBERED, [{"place": place, "number": number} for number, place in numbers]
+                )
             return highest + len(waiting)
 
     def news(self) -> tuple[int, bool]:
         """Return the highest number of a lesson, and whether feedback waits for one."""
         with self._database.reading() as connection:
-            waiting = connection.execute(select(feedback.c.sequence).where(feedback.c.lesson.is_(None)).limit(1))
-            return connection.scalar(select(func.max(feedback.c.lesson))) or 0, waiting.first() is not None
+            waiting = connection.execute(statements.WAITS).first() is not None
+            return connection.scalar(statements.HIGHEST) or 0, waiting
 
     def lessons(self, after: int = 0) -> Iterator[Lesson]:
         """Give the lessons of higher numbers, in order.
@@ -392,22 +364,9 @@ class Store:
         return (rows.answer(row) for row in self._numbered(after))
 
     def _numbered(self, after: int) -> Iterator[Any]:
-        joined = feedback.join(decisions, decisions.c.id == feedback.c.decision)
-        its_own = (calls.c.decision == decisions.c.id, calls.c.llm == decisions.c.served, calls.c.error.is_(None))
-        counted = (
-            select(func.max(column)).where(*its_own).scalar_subquery().label(f"counted_{name}")
-            for name, column in (
-                ("tokens", calls.c.response_tokens),
-                ("prompt", calls.c.prompt_tokens),
-                ("usd", calls.c.cost_usd),
-            )
-        )
-        told = (column.label(f"told_{name}") for name, column in feedback.c.items())
-        columns: list[Any] = [*decisions.c, *told, *counted]
         while True:
-            chosen = select(*columns).select_from(joined).where(feedback.c.lesson > after)
             with self._database.reading() as connection:
-                page = connection.execute(chosen.order_by(feedback.c.lesson).limit(PAGE)).all()
+                page = connection.execute(statements.LESSONS, {"after": after, "most": PAGE}).all()
             yield from page
             if len(page) < PAGE:
                 return
@@ -453,7 +412,7 @@ class Store:
         """Return the sequence of the newest decision; none of a lower one is still to come."""
         with self._database.reading() as connection:
             self._database.settled(connection)
-            return connection.scalar(select(func.max(decisions.c.sequence))) or 0
+            return connection.scalar(statements.POSITION) or 0
 
     def charges(self, after: int, until: int) -> Iterator[Charge]:
         """Give what pacing needs of the routed decisions of higher sequences than `after`, up to `until`, in order."""
@@ -472,6 +431,25 @@ class Store:
             if len(page) < 20 * PAGE:
                 return
             after = page[-1].sequence
+
+    def sequence_at(self, at: float) -> int:
+        """Return the sequence of the last decision before a time, the newest of all aside; 0: there is none."""
+        with self._database.reading() as connection:
+            older = select(func.max(decisions.c.sequence)).where(decisions.c.at < at)
+            newest = connection.scalar(statements.POSITION) or 0
+            return max(min(connection.scalar(older) or 0, newest - 1), 0)
+
+    def forget_unanswered(self, until: int) -> int:
+        """Delete the decisions up to a sequence that have no feedback, with their calls; return how many."""
+        return forgetting.without_feedback(self._database, until)
+
+    def forget_explanations(self, until: int) -> int:
+        """Delete the explanations of the decisions up to a sequence, but for those that lessons need."""
+        return forgetting.explanations(self._database, until)
+
+    def forget_lessons(self, until: int) -> int:
+        """Delete the lessons up to a number, with their decisions and calls; return how many."""
+        return forgetting.lessons(self._database, until)
 
     def spent(self, api_key: str, period: str) -> float:
         """Return what a key has spent in USD.

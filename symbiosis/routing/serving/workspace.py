@@ -1,6 +1,7 @@
 """The router of a project's folder: trained by the pipeline, learning in ``.router/``, safe for several processes."""
 
 import fcntl
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from symbiosis.routing.policy.objectives import Deadline, Objective, TradeOff
 from symbiosis.routing.queries.query_encoder import QueryEncoder
 from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.routing.serving.adoption import adopted, refusal, rolled_back
+from symbiosis.routing.serving.retention import USUAL, Pruned, Retention, is_behind, prune
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import DEFAULTS, ServiceSettings
 from symbiosis.routing.serving.snapshots import ROUTER, Origin, Snapshot, open_version, read_state, save
@@ -102,6 +104,8 @@ class Workspace:
     store
         Address of the store of decisions and feedback, see `symbiosis.routing.serving.store.Store`; None: ``store.db``
         in the state folder.
+    retention
+        How long the store keeps what.
     """
 
     def __init__(
@@ -114,8 +118,9 @@ class Workspace:
         settings: ServiceSettings = DEFAULTS,
         encode: Callable[[str], np.ndarray] | None = None,
         store: str | None = None,
+        retention: Retention = USUAL,
     ) -> None:
-        self._address = store
+        self._address, self._retention = store, retention
         self._versions = Versions(state, keep=keep, days=30)
         places = [None if place is None else Path(place) for place in (router, encoder)]
         self._trained_router = Trained(places[0], places[1])
@@ -161,6 +166,7 @@ class Workspace:
                 save(service, self._versions, opened.origin)
             else:
                 self._keep_short(opened)
+        self.prune()
 
     def serving(self, objective: Objective | None = None, deadline: Deadline | None = None) -> RoutingService:
         """Return a service for a process that only decides, such as one of a gateway.
@@ -190,6 +196,23 @@ class Workspace:
             else:
                 self._keep_short(opened)
             return service.learned
+
+    def prune(self, retention: Retention | None = None, *, now: float | None = None) -> Pruned:
+        """Delete from the store what need not be kept; return how much.
+
+        Parameters
+        ----------
+        retention
+            What is kept; None: what the workspace was made with.
+        now
+            Seconds since the epoch; None: by the clock.
+        """
+        kept, at = retention or self._retention, time.time() if now is None else now
+        if is_behind(self.store, self._versions, kept, at):
+            with self._alone():
+                opened = self._open(None, None)
+                save(opened.service, self._versions, opened.origin, opened.service.signature[1] or None)
+        return prune(self.store, self._versions, kept, at)
 
     def _saved_lessons(self) -> int:
         return read_state(self._versions.open()).lessons if self._versions.numbers() else 0

@@ -164,3 +164,18 @@ def test_arms_are_read_from_explanations() -> None:
     rows = arms(given).to_dicts()
     assert [(row["decision"], row["llm"], row["cost_usd"], row["score"]) for row in rows] == [("a", "small", 1.0, None)]
     assert arms(given.filter(pl.col("id") == "b")).is_empty()
+
+
+def test_intervals_are_those_of_scipy() -> None:
+    from scipy.stats import t, ttest_ind
+
+    rng = np.random.default_rng(4)
+    one, other = rng.gamma(2.0, size=40), rng.gamma(1.0, size=13)
+    low, high = t.interval(0.95, 39, one.mean(), one.std(ddof=1) / np.sqrt(40))
+    mean = mean_interval(one)
+    assert mean is not None
+    assert (mean.low, mean.high) == pytest.approx((low, high), rel=1e-12)
+    expected = ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    difference = mean_difference(one, other)
+    assert difference is not None
+    assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high), rel=1e-12)

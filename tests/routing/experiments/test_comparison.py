@@ -299,6 +299,7 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         forms=["router"],
         baselines=BASELINES,
         leave_domains_out=["ridge"],
+        robustness=None,  # there is no encoder here
         stream=document["compare_routers"]["stream"] | {"controls": ["ridge"]},
     )
     joining = {"offline_share": 0.5, "withheld": ["bio-mid"], "probes": 20, "queries": 40, "every": 20}

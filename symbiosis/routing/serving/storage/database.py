@@ -54,6 +54,7 @@ class Database:
         self.name = str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=True)
         self.file = Path(self.name) if self.is_sqlite else None
         self.engine = self._engine()
+        self._writer = self.engine.execution_options(writes=True)
         try:
             if self.file is None:
                 self._prepare()
@@ -73,7 +74,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection to write with; what it writes is there at the end, all of it or nothing."""
-        with self.told(), self.engine.execution_options(writes=True).begin() as connection:
+        with self.told(), self._writer.begin() as connection:
             if not self.is_sqlite:
                 # Shared among writers: whoever takes it alone knows that all earlier numbers are committed.
                 connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({WRITING})"))
@@ -147,7 +148,7 @@ class Database:
         if self.is_sqlite:
             with self.told(), closing(self.engine.raw_connection()) as raw:  # it cannot be changed in a transaction
                 raw.cursor().execute("PRAGMA journal_mode=WAL")
-        with self.told(), self.engine.execution_options(writes=True).begin() as connection:
+        with self.told(), self._writer.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({MAKING})"))
             if not self._has_tables(connection):

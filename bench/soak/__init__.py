@@ -1,0 +1,1 @@
+"""What a long run does to the router and to the gateway: ``python -m bench.soak decisions|gateway``."""

@@ -1,0 +1,103 @@
+"""What was heard of a soaked gateway against what is in its store and its newest version, and whether it grew."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from symbiosis.routing.serving.snapshots import read_state
+from symbiosis.routing.serving.store import Store
+from symbiosis.routing.serving.versions import Versions
+
+if TYPE_CHECKING:
+    from bench.soak.gateway import Sample, World
+
+WARM_S = 75.0
+"""After a start, what is loaded once is in memory."""
+GROWTH, FILES, SLOWER = 0.04, 40, 1.6
+"""Of memory within a life, as a share; open files beyond those at first; overhead of the last third over the first."""
+
+
+class Check(NamedTuple):
+    """One property: whether it held, and what was seen."""
+
+    name: str
+    passed: bool
+    words: str
+
+
+def checks(world: "World") -> list[Check]:
+    """Return all checks."""
+    return [*_answers(world), *_stored(world), *_growth(world)]
+
+
+def _answers(world: "World") -> list[Check]:
+    heard = world.heard
+    wrong = f"{len(heard.wrong)} wrong: {'; '.join(heard.wrong[:3])}" if heard.wrong else f"{heard.sent:,} requests"
+    overhead = np.array(heard.overhead)
+    # The first minute encodes its first texts, and another follows the kill.
+    third = len(overhead) // 3
+    checked = []
+    for name, share in (("p50", 50), ("p99", 99)):
+        first, last = (float(np.percentile(part[:, 1], share)) for part in (overhead[:third], overhead[-third:]))
+        flat = last < SLOWER * first + 5.0
+        checked.append(
+            Check(f"overhead {name} flat", flat, f"{first:.2f} ms in the first third, {last:.2f} in the last")
+        )
+    return [Check("no error of the gateway's own", not heard.wrong, wrong), *checked]
+
+
+def _stored(world: "World") -> list[Check]:
+    heard = world.heard
+    with Store(world.store) as store:
+        entries = {one.entry.record.decision: one for one in store.every()}
+        lessons = [one.number for one in store.lessons()]
+        calls, feedback = store.calls_frame(), store.feedback_frame()
+        spent = store.spent("app", "total")
+    versions = Versions(world.folder / ".router")
+    state = read_state(versions.open())
+    lost = heard.begun - set(entries)
+    extra = len(entries) - len(heard.begun)
+    bare = [decision for decision in heard.whole if decision in entries and not entries[decision].calls]
+    told = dict(zip(feedback["decision"], feedback["quality"], strict=True))
+    paid = float(calls["cost_usd"].fill_null(0).sum())
+    learned = lessons == list(range(1, len(lessons) + 1)) and state.logged == state.lessons == len(lessons)
+    once = told == heard.feedback and len(told) == feedback.height and max(heard.new.values(), default=0) <= 1
+    unheard = sum(count for name, count in heard.outcomes.items() if name == "left" or not name[0].isdigit())
+    newest = versions.numbers()[-1]
+    twice = bool(calls.select("decision", "attempt").is_duplicated().any())
+    return [
+        Check("decisions are answered requests", not lost and 0 <= extra <= unheard,
+              f"{len(heard.begun):,} answers with an id, {len(lost)} not stored; {extra} stored of {unheard} requests "
+              "that ended before an answer was heard"),
+        Check("no call is lost", not bare, f"{len(heard.whole):,} whole answers, {len(bare)} without their call"),
+        Check("feedback exactly once", once, f"{len(heard.feedback):,} acknowledged, {feedback.height:,} stored"),
+        Check("lessons exactly once", learned,
+              f"{len(lessons):,} numbered, version {newest} learned {state.lessons:,} up to {state.logged}"),
+        Check("each call paid once", not twice and bool(np.isclose(spent, paid, rtol=1e-9)),
+              f"{calls.height:,} calls, ${paid:.4f}, the key's ${spent:.4f}"),
+    ]  # fmt: skip
+
+
+def _growth(world: "World") -> list[Check]:
+    lives = sorted({one.life for one in world.samples})
+    grown, words, files = [], [], []
+    for life in lives:
+        of_life = [one for one in world.samples if one.life == life]
+        warm = [one for one in of_life if one.at - of_life[0].at >= WARM_S] or of_life
+        first, last = _ends(warm)
+        grown.append(last / first - 1)
+        requests = warm[-1].sent - warm[0].sent
+        words.append(f"life {life}: {first:.0f} to {last:.0f} MB over {requests:,} requests")
+        files.append((warm[0].files, max(one.files for one in warm), warm[-1].files))
+    flat = all(most <= first + FILES and last <= first + FILES / 4 for first, most, last in files)
+    counted = "; ".join(f"{first} at first, {most} at most, {last} at the end" for first, most, last in files)
+    return [
+        Check("memory flat", max(grown) <= GROWTH, "; ".join(words)),
+        Check("open files flat", flat, counted),
+    ]
+
+
+def _ends(samples: "list[Sample]") -> tuple[float, float]:
+    """Return the median memory of the first and of the last quarter, in MB."""
+    part = max(len(samples) // 4, 1)
+    return tuple(float(np.median([one.mb for one in some])) for some in (samples[:part], samples[-part:]))  # type: ignore[return-value]
