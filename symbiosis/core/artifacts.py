@@ -92,9 +92,7 @@ def _beside(final: Path) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for left in final.parent.glob(f".{glob.escape(final.name)}.{'[a-z0-9_]' * 8}"):
-            with suppress(OSError), _locked(left):
-                shutil.rmtree(left)
+        remove_left(final.parent, final.name)
     except OSError as error:
         raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
     with ExitStack() as held:
@@ -103,6 +101,23 @@ def _beside(final: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes have left of `staged` in a folder; what a living one uses is locked.
+
+    Whoever writes the same target again does so; for those that nobody writes again, call this.
+
+    Parameters
+    ----------
+    folder
+        Where the targets lie.
+    name
+        Of one target; None: all.
+    """
+    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.{'[a-z0-9_]' * 8}"):
+        with suppress(OSError), _locked(left):
+            shutil.rmtree(left)
 
 
 def _own_folder(final: Path, held: ExitStack) -> Path:
