@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -20,6 +19,8 @@ import polars as pl
 
 from symbiosis.core.errors import InputError
 
+_LEFT = re.compile("[a-z0-9_]{8}")
+"""How names of temporary folders end."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -93,9 +94,11 @@ def _beside(final: Path) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for left in final.parent.glob(f".{glob.escape(final.name)}.{'[a-z0-9_]' * 8}"):
-            with suppress(OSError), _locked(left):
-                shutil.rmtree(left)
+        # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
+        for left in list(final.parent.iterdir()):
+            if left.name.startswith(f".{final.name}.") and _LEFT.fullmatch(left.name[len(final.name) + 2 :]):
+                with suppress(OSError), _locked(left):
+                    shutil.rmtree(left)
     except OSError as error:
         raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
     with ExitStack() as held:

@@ -7,7 +7,7 @@ LONGEST_MESSAGE = 2_000
 LONGEST_NAME = 200
 """Characters, both."""
 # Control characters, other line breaks, marks that turn the reading direction, halves of surrogate pairs.
-_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _NO_MEMORY = re.compile("can't allocate memory|cannot allocate memory|failed to map segment|std::bad_alloc", re.I)
 
@@ -34,11 +34,11 @@ def require_name(name: str, what: str) -> None:
     Raises
     ------
     InputError
-        It is empty, too long, begins or ends with a blank, or has line breaks or control characters.
+        Nothing of it can be seen, it is too long, has blanks around it, or line breaks or control characters.
     """
     fault = None
-    if not name.strip():
-        fault = "it is empty"
+    if not any(sign.isprintable() and not sign.isspace() for sign in name):
+        fault = "nothing of it can be seen"
     elif name != name.strip():
         fault = "it begins or ends with a blank"
     elif _ACTIVE.search(name):

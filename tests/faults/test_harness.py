@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import faults
-from bench.fault_injection import Fault, Operations
-from bench.fault_runs import Disk, in_child
-from bench.fault_subjects import Subject
+from bench.faults import harness as faults
+from bench.faults.injection import Fault, Operations
+from bench.faults.runs import Disk, in_child
+from bench.faults.subjects import Subject
 from symbiosis.core.artifacts import staged
 from symbiosis.core.errors import InputError
 

@@ -180,6 +180,7 @@ def chosen(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
         return int(logits.argmax())
     if 0 < sampling.top_k < len(logits):
         logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
-    # The largest is taken off first, so that a temperature near 0 divides no large number.
-    weights = torch.softmax((logits - logits.max()) / sampling.temperature, dim=0)
+    # The largest is taken off first, so that a temperature near 0 divides no large number; float32 has no 1e300.
+    temperature = min(max(sampling.temperature, 1e-30), 1e30)
+    weights = torch.softmax((logits - logits.max()) / temperature, dim=0)
     return int(torch.multinomial(weights, 1, generator=generator))

@@ -149,6 +149,8 @@ class Recommender:
             An item is not described in this form, or its id is known; the message names the row.
         """
         names = set(self.catalogue.items["item_id"])
+        if not len(frame):
+            return self
         added = checked_new_items(frame, names, len(names))
         earlier = self.parts.new_items
         new = added if earlier is None else pl.concat([earlier, added])

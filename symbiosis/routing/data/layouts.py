@@ -27,6 +27,7 @@ from symbiosis.routing.data.readers import (
     records,
     routerbench,
 )
+from symbiosis.routing.data.readers.columns import ALIASES, COLUMNS
 from symbiosis.routing.data.readers.records import Record
 from symbiosis.routing.data.readers.table_files import column_names, format_of, read_frame
 
@@ -138,7 +139,7 @@ def read(path: Path, layout: str | None = None) -> Reading:
         "frozen": lambda: decisions.frozen_rows(given, left),
     }
     with _of_its_form(path, layout, seen):
-        frame = records.to_frame(makers[layout](), table.COLUMNS)
+        frame = records.to_frame(makers[layout](), COLUMNS)
     return Reading(layout, frame.select(c for c in frame.columns if frame[c].null_count() < frame.height), dict(left))
 
 
@@ -256,7 +257,7 @@ def _of_its_form(path: Path, layout: str | None = None, seen: Sequence[str] = ()
 
 def _is_long(columns: set[str]) -> bool:
     """Tell whether every row says of which LLM it is, and how good the answer was."""
-    return all(columns & {column, *table.ALIASES[column]} for column in ("llm", "quality"))
+    return all(columns & {column, *ALIASES[column]} for column in ("llm", "quality"))
 
 
 def _records(path: Path) -> Iterator[tuple[str, Record]]:

@@ -180,8 +180,8 @@ def choose(split: Split, llms: Llms, params: RouterTrainParams, kept: Kept | Non
     """Replace ``auto`` by what routes held-out training queries best.
 
     First the features (tags and dimension), judged with the linear predictor, which is the cheapest; then, on the best
-    of them and on the best without tags, the stacked one with each size of leaves, and its average with the linear
-    one. Of these candidates `simplest_of_best` is taken.
+    of them, the stacked one and its average with the linear one; where these are of use, other leaves and the best
+    features without tags, too. Of these candidates `simplest_of_best` is taken.
 
     The budget is ``router_train.choice``: training queries, trees in each forest, and the numbers to be tried.
 
@@ -203,7 +203,8 @@ def choose(split: Split, llms: Llms, params: RouterTrainParams, kept: Kept | Non
     if len(split) > budget.queries:
         drawn = np.random.default_rng(params.seed).choice(len(split), budget.queries, replace=False)
         small = split.take(np.sort(drawn))
-    trial = _Trial(small, llms, params, Judge.of(small.outcomes, llms, params.seed), kept or Kept(None))
+    judge = Judge.of(small.outcomes, llms, params.seed)
+    trial = _Trial(small, llms, params, judge, (kept or Kept(None)).of(params, small))
     linear = trial.features()
     if params.predictor == "forest":  # it takes too long to be tried: what suits the linear one suits it
         tried = [replace(one, setting=replace(one.setting, predictor="forest")) for one in linear]
@@ -293,18 +294,21 @@ class _Trial:
         return tried
 
     def with_trees(self, linear: Sequence[Candidate], families: Sequence[Predictor]) -> list[Candidate]:
-        """Judge the forms with trees, on the features that are best and on the best without tags."""
+        """Judge the forms with trees on the best features; where they are of use, other leaves and no tags, too."""
         if families == ("linear",):
             return []
         untagged = [one for one in linear if one.setting.tags == "none"]
         best = [max(those, key=lambda one: one.verdict.aiq) for those in (linear, untagged) if those]
         bases = {one.setting: one for one in best}.values()
-        candidates = []
-        pairs = [(base, leaf) for base in bases for leaf in self.leaves]
+        largest = max(self.leaves)
+        pairs = sorted(((base, leaf) for base in bases for leaf in self.leaves), key=lambda pair: pair[1] != largest)
+        candidates: list[Candidate] = []
         for base, leaf in tqdm(pairs, desc="predictors", unit="candidate"):
             stacked = self.judged(replace(base.setting, predictor="stacked", minimum_leaf=leaf))
             mean = (base.held_out + stacked.held_out) / 2
             candidates += [stacked, self.candidate(replace(stacked.setting, predictor="linear+stacked"), mean)]
+            if max(one.verdict.aiq for one in candidates) < best[0].verdict.aiq and "linear" in families:
+                break
         return candidates
 
     def judged(self, setting: Setting) -> Candidate:

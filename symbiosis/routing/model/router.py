@@ -397,10 +397,10 @@ class Manifest(_Strict):
     """What lies beside the tensors.
 
     Format 3 names the family of each LLM's regressor of the length; in format 2, which is still written where there is
-    no such choice, those of the ``forest`` predictor are forests.
+    no such choice, those of the ``forest`` predictor are forests. Format 4 is an average of two predictors.
     """
 
-    format: Literal[2, 3]
+    format: Literal[2, 3, 4]
     sha256: str
     predictor: Predictor
     length_models: list[Family] | None = None

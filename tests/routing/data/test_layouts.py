@@ -12,9 +12,10 @@ from stages import download_routing
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
-from symbiosis.routing.data import layouts, table
+from symbiosis.routing.data import layouts
 from symbiosis.routing.data.cleaning import read
 from symbiosis.routing.data.params import DownloadRoutingParams
+from symbiosis.routing.data.readers.columns import COLUMNS, REQUIRED
 
 ROOT = Path(__file__).resolve().parents[3]
 RAW = Path("data/raw/routing")
@@ -104,6 +105,12 @@ def test_what_goes_with_the_scores_is_read_too() -> None:
     assert cells(download(document(costs)), "llm", "cost_usd", "domain") == [("a", 0.5, "t"), ("b", None, "t")]
     estimated = download(document(COMPLETIONS)).sort("llm")
     assert cells(estimated, "response_tokens", "tokens_basis") == [(1, "characters"), (1, "characters")]
+
+
+@pytest.mark.parametrize("extra", [{"metadata": {"score": 1}}, {"model": "a", "ratings": {"help": 1, "truth": 0}}])
+def test_marks_of_one_answer_are_no_llms(extra: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="the column `(llm|quality)` is missing"):
+        download(document([{"prompt": "?", **extra}]))
 
 
 def test_a_file_per_llm_makes_one_table() -> None:
@@ -322,7 +329,7 @@ def span(number: int, above: int | None = None, **values: Any) -> dict[str, Any]
 
 
 ASKED = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "Who?"}]}])
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "gen_ai__operation__name": "chat",
     "gen_ai__request__model": "small",
     "gen_ai__response__model": "small-2026",
@@ -464,4 +471,4 @@ def test_files_of_several_kinds_are_not_put_together() -> None:
 
 def test_every_layout_has_a_name() -> None:
     assert set(layouts.LOGS) < set(layouts.TITLES)
-    assert set(table.REQUIRED) < set(table.COLUMNS)
+    assert set(REQUIRED) < set(COLUMNS)

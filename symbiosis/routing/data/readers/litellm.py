@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from symbiosis.routing.data.readers.columns import ALIASES
 from symbiosis.routing.data.readers.nested import NAMES, told
 from symbiosis.routing.data.readers.query_text import text_of
 from symbiosis.routing.data.readers.records import Record
-from symbiosis.routing.data.table import ALIASES
 
 KEYS = {"model", "startTime", "endTime"}
 COSTS = ("response_cost", "spend")

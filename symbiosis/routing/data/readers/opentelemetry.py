@@ -15,7 +15,7 @@ below that did not fail. Left out are failed calls and calls without a query.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,7 @@ class _Span:
     key: str
     above: str
     attributes: Mapping[str, Any]
-    events: list[tuple[str, Mapping[str, Any]]]
+    events: Sequence[tuple[str, Mapping[str, Any]]]
     seconds: float | None
     failed: bool
     marks: list[Any] = field(default_factory=list)

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from bench.fault_runs import Ended, in_child, module
+from bench.faults.runs import Ended, in_child, module
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "download.synthetic": {"users": 60, "items": 40, "interactions": 600, "drift": 0.3, "release": 2018},
     "corpus.maximum_words": 12,
@@ -50,10 +50,6 @@ TINY: dict[str, Any] = {
 }
 STAGE_VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "final-fit, to all data": ("final-fit", {"final_fit.data": "all"}),
-    "train-encoder, trained": (
-        "train-encoder",
-        {"train_encoder.objective": "quality", "train_encoder.epochs": 1, "train_encoder.layers": 1},
-    ),
 }
 """Stages once more, with other params."""
 LEFT_OVER = re.compile(r"(^|/)\.[^/]+\.[a-z0-9_]{8}(/|$)|\.(old|new|part|tmp)(-journal|-wal|-shm)?(/|$)")
@@ -121,7 +117,7 @@ def variants(of: Sequence[Subject]) -> list[Subject]:
 _LATE = {
     "stages.clean": ("great_expectations",),
     "stages.clean_routing": ("great_expectations",),
-    "stages.train_encoder": ("sentence_transformers", "symbiosis.routing.queries.finetuning"),
+    "stages.train_encoder": ("sentence_transformers",),
     "stages.embed_queries": ("sentence_transformers",),
     "stages.collect_feedback": ("sentence_transformers",),
     "stages.baseline": ("torch",),

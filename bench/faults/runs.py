@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.fault_injection import Fault, Operations, arm
+from bench.faults.injection import Fault, Operations, arm
 
 PATIENCE_S = 60
 _BAR = re.compile(r"([\w ,-]+:)? *\d+%\|[^|]*\|[^\]]*\]$")

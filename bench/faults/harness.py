@@ -1,50 +1,24 @@
-"""Try every stage and every other writer under faults, and say what each leaves behind.
+"""Try subjects under faults, and judge what each fault has left and what another run makes of it."""
 
-    python -m bench.faults                                   # all of them, some minutes
-    python -m bench.faults download pretrain --points 200    # some, killed at up to 200 points each
-    python -m bench.faults --list
-
-Faults: killed before file operations and in the middle of a write, a limit on the size of files, a full and a read-only
-disk, no memory, a slow disk, a clock that jumps. After each, every output is as it was, away or new, and whole; the
-process ended by the signal, or in one line; and another run ends with the same bytes and leaves nothing beside them.
-A disk that can be filled is mounted in a name space of its own (`unshare`); where that is not allowed, the faults
-`full` and `read-only` are left out, and the table says so.
-"""
-
-import argparse
-import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import fault_subjects
-from bench.fault_injection import Fault, Kind
-from bench.fault_runs import Disk, Ended, contents, in_child, operations, part, reset
-from bench.fault_states import states
-from bench.fault_subjects import LEFT_OVER, ROOT, Subject, said
+from bench.faults import subjects
+from bench.faults.injection import Fault, Kind
+from bench.faults.runs import Disk, Ended, contents, in_child, operations, part, reset
+from bench.faults.subjects import LEFT_OVER, Subject, said
 
-ALONE = "SYMBIOSIS_FAULTS_ALONE"
-"""Set in the process that has a name space of its own."""
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-ENVIRONMENT = dict.fromkeys(_ONE_THREAD, "1") | {
-    "HF_HUB_OFFLINE": "1",
-    "SYMBIOSIS_TRACKING": "off",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""Set before what reads it is imported: a process with threads cannot be forked."""
 KINDS: tuple[Kind, ...] = ("killed", "cut", "limited", "full", "read-only", "memory", "slow", "clock")
 CODE = ("stages", "symbiosis")
 POINTS = 40
 MEMORY_MIB = (0, 4, 16, 64)
 AGED = b"an older output"
+WRONG = "wrong: "
 SAME, LINE, FAILED = "same bytes", "one line", "failed"
 
 
@@ -103,7 +77,7 @@ class Harness:
         """Make the folder in which each try of a subject begins; its outputs are there, but others."""
         reset(self.folder, self.world, CODE)
         if subject.overrides:
-            fault_subjects.write_params(self.folder, subject.overrides)
+            subjects.write_params(self.folder, subject.overrides)
         if subject.begins_with is not None:
             ended = in_child(subject.begins_with, self.folder)
             if ended.status:
@@ -113,7 +87,7 @@ class Harness:
                 file.write_bytes(file.read_bytes() + AGED)
         if self._template.exists():
             shutil.rmtree(self._template)
-        shutil.copytree(self.folder, self._template, symlinks=True, ignore=_no_code)
+        shutil.copytree(self.folder, self._template, symlinks=True, ignore=no_code)
         self._before = contents(self.folder, CODE)
 
     def _faults(self, names: Sequence[str], kinds: Sequence[Kind]) -> Iterator[Fault]:
@@ -149,6 +123,7 @@ class Harness:
             elif other := self._other_than_good(subject, found):
                 wrong.append(f"run again, {other}")
             wrong += _complaints(subject, self.folder, True)
+            found = contents(self.folder, CODE)
             wrong += [f"{name} stays" for name in found if subject.complaints and LEFT_OVER.search(name)]
         if wrong:
             return FAILED, f"{said(ended)}; {'; '.join(wrong)}"
@@ -185,8 +160,10 @@ def _complaints(subject: Subject, folder: Path, again: bool) -> list[str]:
     judge = subject.complaints
     if judge is None:
         return []
-    told = in_child(lambda: print("\n".join(judge(again))), folder)
-    return told.output.split("\n")[:-1] if told.status == 0 and told.output.strip() else told.lines
+    told = in_child(lambda: print(*(f"{WRONG}{one}" for one in judge(again)), sep="\n"), folder)
+    if told.status:
+        return [f"its judge failed: {said(told)}"]
+    return [line.removeprefix(WRONG) for line in told.output.splitlines() if line.startswith(WRONG)]
 
 
 def _differs(found: dict[str, str], wanted: dict[str, str]) -> str:
@@ -217,7 +194,8 @@ def _is_code(file: Path, folder: Path) -> bool:
     return file.relative_to(folder).parts[0] in CODE
 
 
-def _no_code(folder: str, names: list[str]) -> list[str]:
+def no_code(folder: str, names: list[str]) -> list[str]:
+    """Name what is not copied: the program, at the top of the folder that is tried."""
     return [name for name in names if name in CODE] if Path(folder).name == "work" else []
 
 
@@ -240,84 +218,3 @@ def _cell(counts: Counter[str]) -> str:
     """Return such as ``12 + 3``: so many ended with the same bytes, so many in one line; FAILED is spelled out."""
     shown = f"{counts[SAME]} + {counts[LINE]}" if counts[LINE] else f"{counts[SAME]}" if counts[SAME] else ""
     return f"{shown} **{counts[FAILED]} failed**".strip() if counts[FAILED] else shown
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the chosen subjects, print the table; return 1 if anything failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help="by name, or how names begin [default: all]")
-    parser.add_argument("--list", action="store_true", help="list the subjects")
-    parser.add_argument("--points", type=int, default=POINTS, help="killed at how many, at most [%(default)s]")
-    parser.add_argument("--faults", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="every try, for a closer look")
-    chosen = parser.parse_args(arguments)
-    os.environ.update(ENVIRONMENT)
-    stages = fault_subjects.stages()
-    known = [*stages, *fault_subjects.variants(stages), *states()]
-    if chosen.list:
-        print("\n".join(subject.name for subject in known))
-        return 0
-    if ALONE not in os.environ and (status := _in_own_name_space(arguments)) is not None:
-        return status
-    wanted = [one for one in known if not chosen.subjects or one.name.startswith(tuple(chosen.subjects))]
-    if not wanted:
-        parser.error(f"no subject begins with {' or '.join(chosen.subjects)}: see --list")
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        disk = Disk(Path(folder, "disk"), own=ALONE in os.environ)
-        try:
-            verdicts = _run(Harness(disk, chosen.points), stages, wanted, chosen.faults)
-        finally:
-            disk.close()
-    print(table(verdicts))
-    if not disk.is_own:
-        print("no disk of its own could be mounted: not tried full or read-only")
-    if chosen.json:
-        chosen.json.write_text(json.dumps([vars(one) for one in verdicts], indent=1) + "\n", encoding="utf-8")
-    return int(any(one.outcome == FAILED for one in verdicts))
-
-
-def _run(harness: Harness, stages: list[Subject], wanted: list[Subject], kinds: Sequence[Kind]) -> list[Verdict]:
-    """Make the world, as far as the subjects need it, and try them."""
-    (harness.disk.folder / "tmp").mkdir()
-    tempfile.tempdir = os.environ["TMPDIR"] = str(harness.disk.folder / "tmp")
-    harness.folder.mkdir()
-    for name in CODE:
-        shutil.copytree(ROOT / name, harness.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    sys.path.insert(0, str(harness.folder))
-    sys.dont_write_bytecode = True
-    names = [stage.name for stage in stages]
-    last = max((names.index(one.name) for one in wanted if one.name in names), default=-1)
-    needed = stages if any(one.name not in names for one in wanted) else stages[: last + 1]
-    if all(one.name in ("download", "download-routing", "train-encoder") for one in wanted):  # they need no other
-        needed = wanted
-    fault_subjects.load([*needed, *wanted])
-    fault_subjects.make_world(harness.folder, needed)
-    shutil.copytree(harness.folder, harness.world, symlinks=True, ignore=_no_code)
-    verdicts = []
-    for subject in wanted:
-        begun = time.monotonic()
-        found = list(harness.verdicts(subject, kinds))
-        verdicts += found
-        failed = [one for one in found if one.outcome == FAILED]
-        print(f"{subject.name}: {len(found)} tries, {len(failed)} failed, {time.monotonic() - begun:.0f} s",
-              file=sys.stderr, flush=True)  # fmt: skip
-        for one in failed[:12]:
-            print(f"  {one.fault}: {one.told}", file=sys.stderr, flush=True)
-    return verdicts
-
-
-def _in_own_name_space(arguments: Sequence[str] | None) -> int | None:
-    """Run once more where disks may be mounted that nobody else sees; None: that is not allowed here."""
-    alone = ["unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",))]
-    try:
-        if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-            return None
-    except FileNotFoundError:
-        return None
-    command = [*alone, sys.executable, "-m", "bench.faults", *(sys.argv[1:] if arguments is None else arguments)]
-    return subprocess.run(command, env=os.environ | {ALONE: "1"}, check=False).returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main())
