@@ -271,7 +271,7 @@ class Gateway:
 
     def _drift(self) -> Drift:
         begin = time.time() - DRIFT_HOURS * 3600
-        frames = Frames.read(self.store, begin, fits_after=self._training.fits_after)
+        frames = Frames.read(self.store, begin, most_arms=0, fits_after=self._training.fits_after)
         return drift(frames, self._training.reference)
 
     @staticmethod
