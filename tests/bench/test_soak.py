@@ -56,23 +56,8 @@ def test_the_code_of_an_error_is_read(content: bytes, stream: bool, code: str) -
 
 
 def test_what_nobody_gave_feedback_on_is_gone_from_a_soaked_store(folder: Path) -> None:
-    options = [
-        "--decisions",
-        "200",
-        "--at-once",
-        "20",
-        "--learn",
-        "50",
-        "--prune",
-        "50",
-        "--told",
-        "0",
-        "--per-day",
-        "10",
-        "--days",
-        "5",
-    ]
-    parsed = decisions.parser().parse_args(options)
+    sizes, times = "--decisions 200 --at-once 20 --learn 50 --prune 50 --told 0", "--per-day 10 --days 5"
+    parsed = decisions.parser().parse_args([*sizes.split(), *times.split()])
     soak = decisions.Soak(folder / "run", parsed)
     soak.run()
     with Workspace(folder / "run/state", encode=lambda _: None).store as store:  # type: ignore[arg-type,return-value]
