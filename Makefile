@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help repro table flow serve test lint clean
+.PHONY: help repro table routers flow serve test lint clean
 help:
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
@@ -29,6 +29,9 @@ endif
 
 table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml; KEEP=1: keep the page's other rows)
 	python -m flows.table $(or $(TABLE),full) $(if $(DIRTY),--dirty) $(if $(KEEP),--keep-earlier)
+
+routers: .venv/.installed ## the router and its rivals on every routing table, on one page (TABLE=realroute12: that one anew)
+	python -m flows.routers $(TABLE) $(if $(DIRTY),--dirty)
 
 flow: .venv/.installed ## the same as a Prefect flow (ARGS="--help")
 	python -m flows.pipeline $(ARGS)

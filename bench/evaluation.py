@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from symbiosis.recommender.metrics.metrics import DEPTH, means
+from symbiosis.recommender.metrics.metrics import DEPTH, HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import top_items
 
 
@@ -67,7 +67,7 @@ def main() -> None:
         scores[np.arange(arguments.users), test.indices] += 2
 
         def ours(scores: np.ndarray = scores, train: csr_array = train, test: csr_array = test) -> dict[str, float]:
-            return means(top_items(scores, train, DEPTH, seed=0), test)
+            return HELD_OUT_SETS.means(top_items(scores, train, DEPTH, seed=0), test)
 
         seconds, results = [], []
         for work, repeats in ((lambda s=scores, a=train, b=test: loop(s, a, b), 1), (ours, arguments.repeats)):

@@ -30,7 +30,7 @@ from symbiosis.recommender.data.interactions import items_of, read_matrix, read_
 from symbiosis.recommender.inference.asking import RecommendationRequest
 from symbiosis.recommender.inference.recommender import Recommender
 from symbiosis.recommender.inference.scoring import History
-from symbiosis.recommender.metrics.metrics import DEPTH, METRICS, per_user
+from symbiosis.recommender.metrics.metrics import DEPTH, HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import rank_all
 
 SAMPLES, SEED = 1000, 23
@@ -97,7 +97,7 @@ def in_time(root: Path, n_users: int) -> list[np.ndarray]:
 def table(world: World, rankings: Mapping[str, np.ndarray], users: np.ndarray, base: str) -> list[str]:
     """Return the metrics of rankings of the same users, and what each has more than the base."""
     values = {
-        name: np.stack([column[users] for column in per_user(ranking, world.test).values()], axis=1)
+        name: np.stack([column[users] for column in HELD_OUT_SETS.per_user(ranking, world.test).values()], axis=1)
         for name, ranking in rankings.items()
     }
     columns = np.concatenate([*values.values(), *(value - values[base] for value in values.values())], axis=1)
@@ -105,8 +105,8 @@ def table(world: World, rankings: Mapping[str, np.ndarray], users: np.ndarray, b
         f"{found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
         for found in means_with_intervals(columns, SAMPLES, SEED)
     ]
-    width, names = len(METRICS), [*values, *(f"{name}, minus {base}" for name in values)]
-    lines = ["| | " + " | ".join(METRICS) + " |", "| --- |" + " ---: |" * width]
+    width, names = len(HELD_OUT_SETS.metrics), [*values, *(f"{name}, minus {base}" for name in values)]
+    lines = ["| | " + " | ".join(HELD_OUT_SETS.metrics) + " |", "| --- |" + " ---: |" * width]
     for place, name in enumerate(names):
         if name != f"{base}, minus {base}":
             lines.append(f"| {name} | " + " | ".join(cells[place * width : (place + 1) * width]) + " |")

@@ -24,7 +24,7 @@ from symbiosis.recommender.evaluation.cold_items import Scores, auc, cold_items,
 from symbiosis.recommender.evaluation.evaluation import restricted
 from symbiosis.recommender.inference.recommender import Recommender
 from symbiosis.recommender.inference.scoring import History
-from symbiosis.recommender.metrics.metrics import DEPTH, means
+from symbiosis.recommender.metrics.metrics import DEPTH, HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import rank_all
 
 STAGES = ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain", "finetune")
@@ -84,7 +84,7 @@ def places_taken(method: str, scores: Scores, taken: csr_array, test: csr_array,
 
     alone = rank_all(warm, taken, DEPTH, seed, label=f"{method}, others only")
     shares = (f"{np.isin(ranking[:, :depth], cold).mean():.1%}" for depth in (20, DEPTH))
-    metrics = (f"{means(order, others)['ndcg@100']:.4f}" for order in (ranking, alone))
+    metrics = (f"{HELD_OUT_SETS.means(order, others)['ndcg@100']:.4f}" for order in (ranking, alone))
     return f"| {method} | " + " | ".join([*shares, *metrics]) + " |"
 
 

@@ -1,6 +1,6 @@
 """Fit service times to measured latencies, and compare predicted with measured quantiles on held-out queries.
 
-    python bench/service_times.py DATA/routing/bfcl2024.parquet [--config configs/bfcl2024.yaml]
+    python bench/service_times.py DATA/routing/bfcl2024.parquet [--config configs/bfcl2024_speeds.yaml]
 
 Every LLM's start-up, token rate and jitter are fitted on one half of its queries and tested on the other half.
 Prints a table and the medians over LLMs; ``--config`` writes the configuration of the pipeline fitted to all queries.

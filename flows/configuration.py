@@ -8,7 +8,7 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,13 @@ def _document(name: str, root: Path, above: tuple[str, ...] = ()) -> dict[str, A
     if base is None:
         return document
     below = _document(str(base), root, (*above, name))
-    return below | document | {"params": _merged(below.get("params") or {}, document.get("params") or {})}
+    return below | document | {"params": merged(below.get("params") or {}, document.get("params") or {})}
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested params; those of `above` win."""
     both = {
-        key: _merged(below[key], above[key])
+        key: merged(below[key], above[key])
         for key in below.keys() & above.keys()
         if isinstance(below[key], dict) and isinstance(above[key], dict)
     }
@@ -102,7 +102,15 @@ def overlay(params: Mapping[str, Any], document: Mapping[str, Any], prefix: str 
     return overrides
 
 
-def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
+def repeat(
+    name: str,
+    root: Path,
+    *,
+    dirty: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    targets: Sequence[str] = (),
+    results: str = "reports/real",
+) -> Path:
     """Run a named configuration and return the folder of its results.
 
     Parameters
@@ -113,6 +121,12 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
         The top of the repository.
     dirty
         Run tracked files as they are now, even if they differ from the last commit; the results say so.
+    changes
+        Of params, beside the configuration's own.
+    targets
+        Stages to run instead of the configuration's.
+    results
+        Folder for the folder of the results.
 
     Raises
     ------
@@ -124,16 +138,17 @@ def repeat(name: str, root: Path, *, dirty: bool = False) -> Path:
     configuration = read(name, root)
     tree, state = prepare(name, configuration.data, root, dirty=dirty)
     document = yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8"))
-    override(tree / "params.yaml", overlay(configuration.params, document))
+    override(tree / "params.yaml", overlay(configuration.params, document) | overlay(changes or {}, document))
+    wanted = list(targets or configuration.targets)
 
     child = [sys.executable, str(CHILD)]
-    subprocess.run([*child, "dvc", "repro", *configuration.targets], cwd=tree, env=environment(), check=True)
+    subprocess.run([*child, "dvc", "repro", *wanted], cwd=tree, env=environment(), check=True)
     try:
         if done := publish_state(tree):
             print("\n".join(done.lines()))
     except Exception as error:  # MLflow, SQLAlchemy and requests have no common base
         print(f"warning: nothing recorded in MLflow: {explain(error)}", file=sys.stderr)
-    return _collect(tree, configuration.targets, root / "reports" / "real" / name, state.description)
+    return _collect(tree, wanted, root / results / name, state.description)
 
 
 def _collect(tree: Path, targets: list[str], folder: Path, commit: str) -> Path:

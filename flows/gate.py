@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.workspace import command, one_writer, top
 from symbiosis.core.errors import InputError, one_line
@@ -24,6 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 
 from flows.loop.memory import remembered  # noqa: E402
 from flows.loop.watch import tell_champions  # noqa: E402
+from flows.states import result_of  # noqa: E402
 from symbiosis.registry import gate as judging  # noqa: E402
 from symbiosis.registry.gate import KINDS, Waiting  # noqa: E402
 from symbiosis.registry.verdict_page import markdown  # noqa: E402
@@ -111,11 +112,7 @@ def main() -> None:
 
         address = None if os.environ.get("PREFECT_API_URL") else local_server()
         with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
-            try:
-                outcomes = gate(chosen.kinds)
-            except Exception as error:  # as above
-                where = os.environ.get("PREFECT_API_URL") or address or "a temporary server"
-                sys.exit(f"error: Prefect at {where} cannot be used, the candidates wait: {one_line(error, 300)}")
+            outcomes: Any = result_of(lambda: gate(chosen.kinds, return_state=True), "the candidates wait", address)
         print(", ".join(f"{kind}: {outcome}" for kind, outcome in outcomes.items()))
 
 

@@ -22,12 +22,14 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow, get_run_logger  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.states import State  # noqa: E402
 
 from flows import pipeline  # noqa: E402
 from flows.dag import select  # noqa: E402
 from flows.gate import gate  # noqa: E402
 from flows.loop.last_run import LastRun  # noqa: E402
 from flows.loop.steps import STAGES, ingest, keep  # noqa: E402
+from flows.states import failed, in_one_line, result_of  # noqa: E402
 from symbiosis.core.artifacts import read_json  # noqa: E402
 from symbiosis.core.errors import InputError, one_line  # noqa: E402
 from symbiosis.core.serving import LINKS, Kind  # noqa: E402
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 
 
 @flow(name="nightly", persist_result=False)
-def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str]:
+@in_one_line
+def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str] | State:
     """Take in feedback, bring all stages up to date, and promote the models that the gate lets pass.
 
     Parameters
@@ -50,26 +53,23 @@ def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dic
 
     Returns
     -------
-    dict
-        By model: ``promoted``, ``refused``, ``unchanged`` or ``waiting``.
-
-    Raises
-    ------
-    RuntimeError
-        Stages failed or something waits; what does not depend on it was done.
+    dict or State
+        By model: ``promoted``, ``refused``, ``unchanged`` or ``waiting``. A failed state, whose message says why, where
+        stages failed or something waits; what does not depend on it was done.
     """
     return _run("nightly", [], KINDS, overrides or {}, force)
 
 
 @flow(name="hourly", persist_result=False)
-def hourly(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str]:
+@in_one_line
+def hourly(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str] | State:
     """Do the same with the router's branch alone; see `nightly`."""
     return _run("hourly", pipeline.ROUTER_TARGETS, ("router",), overrides or {}, force)
 
 
 def _run(
     name: str, targets: Sequence[str], kinds: Sequence[Kind], overrides: dict[str, Any], force: bool
-) -> dict[str, str]:
+) -> dict[str, str] | State:
     """Do the steps in order, in the workspace alone."""
     logger, root = get_run_logger(), top()
     with one_writer(root, logger.info):
@@ -84,7 +84,7 @@ def _run(
         finally:
             last.finish(run)
     if last.waits:
-        raise RuntimeError("; ".join(last.waits))
+        return failed("; ".join(last.waits))
     return outcomes
 
 
@@ -146,10 +146,12 @@ def main() -> None:
         address = None if os.environ.get("PREFECT_API_URL") else pipeline.local_server()
         top()
         with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
-            try:
-                outcomes = (nightly if chosen.flow == "nightly" else hourly)(force=chosen.force)
-            except RuntimeError as error:
-                sys.exit(f"error: {one_line(error)}")
+            chosen_flow = nightly if chosen.flow == "nightly" else hourly
+            outcomes: Any = result_of(
+                lambda: chosen_flow(force=chosen.force, return_state=True),
+                "feedback, retraining and candidates wait",
+                address,
+            )
         print(", ".join(f"{kind}: {outcome}" for kind, outcome in outcomes.items()))
 
 

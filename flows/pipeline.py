@@ -34,6 +34,7 @@ from prefect.states import Completed, State  # noqa: E402
 from flows.dag import select, stage_graph  # noqa: E402
 from flows.overrides import override, parse  # noqa: E402
 from flows.repro import StageError, reproduce  # noqa: E402
+from flows.states import failed, in_one_line, result_of  # noqa: E402
 from symbiosis.registry import publication  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
 
@@ -60,6 +61,7 @@ def should_retry(_task: Any, _task_run: Any, state: State) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
+@in_one_line
 def run_stage(stage: str, root: str, force: bool) -> State:
     """Bring one stage up to date; the final state is named Ran, Restored or Unchanged."""
     done = reproduce(stage, Path(root), get_run_logger().info, force=force)
@@ -120,9 +122,10 @@ class PipelineRun:
 
 
 @flow(name="pipeline", persist_result=False)
+@in_one_line
 def pipeline(
     targets: list[str] | None = None, overrides: dict[str, Any] | None = None, force: bool = False
-) -> dict[str, str]:
+) -> dict[str, str] | State:
     """Full retraining: bring all stages up to date.
 
     Parameters
@@ -136,29 +139,24 @@ def pipeline(
 
     Returns
     -------
-    dict
-        The outcome of every stage: ``ran``, ``restored`` or ``unchanged``.
-
-    Raises
-    ------
-    InputError
-        An unknown stage or params key, before anything runs.
-    RuntimeError
-        Some stage failed. Stages that do not depend on it have been brought up to date.
+    dict or State
+        The outcome of every stage: ``ran``, ``restored`` or ``unchanged``. A failed state, whose message says why, for
+        an unknown stage or params key, before anything runs, and where a stage failed: stages that do not depend on it
+        have been brought up to date.
     """
     return _outcomes(bring_up_to_date(targets or [], overrides or {}, force))
 
 
 @flow(name="router-refresh", persist_result=False)
-def router_refresh(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str]:
+@in_one_line
+def router_refresh(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str] | State:
     """Bring only the router's branch up to date; see `pipeline`."""
     return _outcomes(bring_up_to_date(ROUTER_TARGETS, overrides or {}, force))
 
 
-def _outcomes(run: PipelineRun) -> dict[str, str]:
-    if complaint := run.complaint():
-        raise RuntimeError(complaint)
-    return run.outcomes
+def _outcomes(run: PipelineRun) -> dict[str, str] | State:
+    complaint = run.complaint()
+    return run.outcomes if complaint is None else failed(complaint)
 
 
 def bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool = False) -> PipelineRun:
@@ -209,10 +207,11 @@ def main() -> None:
         select(stage_graph(top()), chosen.targets)
         override(top() / "params.yaml", overrides, write=False)
         with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
-            try:
-                pipeline(chosen.targets or None, overrides or None, chosen.force)
-            except RuntimeError as error:
-                sys.exit(f"error: {error}")
+            result_of(
+                lambda: pipeline(chosen.targets or None, overrides or None, chosen.force, return_state=True),
+                "no stage was run",
+                address,
+            )
 
 
 if __name__ == "__main__":

@@ -225,9 +225,12 @@ def serve(ports: Ports) -> None:
     ports.check()
     services = Services(root, TELEMETRY_OFF | os.environ | extra)
     try:
-        services.start("prefect-server", "prefect", "server", "start", "--host", HOST, "--port", str(ports.prefect))
+        services.start("prefect-server", "flows.prefect_server", "--port", str(ports.prefect))
         if local_store:
             network = ["--host", HOST, "--port", str(ports.mlflow), "--workers", "1"]
+            # Its default lets in names of private networks and pages of any port of this machine.
+            names = f"{HOST}:{ports.mlflow},localhost:{ports.mlflow}"
+            network += ["--allowed-hosts", names, "--cors-allowed-origins", f"http://{HOST}:{ports.mlflow}"]
             places = ["--backend-store-uri", str(store), "--artifacts-destination", (root / "mlartifacts").as_uri()]
             services.start("mlflow", "mlflow", "server", *network, *places)
         if trained:

@@ -10,9 +10,9 @@ from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.layout import CLEAN, RANKINGS, VALIDATION
 from symbiosis.core.stage import run
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams, tune
-from symbiosis.recommender.data.interactions import read_matrix
+from symbiosis.recommender.data.interactions import read_interactions, to_matrix
 from symbiosis.recommender.data.training_data import read_training_data
-from symbiosis.recommender.metrics.metrics import ranking_depth
+from symbiosis.recommender.metrics.metrics import protocol_of, ranking_depth
 
 # Loaded by name: the registry imports every baseline, this stage depends only on the one that it runs.
 BASELINES: dict[str, type[Baseline]] = importlib.import_module("symbiosis.recommender.baselines.registry").BASELINES
@@ -20,11 +20,13 @@ BASELINES: dict[str, type[Baseline]] = importlib.import_module("symbiosis.recomm
 
 def work(name: str, params: BaselineParams) -> None:
     """Read training and validation interactions; write the ranking and what was tried."""
-    data = read_training_data(CLEAN)
-    validation = read_matrix(VALIDATION, data.interactions.shape)
+    data, protocol = read_training_data(CLEAN), protocol_of(CLEAN)
+    later = read_interactions(VALIDATION, data.interactions.shape)
+    validation = to_matrix(later, data.interactions.shape)
+    at_test = data.followed_by(later) if protocol.history_grows else None
     start = time.monotonic()
     baseline = BASELINES[name](data, params.seed)
-    ranking, tuning = tune(baseline, params, validation, ranking_depth(validation))
+    ranking, tuning = tune(baseline, params, validation, ranking_depth(validation), protocol, at_test)
     seconds = time.monotonic() - start  # printed, never stored: outputs are the same in every run
     with staged(RANKINGS / name) as (folder,):
         folder.mkdir()

@@ -9,6 +9,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.layout import (
     GRAPH_EDGES,
     ITEMS,
+    PROTOCOL,
     QUALITY,
     RAW_REVIEWS,
     REJECTED,
@@ -37,10 +38,11 @@ def work(params: CleanParams) -> None:
         VALIDATION,
         TEST,
         GRAPH_EDGES,
+        PROTOCOL,
         REJECTED,
         QUALITY / "reviews.json",
         QUALITY / "reviews.html",
-    ) as (users, items, train, validation, test, graph, rejected, summary, page):
+    ) as (users, items, train, validation, test, graph, protocol, rejected, summary, page):
         with rejected.open("w", encoding="utf-8") as quarantine:
             reviews, rejects, per_second = _read(quarantine, params)
             liked = interactions.positives(reviews, params.minimum_rating)
@@ -76,6 +78,9 @@ def work(params: CleanParams) -> None:
         for path, (name, part) in zip((train, validation, test), splits.PARTS.items(), strict=True):
             edges = found.edges.filter(pl.col("part") == part).drop("part")
             (edges if name == "train" else edges.drop("review")).write_parquet(path)
+        # A split by shares may look like one, too, on short histories, but is measured as the paper measures it.
+        last_out = params.split in ("last_out", "published") and splits.is_last_out(found.edges)
+        write_json(protocol, {"protocol": "last_out" if last_out else "random"})
         splits.graph_edges(found.edges, params.graph_edges).write_parquet(graph)
 
 

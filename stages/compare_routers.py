@@ -9,11 +9,15 @@ from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.core.stage import run
 from symbiosis.routing.data.splits import draw, learned_only, read_whole
-from symbiosis.routing.experiments.comparison import compare, leave_one_domain_out
+from symbiosis.routing.experiments.comparison import compare
 from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
+from symbiosis.routing.experiments.left_out import leave_one_domain_out
 from symbiosis.routing.experiments.params import CompareRoutersParams
+from symbiosis.routing.experiments.robustness import flip_rates, sample_of
 from symbiosis.routing.metrics.curves import Reference
 from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.queries.query_encoder import QueryEncoder
+from symbiosis.routing.queries.vector_form import VectorForm
 
 
 def work(seed: int, params: CompareRoutersParams) -> None:
@@ -24,6 +28,16 @@ def work(seed: int, params: CompareRoutersParams) -> None:
     train, test = draw(queries, params.test_share, params.development_fifths, seed, params.equal_texts, untested)
     training, tested = whole.take(train), whole.take(test)
     compared = compare(training, tested, llms, router, params, params.seed + seed)
+    if params.robustness is not None and seed == params.splits[0]:
+        part = sample_of(tested, params.robustness.queries, params.seed)
+        encoder = QueryEncoder.load("models/encoder", VectorForm.read("data/embeddings"))
+        compared.report["robustness"] = flip_rates(
+            compared.choosers,
+            tested.take(part),
+            queries["query_text"][test[part]].to_list(),
+            lambda texts: np.stack(encoder.many(texts)),
+            compared.report["operating_point"]["position"],
+        )
     reference = Reference.choose(training.outcomes)
     curves = {**compared.curves, SINGLES: reference.curve(tested.outcomes)}
     with staged(f"data/comparison/{seed}") as (folder,):

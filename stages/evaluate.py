@@ -30,7 +30,7 @@ from symbiosis.recommender.evaluation.per_user import user_metrics
 from symbiosis.recommender.evaluation.rating_errors import rating_errors
 from symbiosis.recommender.evaluation.report import read_curve, render, verdict
 from symbiosis.recommender.inference.scoring import Scorer
-from symbiosis.recommender.metrics.metrics import DEPTH, ranking_depth
+from symbiosis.recommender.metrics.metrics import DEPTH, protocol_of, ranking_depth
 from symbiosis.recommender.metrics.ranking import rank_all, read_ranking, without
 from symbiosis.recommender.network.attention import learned_bias
 
@@ -42,19 +42,20 @@ def work(params: EvaluateParams) -> None:
     check_measurable(FINETUNED)
     shape = read_sizes(CLEAN)
     train, validation, test = (read_matrix(path, shape) for path in (TRAIN, VALIDATION, TEST))
-    depth = ranking_depth(validation)
+    protocol, depth = protocol_of(CLEAN), ranking_depth(validation)
+    seen = train + validation if protocol.history_grows else train
     # The files first: a damaged one stops the stage before the model's long work.
-    baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", train, depth) for name in params.baselines.all()}
+    baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", seen, depth) for name in params.baselines.all()}
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
     texts = read_array(ITEM_VECTORS)
     scorer = Scorer.load(FINETUNED, GRAPH, DISTANCES, PROPAGATION)
-    scores = scorer.prepared(train)
-    rankings = {MODEL: rank_all(scores, train, depth, params.seed, label="scoring all users")} | baselines
-    if params.mask_validation:
+    scores = scorer.prepared(seen)
+    rankings = {MODEL: rank_all(scores, seen, depth, params.seed, label="scoring all users")} | baselines
+    if params.mask_validation and seen is train:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
-    measured = measure(rankings, test)
-    report = evaluate(rankings, measured, train, test, params.bootstrap_samples, params.seed)
+    measured = measure(rankings, test, protocol)
+    report = evaluate(rankings, measured, train, test, params.bootstrap_samples, params.seed, protocol)
     by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
     if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
         report["cold items"] = cold
@@ -65,7 +66,7 @@ def work(params: EvaluateParams) -> None:
         report["invalid"] = f"the graph that the model was trained with holds {leaked:,} held-out interactions"
     if bias := learned_bias(scorer.bias):
         report["bias"] = bias
-    masked = "training and validation items" if params.mask_validation else "training items"
+    masked = "training and validation items" if params.mask_validation or seen is not train else "training items"
     how = (
         f"All items are ranked for every user, {masked} left out, ties broken at random. Intervals: paired bootstrap "
         f"over users, {params.bootstrap_samples:,} samples."

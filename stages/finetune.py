@@ -12,12 +12,14 @@ from symbiosis.core.layout import (
     GRAPH,
     PRETRAINED,
     PROPAGATION,
+    PROTOCOL,
     TRAIN,
     VALIDATION,
 )
 from symbiosis.core.stage import run
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.ratings import Ratings
+from symbiosis.recommender.metrics.metrics import protocol_of
 from symbiosis.recommender.network.graph_terms import Propagation
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
@@ -27,7 +29,7 @@ from symbiosis.recommender.training.starting import Start
 from symbiosis.recommender.training.torch_setup import prepare_torch
 from symbiosis.tracking.live import live_run
 
-INPUTS = (TRAIN, VALIDATION, DISTANCES, GRAPH, PROPAGATION, PRETRAINED)
+INPUTS = (PROTOCOL, TRAIN, VALIDATION, DISTANCES, GRAPH, PROPAGATION, PRETRAINED)
 
 
 def work(params: FinetuneParams) -> None:
@@ -46,6 +48,7 @@ def work(params: FinetuneParams) -> None:
         read_matrix(VALIDATION, start.shape),
         params,
         ratings,
+        protocol_of(CLEAN),
     )
     schedule = Schedule(params, params.epochs, params.epochs * len(task.batches(0)), params.patience)
     checkpoints = Checkpoints.of_stage("finetune", identity, params.checkpoint_seconds)
@@ -60,7 +63,7 @@ def work(params: FinetuneParams) -> None:
         start.save(folder, identity, best, ratings.mean if ratings else None, "train")
         pl.DataFrame(curve, infer_schema_length=None).write_csv(curve_file)
     checkpoints.clear()
-    print(f"best epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k))
+    print(f"best epoch {best['epoch']:.0f}: " + ", ".join(f"{k} {best[k]:.4f}" for k in task.protocol.metrics))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def work(params: ReportRoutersParams) -> None:
         "prediction": [split.report["prediction"] for split in splits],
         "settings": [split.report["settings"] for split in splits],
         "router": [split.report["router"] for split in splits if "router" in split.report],
+        "robustness": next((s.report["robustness"] for s in splits if "robustness" in s.report), None),
         "feedback": feedback.summary(studies, samples, seed),
     }
     # Splits compared before streams were, or without one, have none.

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,15 +107,20 @@ class RunningGateway:
 
 @contextmanager
 def gateway(
-    folder: Path, *, workers: int = 1, environment: Mapping[str, str] | None = None, port: int = 0
+    folder: Path,
+    *,
+    workers: int = 1,
+    environment: Mapping[str, str] | None = None,
+    port: int = 0,
+    prefix: Sequence[str] = (),
 ) -> Iterator[RunningGateway]:
-    """Run a gateway by the config in a folder while the block runs, from when it is ready."""
+    """Run a gateway by the config in a folder while the block runs, from when it is ready; `prefix`: what starts it."""
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "symbiosis", "gateway", "--config", "gateway.yaml", "--port", str(port)]
     variables = os.environ | {"PYTHONPATH": str(ROOT), "SYMBIOSIS_ADMIN_KEY": ADMIN_KEY, "OMP_NUM_THREADS": "1"}
     with log.open("a") as writing:
         process = subprocess.Popen(
-            [*command, "--workers", str(workers)],
+            [*prefix, *command, "--workers", str(workers)],
             cwd=folder,
             env=variables | dict(environment or {}),
             stdin=subprocess.DEVNULL,

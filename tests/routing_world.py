@@ -59,7 +59,6 @@ def train_params(**changes: Any) -> RouterTrainParams:
         "dimension": 8,
         "tag_penalties": [3, 30],
         "component_penalties": [3, 100],
-        "component_penalties_without_labels": [3, 100],
         "minimum_tag": 5,
         "clusters": 3,
         "forest": {"trees": 30, "minimum_leaf": 5},
@@ -71,7 +70,7 @@ def train_params(**changes: Any) -> RouterTrainParams:
 def compare_params(**changes: Any) -> CompareRoutersParams:
     """Params of the comparison: the router alone and no stream, unless changed."""
     block: Any = read_document(ROOT / "params.yaml")["compare_routers"]
-    small = {"forms": ["router"], "baselines": [], "quality_share": 0.9, "stream": None}
+    small = {"forms": ["router"], "baselines": [], "quality_share": 0.9, "robustness": None, "stream": None}
     return CompareRoutersParams.model_validate(block | small | changes)
 
 

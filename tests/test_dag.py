@@ -23,7 +23,7 @@ from symbiosis.params import BLOCKS, validate
 
 SIMPLE = ["chance", "popularity", "item_knn", "rp3beta", "ease", "slim", "ials"]
 NEURAL = ["multi_vae", "lightgcn", "md_cvae"]
-SEQUENTIAL = ["sasrec", "gru4rec", "bert4rec", "fdsa", "s3rec", "unisrec"]
+SEQUENTIAL = ["transitions", "sasrec", "gru4rec", "bert4rec", "fdsa", "s3rec", "unisrec"]
 LONG_BASELINES = [
     *(f"neural-baseline@{name}" for name in NEURAL),
     *(f"sequential-baseline@{name}" for name in SEQUENTIAL),

@@ -9,12 +9,14 @@ switch_telemetry_off()  # before prefect is imported
 from prefect import flow, get_run_logger  # noqa: E402
 
 from flows.loop.children import run_json  # noqa: E402
+from flows.states import in_one_line  # noqa: E402
 from flows.workspace import one_writer, top  # noqa: E402
 
 OUTPUT = Path("data/recommendations.parquet")
 
 
 @flow(name="recommend-all", persist_result=False)
+@in_one_line
 def recommend_all(count: int = 100) -> str:
     """Rank items for every user with what serves; the file is written whole or not at all.
 

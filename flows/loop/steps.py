@@ -10,6 +10,7 @@ from prefect import get_run_logger, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.loop.children import run_json  # noqa: E402
+from flows.states import in_one_line  # noqa: E402
 from symbiosis.core.errors import InputError  # noqa: E402
 from symbiosis.core.layout import RECOMMENDER, ROUTER  # noqa: E402
 from symbiosis.core.serving import Kind, current  # noqa: E402
@@ -21,6 +22,7 @@ FIRST = "it served before the first retraining"
 
 
 @task(name="keep what serves", task_run_name="keep the {kind} that serves", cache_policy=NO_CACHE, persist_result=False)
+@in_one_line
 def keep(kind: Kind, root: str) -> None:
     """Let the model that serves from the workspace go on as a champion, before it is trained anew in its place.
 

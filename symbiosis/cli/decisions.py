@@ -9,7 +9,7 @@ import typer
 
 from symbiosis.cli.output import JSON, say, table
 from symbiosis.cli.router import STATE, State
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 from symbiosis.core.layout import EXPORTS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def show(
         found = opened.decision(decision)
         where = opened.name
     if found is None:
-        raise InputError(f"there is no decision {decision!r} in {where}")
+        raise InputError(f"there is no decision {quoted(decision)} in {where}")
     document = found.to_dict()
     say("" if as_json else _text(document), document, as_json)
 
@@ -143,6 +143,10 @@ def _store(state: Path, url: str | None) -> "Store":
     if url is not None:
         from symbiosis.routing.serving.store import Store
 
+        file = url.removeprefix("sqlite:///")
+        if url != file and file and not Path(file).exists():
+            raise InputError(f"{file} is not there: name the store that a router or a gateway has written to")
+
         return Store(url)
     if not state.is_dir():
         raise InputError(f"{state} is not there: nothing has been routed yet")
@@ -155,7 +159,9 @@ def _seconds(since: str) -> float:
     try:
         moment = datetime.fromisoformat(since)
     except ValueError:
-        raise InputError(f"--since {since}: give a day or a time, such as 2026-11-28 or 2026-11-28T09:30") from None
+        raise InputError(
+            f"--since {quoted(since)}: give a day or a time, such as 2026-11-28 or 2026-11-28T09:30"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

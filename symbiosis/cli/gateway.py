@@ -12,6 +12,7 @@ from symbiosis.core.errors import InputError
 if TYPE_CHECKING:
     from symbiosis.gateway.config.schema import GatewayConfig
     from symbiosis.gateway.monitoring.drift import Drift
+    from symbiosis.routing.data.outcomes import Llms
 
 Config = Annotated[
     Path | None,
@@ -55,7 +56,9 @@ def serve(
         read = GatewayConfig.model_validate(read.model_dump(by_alias=True) | {"listen": listen})
     except ValueError as error:
         raise InputError(reading.explain(error)) from None  # type: ignore[arg-type]
-    notices = reading.check(read, _router_llms())
+    known = _router_llms()
+    notices = reading.check(read, None if known is None else list(known.names))
+    notices += [] if known is None else reading.unlike_trained(read, known)
     if check:
         file = str(config or reading.CONFIG_FILE)
         document = {"file": file, "llms": list(read.llms), "policies": list(read.policies), "notices": notices}
@@ -71,13 +74,13 @@ def serve(
     run(read)
 
 
-def _router_llms() -> list[str] | None:
+def _router_llms() -> "Llms | None":
     from symbiosis.core.layout import ROUTER
     from symbiosis.core.serving import serving_folder
     from symbiosis.routing.model.router import MANIFEST, Router
 
     folder = serving_folder("router") / ROUTER
-    return list(Router.load(folder).llms.names) if (folder / MANIFEST).is_file() else None
+    return Router.load(folder).llms if (folder / MANIFEST).is_file() else None
 
 
 @keys.command("new")

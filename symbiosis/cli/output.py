@@ -45,6 +45,10 @@ def read_input() -> str:
     return decoded(sys.stdin.buffer.read(), "standard input")
 
 
+LONGEST_CELL = 400
+"""Characters of a text in a table; JSON has it whole."""
+
+
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """Return rows as aligned columns, their names above, numbers to the right.
 
@@ -65,11 +69,16 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
         laid.add_column(printable(name), justify="right" if number else "left", no_wrap=True)
     for row in rows:
         # As `Text`: brackets in a title are no markup.
-        laid.add_row(
-            *(Text(f"{value:.3f}" if isinstance(value, float) else printable(str(value))) for value in row.values())
-        )
+        laid.add_row(*(Text(_cell(value)) for value in row.values()))
     # A line is as long as its cells: a terminal wraps it, a pipe gets it whole.
     console = Console(file=StringIO(), width=10_000, color_system=None)
     with console.capture() as captured:
         console.print(laid)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"  # a small price is not 0
+    text = printable(str(value))
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]} ..."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symbiosis.cli.output import JSON, note, say, table
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from symbiosis.recommender.inference.asking import Recommendations
@@ -147,31 +147,41 @@ def item_ids(given: list[str]) -> tuple[str, ...]:
     ids: list[str] = []
     for text in given:
         path = Path(text)
-        if path.suffix in {".parquet", ".csv", ".txt"} or path.is_file():
+        if path.suffix in {".parquet", ".csv", ".txt"} or _is_file(path):
             ids += _ids_of_file(path)
         else:
             ids += [one.strip() for one in text.split(",") if one.strip()]
     return tuple(ids)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a list of ids that is longer than a name may be
+        return False
+
+
 def _ids_of_file(path: Path) -> list[str]:
     import polars as pl
 
+    from symbiosis.core import parquet_files
     from symbiosis.core.text_files import read_text
 
+    if not _is_file(path):
+        raise InputError(f"{path} is {'no file' if path.exists() else 'missing'}: name a file, or ids between commas")
     if path.suffix not in {".parquet", ".csv"}:
-        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path).split("\n") if line.strip()]
     try:
-        frame = (
-            pl.read_parquet(path, glob=False) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: name a file, or ids between commas") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): give a sound file") from None
+        if path.suffix == ".parquet":
+            frame = parquet_files.read(path)
+        else:
+            frame = pl.read_csv(read_text(path).encode(), infer_schema=False)
+    except parquet_files.UNREADABLE as error:
+        raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
     if "item_id" not in frame.columns:
         raise InputError(f"{path} has no column item_id: rename the column of the ids")
-    return frame["item_id"].cast(pl.String).drop_nulls().to_list()
+    ids = frame["item_id"].cast(pl.String).drop_nulls().str.strip_chars()
+    return ids.filter(ids != "").to_list()
 
 
 def show(found: "Recommendations", written: dict[int, str], as_json: bool) -> None:

@@ -10,6 +10,8 @@ from symbiosis.cli.output import JSON, note, read_input, say, table
 from symbiosis.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from symbiosis.routing.policy.objectives import Deadline, Objective
     from symbiosis.routing.serving.workspace import Workspace
 
@@ -20,6 +22,8 @@ Prompt = Annotated[
 State = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Keeps versions, decisions and feedback.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the LLM.")]
 STATE = Path(".router")
+LONG_S = 100.0
+"""To a first token: longer is rather a time in milliseconds."""
 
 llms = typer.Typer(no_args_is_help=True, help="List, add and remove the LLMs that are chosen from.")
 
@@ -139,6 +143,7 @@ def add_llm(
     """
     per_token = [None if price is None else price / MILLION for price in (price_prompt, price_response)]
     workspace = _workspace(state)
+    others = workspace.llms()
     names = workspace.add_llm(
         name,
         price_prompt=per_token[0],
@@ -147,7 +152,24 @@ def add_llm(
         tokens_per_s=tokens_per_s,
     )
     _notices(workspace)
+    for what, price, known in (
+        ("--price-prompt", price_prompt, others.price_prompt),
+        ("--price-response", price_response, others.price_response),
+    ):
+        _note_price(what, price, known * MILLION)
+    if startup_s >= LONG_S:
+        note(f"--startup-s {startup_s:g} are seconds to the first token: is it in milliseconds?")
     _say_names(names, as_json)
+
+
+def _note_price(what: str, price: float | None, others: "np.ndarray") -> None:
+    """Say if a price is far from those of all other LLMs: a thousand or a million times is another unit."""
+    from symbiosis.routing.serving.inputs import FAR
+
+    others = others[others > 0]
+    if price and len(others) and not others.min() / FAR < price < others.max() * FAR:
+        span = f"{others.min():g} to {others.max():g}"
+        note(f"{what} {price:g} is in USD per million tokens, where the others cost {span}: is it in another unit?")
 
 
 @llms.command("remove")
@@ -247,16 +269,17 @@ def _objective(trade_off: float | None, floor: float | None, budget: float | Non
     chosen = {name: value for name, value in given.items() if value is not None}
     if len(chosen) > 1:
         raise typer.BadParameter(f"give one of {', '.join(chosen)}")
+    from symbiosis.routing.policy.objectives import Budget, QualityFloor, TradeOff
+    from symbiosis.routing.serving.inputs import LEAST_USD
+
     for name, value in chosen.items():
         if not 0 <= value < math.inf:
             raise InputError(f"{name} {value} must be a number not below 0")
     if floor is not None and floor > 1:
         hint = f": did you mean {floor / 100:g}?" if floor <= 100 else ""
         raise InputError(f"--floor {floor:g} must be a share from 0 to 1{hint}")
-    if budget == 0:
-        raise InputError("--budget 0 buys nothing: give a mean of USD per query above 0")
-
-    from symbiosis.routing.policy.objectives import Budget, QualityFloor, TradeOff
+    if budget is not None and budget < LEAST_USD:
+        raise InputError(f"--budget {budget:g} buys nothing: give a mean of USD per query from {LEAST_USD:g}")
 
     if floor is not None:
         return QualityFloor(floor)
@@ -269,9 +292,10 @@ def _deadline(seconds: float | None) -> "Deadline | None":
     """Return the limit on the time to the answer, if one is asked for."""
     if seconds is None:
         return None
-    if not 0 < seconds < math.inf:
-        raise InputError(f"--deadline {seconds} must be a number of seconds above 0")
-
     from symbiosis.routing.policy.objectives import Deadline
+    from symbiosis.routing.serving.inputs import LEAST_S
+
+    if not LEAST_S <= seconds < math.inf:
+        raise InputError(f"--deadline {seconds:g} must be a number of seconds from {LEAST_S:g}")
 
     return Deadline(seconds)

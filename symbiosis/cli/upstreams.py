@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from symbiosis.cli.output import JSON, say
+from symbiosis.core.errors import InputError
 
 if TYPE_CHECKING:
     from symbiosis.gateway.config.schema import UpstreamConfig
 
 Folder = Annotated[Path, typer.Option("--data-folder", metavar="FOLDER", help="Holds data/ and models/.")]
 Config = Annotated[bool, typer.Option("--config", help="Print the `upstreams` section of gateway.yaml, and end.")]
+
+HIGHEST_PORT = 65_535
 
 upstreams = typer.Typer(no_args_is_help=True, help="Serve LLMs to try the gateway with.")
 
@@ -44,6 +47,7 @@ def simulate(
 
     if with_parent:
         die_with_parent()
+    _check_port(port, named=config)
     if config:
         from symbiosis.gateway.simulation.llms import upstream_config
 
@@ -74,6 +78,7 @@ def local(
     """
     from symbiosis.gateway.simulation import local as real
 
+    _check_port(port, named=config)
     if config:
         _say_section(real.upstream_config(f"http://127.0.0.1:{port}/v1"), as_json)
         return
@@ -84,8 +89,21 @@ def local(
         llm = real.LocalLlm(port, threads)
         _serving([real.NAME], llm.base_url, as_json)
         signal.sigwait(ends)
+        llm.close()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_port(port: int, *, named: bool) -> None:
+    """Make sure that a port can be listened on, and with `named` written into a config, too.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    if not named <= port <= HIGHEST_PORT:
+        raise InputError(f"--port {port} is no port: give a number from {int(named)} to {HIGHEST_PORT}")
 
 
 def _serving(llms: list[str], base_url: str, as_json: bool) -> None:

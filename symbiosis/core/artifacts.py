@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -154,11 +155,11 @@ def _os_error(error: Exception) -> int:
     """Return the operating system's error number, 0 if there is none.
 
     Libraries written in Rust (polars, safetensors) raise exceptions of their own and tell the number in the message;
-    numpy tells only that it could not write all.
+    numpy tells only that it could not write all, and polars that the end of a parquet file could not be written.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    if re.search(r"\d+ requested and \d+ written", str(error)):
+    if re.search(r"\d+ requested and \d+ written|Invalid thrift: transport error", str(error)):
         return errno.ENOSPC
     told = re.search(r"\(os error (\d+)\)", str(error))
     return int(told[1]) if told else 0
@@ -209,7 +210,7 @@ def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
     except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
         raise _unreadable(path, error) from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:  # the last two: of its header
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
     return array
 

@@ -1,12 +1,15 @@
 """The one exception for input that the user can mend, which names are accepted, and how both are shown."""
 
+import errno
 import re
 
 LONGEST_MESSAGE = 2_000
 LONGEST_NAME = 200
 """Characters, both."""
 # Control characters, other line breaks, marks that turn the reading direction, halves of surrogate pairs.
-_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_NO_MEMORY = re.compile("can't allocate memory|cannot allocate memory|failed to map segment|std::bad_alloc", re.I)
 
 
 class InputError(ValueError):
@@ -31,11 +34,11 @@ def require_name(name: str, what: str) -> None:
     Raises
     ------
     InputError
-        It is empty, too long, begins or ends with a blank, or has line breaks or control characters.
+        Nothing of it can be seen, it is too long, has blanks around it, or line breaks or control characters.
     """
     fault = None
-    if not name.strip():
-        fault = "it is empty"
+    if not any(sign.isprintable() and not sign.isspace() for sign in name):
+        fault = "nothing of it can be seen"
     elif name != name.strip():
         fault = "it begins or ends with a blank"
     elif _ACTIVE.search(name):
@@ -44,6 +47,27 @@ def require_name(name: str, what: str) -> None:
         fault = f"it has more than {LONGEST_NAME} characters"
     if fault:
         raise InputError(f"{quoted(name)} cannot be the name of {what}: {fault}; choose another name")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out.
+
+    torch says so in an error of no class of its own; a library that could not be loaded for lack of memory says that it
+    cannot be imported, and others say that they are broken then, with that error as the cause.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(seen, RuntimeError | ImportError) and _NO_MEMORY.search(str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def no_memory(error: BaseException) -> str:
+    """Return the message for lack of memory."""
+    return f"not enough memory ({error or type(error).__name__}): free some, or make the data or the model smaller"
 
 
 def quoted(value: object, longest: int = 80) -> str:

@@ -10,6 +10,8 @@ ITEMS = CLEAN / "items.parquet"
 TRAIN = CLEAN / "train.parquet"
 VALIDATION = CLEAN / "validation.parquet"
 TEST = CLEAN / "test.parquet"
+PROTOCOL = CLEAN / "protocol.json"
+"""How the split is evaluated: see `symbiosis.recommender.metrics.metrics.protocol_of`."""
 GRAPH_EDGES = CLEAN / "graph.parquet"
 REJECTED = CLEAN / "rejected.jsonl"
 GRAPH = Path("data/graph")

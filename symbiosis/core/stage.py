@@ -7,9 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from symbiosis.core.errors import InputError, one_line
+from symbiosis.core.errors import InputError, is_out_of_memory, no_memory, one_line
 from symbiosis.core.params import PARAMS_FILE, Params, read_document, validate_block
-from symbiosis.core.processes import die_with_parent, print_anything, spare_loopback
+from symbiosis.core.processes import die_with_parent, print_anything, spare_loopback, take_interruptions
+from symbiosis.core.progress import end_bars
 from symbiosis.core.telemetry import switch_telemetry_off
 
 INTERRUPTED = 130
@@ -38,6 +39,7 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
         f"{PARAMS_FILE}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_known_args()
+    take_interruptions()
     die_with_parent()
     print_anything()
     spare_loopback()
@@ -54,18 +56,14 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
     except (InputError, OSError) as error:
         raise _failed(str(error)) from None
     except Exception as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        raise _failed(f"not enough memory ({error}): free some, or make the data or the model smaller") from None
+        raise _failed(no_memory(error)) from None
 
 
 def _failed(message: str) -> SystemExit:
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
+    end_bars()
     print(f"error: {one_line(message)}", file=sys.stderr)
     return SystemExit(1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out; torch says so in an error of no class of its own."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

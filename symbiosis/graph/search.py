@@ -11,10 +11,10 @@ the normalisation of the score hangs on it is the largest of them found, see `di
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from symbiosis.core.progress import tqdm
 from symbiosis.graph.build import Graph
 from symbiosis.graph.connectivity import UNREACHABLE
 
+_T = TypeVar("_T")
 WORD = 64  # sources per word
 
 
@@ -193,7 +194,6 @@ def write_distances(graph: Graph, folder: Path, block: int, threads: int) -> tup
     with (
         (folder / "user_item.npy").open("wb") as user_file,
         (folder / "item_item.npy").open("wb") as item_file,
-        ThreadPoolExecutor(threads) as pool,
     ):
         item_start = _write_header(item_file, (n_items, n_items))
         user_start = _write_header(user_file, (graph.n_users, n_items))
@@ -206,7 +206,8 @@ def write_distances(graph: Graph, folder: Path, block: int, threads: int) -> tup
             return items.counts, users.counts
 
         starts = range(0, n_items, block)
-        for items, users in tqdm(pool.map(work, starts), total=len(starts), desc="shortest paths", unit="block"):
+        found = _in_threads(work, starts, threads)
+        for items, users in tqdm(found, total=len(starts), desc="shortest paths", unit="block"):
             item_item += items
             user_item += users
     return user_item, item_item
@@ -220,9 +221,17 @@ def distances_between_users(graph: Graph, block: int, threads: int) -> Counter[i
     """
     search = _Search(graph.user_offsets, graph.user_items, graph.item_offsets, graph.item_users)
     starts = range(0, graph.n_users, block)
+    counts = _in_threads(lambda first: search(first, min(first + block, graph.n_users))[0].counts, starts, threads)
+    return sum(tqdm(counts, total=len(starts), desc="pairs of users", unit="block"), Counter())
+
+
+def _in_threads(work: Callable[[int], _T], starts: Sequence[int], threads: int) -> Iterator[_T]:
+    """Yield what a function returns for each start, in their order; a single thread is this one."""
+    if min(threads, len(starts)) < 2:
+        yield from map(work, starts)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        counts = pool.map(lambda first: search(first, min(first + block, graph.n_users))[0].counts, starts)
-        return sum(tqdm(counts, total=len(starts), desc="pairs of users", unit="block"), Counter())
+        yield from pool.map(work, starts)
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, int]) -> int:

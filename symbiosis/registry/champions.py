@@ -6,7 +6,7 @@ is finished by the next call, and never leaves half a copy.
 
 import fcntl
 import json
-import os
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from symbiosis.core.artifacts import read_json, staged, write_json
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from symbiosis.core.artifacts import staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.serving import LINKS, Kind, current, serving_folder
+from symbiosis.core.text_files import mended
 from symbiosis.registry.bundles import VERSION, of_folder
 from symbiosis.registry.versions import (
     CANDIDATE,
@@ -48,6 +51,7 @@ Action = Literal["promote", "force", "rollback", "pull"]
 HISTORY, PENDING, VERSIONS = "history.jsonl", "pending.json", "versions"
 
 
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True)
 class Change:
     """A move of a champion, as the history keeps it.
@@ -78,6 +82,9 @@ class Change:
     at: str
     because: str | None = None
     moved: bool = True
+
+
+_CHANGE = TypeAdapter(Change)
 
 
 def candidate(kind: Kind, root: Path | str = Path(), registry: Registry | None = None) -> RegisteredVersion | None:
@@ -214,7 +221,30 @@ def history(kind: Kind, root: Path | str = Path()) -> list[Change]:
     file = _place(kind, root) / HISTORY
     if not file.is_file():
         return []
-    return [Change(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    lines = file.read_bytes().split(b"\n")
+    return [change for line in lines if (change := _change_of(record_of(line))) is not None]
+
+
+def record_of(content: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a file or a line holds, NaN as null; None if it is none, or only half of it."""
+    try:
+        told = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
+        sound = json.loads(mended(json.dumps(told, ensure_ascii=False)))  # halves of surrogate pairs go nowhere
+    except (ValueError, RecursionError):
+        return None
+    return sound if isinstance(sound, dict) else None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _change_of(told: dict[str, Any] | None) -> Change | None:
+    try:
+        return None if told is None else _CHANGE.validate_json(json.dumps(told))
+    except ValidationError:
+        return None
 
 
 def _place(kind: Kind, root: Path | str) -> Path:
@@ -277,7 +307,9 @@ def _finish(kind: Kind, root: Path | str, registry: Registry) -> Change | None:
     pending = _pending(kind, root)
     if not pending.is_file():
         return None
-    change = Change(**read_json(pending))
+    change = _change_of(record_of(pending.read_bytes()))
+    if change is None:
+        raise InputError(f"{pending} is damaged: delete it, and run `symbiosis models pull {kind}`")
     if registry.aliases(kind).get(CHAMPION) == change.version:
         return _complete(change, root, registry)
     pending.unlink()
@@ -315,14 +347,10 @@ def _remember(change: Change, root: Path | str) -> None:
     known = history(change.kind, root)
     if known and known[-1] == change:
         return
-    line = (json.dumps(asdict(change), ensure_ascii=False) + "\n").encode()
-    file = _place(change.kind, root) / HISTORY
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    # Written anew, not added to: a disk that is full in the middle of a line would leave half of it.
+    with staged(_place(change.kind, root) / HISTORY) as (file,):
+        lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in (*known, change)]
+        file.write_text("".join(lines), encoding="utf-8")
 
 
 def _clear_up(kind: Kind, root: Path | str, registry: Registry) -> None:
@@ -338,5 +366,4 @@ def _clear_up(kind: Kind, root: Path | str, registry: Registry) -> None:
 
 def _told(copy: Path) -> dict[str, Any]:
     """Return what a local copy says of itself."""
-    told: dict[str, Any] = read_json(copy / VERSION) if (copy / VERSION).is_file() else {}
-    return told
+    return (record_of((copy / VERSION).read_bytes()) if (copy / VERSION).is_file() else None) or {}

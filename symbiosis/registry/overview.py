@@ -1,13 +1,12 @@
 """What serves and why, from this machine's files alone: champions, the gate's last verdicts, and the last run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from symbiosis.core.layout import LAST_RUN
 from symbiosis.core.serving import LINKS, Kind, current
 from symbiosis.registry.bundles import VERSION
-from symbiosis.registry.champions import history
+from symbiosis.registry.champions import history, record_of
 from symbiosis.registry.gate import KINDS, VERDICT
 
 MOVES = 10
@@ -41,9 +40,9 @@ def _model(kind: Kind, root: Path) -> dict[str, Any]:
     return {"champion": champion, "verdict": _read((root / LINKS[kind]).with_name(VERDICT)), "history": latest}
 
 
-def _read(file: Path) -> Any:
-    """Return a JSON file's contents, None if it is not there or only half of it."""
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, None if it is not there or only half of it."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return record_of(file.read_bytes())
+    except OSError:
         return None

@@ -29,7 +29,7 @@ class RecommenderGateParams(StageParams):
     Attributes
     ----------
     margin
-        In Recall@20.
+        In Recall@20, or NDCG@10 where the last item is held out.
     """
 
     margin: float = Field(ge=0)

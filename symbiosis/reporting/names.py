@@ -11,6 +11,7 @@ LABELS = {
     "ease": "EASE",
     "slim": "SLIM",
     "ials": "iALS",
+    "transitions": "Transitions",
     "multi_vae": "Multi-VAE",
     "md_cvae": "MD-CVAE",
     "lightgcn": "LightGCN",
@@ -28,8 +29,11 @@ LABELS = {
     "router_without_tags": "router without tags",
     "router_clusters": "router, tags from k-means",
     "router_waits_penalty": "router, MixLLM's waiting penalty",
+    "router_waits_cycle": "router, worth per service cycle",
     "router_shuffled": "control: outcomes shuffled",
     "router_noise": "control: random vectors",
+    "known_class": "latent class known (noise ceiling)",
+    "router_without_labels": "router, no labels given",
     "domain_mean": "domain mean (true label)",
     "subdomain_mean": "sub-domain mean (true label)",
     "k_means": "k-means",
@@ -42,7 +46,7 @@ LABELS = {
 """Methods whose key does not read well as it stands."""
 
 WAITS_SEEN = "_waits_seen"
-INFORMED = frozenset({"oracle", "domain_mean", "subdomain_mean"})
+INFORMED = frozenset({"oracle", "known_class", "domain_mean", "subdomain_mean"})
 """Routing methods that see what no router can: the outcomes, or the true label of each test query."""
 
 
@@ -56,7 +60,12 @@ def label(method: str) -> str:
 def metric(name: str) -> str:
     """Return the name of a metric of the recommender."""
     return (
-        name.replace("recall", "Recall").replace("ndcg", "NDCG").replace("auc", "AUC").replace("coverage", "Coverage")
+        name.replace("recall", "Recall")
+        .replace("ndcg", "NDCG")
+        .replace("hr@", "HR@")
+        .replace("mrr", "MRR")
+        .replace("auc", "AUC")
+        .replace("coverage", "Coverage")
     )
 
 

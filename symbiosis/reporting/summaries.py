@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
-from symbiosis.reporting.names import label, strongest_baseline
+from symbiosis.reporting.names import label, metric, strongest_baseline
 
 REPORTS = Path("reports")
-_METRICS = {"recall@20": "Recall@20", "recall@40": "Recall@40", "ndcg@100": "NDCG@100"}
+_PRIMARY = ("recall@20", "ndcg@10")
+"""The metric of a headline: that of held-out sets, or of the next item."""
 T = TypeVar("T")
 
 
@@ -108,28 +109,29 @@ def _read(reports: Path, makers: Mapping[str, Callable[[dict[str, Any], Path], T
 
 def _recommender(report: dict[str, Any], page: Path) -> Table:
     methods = {"recommender": report["recommender"]} | report["baselines"]
-    ordered = sorted(methods, key=lambda name: -sum(methods[name][metric]["mean"] for metric in _METRICS))
+    metrics = [name for name, value in methods["recommender"].items() if isinstance(value, Mapping)]
+    ordered = sorted(methods, key=lambda name: -sum(methods[name][column]["mean"] for column in metrics))
     sizes = report["data"]
     return Table(
         "LLM for RecSys",
         f"{sizes['users']:,} users, {sizes['items']:,} items, {sizes['training interactions']:,} training "
         "interactions; mean over users [95 % interval]",
-        ["method", *_METRICS.values()],
-        [[label(name), *(_interval(methods[name][metric]) for metric in _METRICS)] for name in ordered],
+        ["method", *map(metric, metrics)],
+        [[label(name), *(_interval(methods[name][column]) for column in metrics)] for name in ordered],
         ordered.index("recommender"),
         page,
     )
 
 
 def _recommender_headline(report: dict[str, Any], page: Path) -> Headline:
-    metric = "recall@20"
+    primary = next(name for name in _PRIMARY if name in report["recommender"])
     difference = report.get("difference")
     strongest, gain, lead = "", "", None
     if difference:
-        strongest = f"{label(difference['to'])} {report['baselines'][difference['to']][metric]['mean']:.4f}"
-        gain, lead = _interval(difference["recommender"][metric], "+"), difference["recommender"][metric]["mean"]
-    own = report["recommender"][metric]
-    return Headline("Recommender", _METRICS[metric], _interval(own), strongest, gain, page, own["mean"], lead)
+        strongest = f"{label(difference['to'])} {report['baselines'][difference['to']][primary]['mean']:.4f}"
+        gain, lead = _interval(difference["recommender"][primary], "+"), difference["recommender"][primary]["mean"]
+    own = report["recommender"][primary]
+    return Headline("Recommender", metric(primary), _interval(own), strongest, gain, page, own["mean"], lead)
 
 
 def _router(report: dict[str, Any], page: Path) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 import requests
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
-from symbiosis.core.artifacts import read_json, sha256_of, write_json
+from symbiosis.core.artifacts import read_json, sha256_of, staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.http import PASSING, patient_session, retries
 from symbiosis.core.progress import tqdm
@@ -129,7 +129,10 @@ def _continue(session: requests.Session, url: str, part: Path, expected: int | N
             )
         etag = response.headers.get("ETag", "")
         strong = etag if etag and not etag.startswith("W/") else None  # a weak one does not promise the same bytes
-        write_json(_validator_of(part), {"url": url, "validator": strong or response.headers.get("Last-Modified")})
+        if not start:
+            part.unlink(missing_ok=True)  # a process that is killed next must not take old bytes for those of this file
+        with staged(_validator_of(part)) as (told,):
+            write_json(told, {"url": url, "validator": strong or response.headers.get("Last-Modified")})
         with (
             part.open("r+b" if start else "wb") as file,
             tqdm(total=total, initial=start, desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True) as bar,

@@ -69,7 +69,7 @@ class CleanParams(StageParams):
     seed: int = Field(ge=0)
     minimum_rating: float = Field(ge=0, le=5)
     core: int = Field(ge=3)  # each user needs one interaction for training, one for validation and one for test
-    split: Literal["random", "temporal", "timestamp", "published"]
+    split: Literal["random", "temporal", "last_out", "timestamp", "published"]
     times: Literal["published", "shares"] | tuple[int, int] = "published"
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
@@ -82,6 +82,6 @@ class CleanParams(StageParams):
     def _possible(self) -> "CleanParams":
         if isinstance(self.times, tuple) and not 0 < self.times[0] < self.times[1]:
             raise ValueError("times must be two times in milliseconds, the first of validation, then that of test")
-        if self.split == "published" and self.cold_item_share:
-            raise ValueError("cold_item_share must be 0 with split: published, which is taken as it is")
+        if self.split in ("published", "last_out") and self.cold_item_share:
+            raise ValueError(f"cold_item_share must be 0 with split: {self.split}, whose parts are given")
         return self

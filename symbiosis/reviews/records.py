@@ -208,7 +208,7 @@ def _described_2023(record: dict[str, Any]) -> list[Any]:
     """Return brand, categories and description of an item of 2023; the description begins with the features."""
     features, told = (text.description(record.get(name)) for name in ("features", "description"))
     price = record.get("price")
-    sold = f"Price: {price}" if price not in {None, "", "None"} and isinstance(price, int | float | str) else None
+    sold = f"Price: {price}" if isinstance(price, int | float | str) and price not in {"", "None"} else None
     categories = text.categories([record.get("main_category"), record.get("categories")])
     description = " ".join(part for part in (features, told, text.plain(sold)) if part) or None
     return [text.brand(record.get("store")), categories, description]

@@ -73,7 +73,7 @@ def parts_of(counts: np.ndarray, params: CleanParams) -> np.ndarray:
         Shape (users,): interactions of each user, at least 3.
     params
         ``split``: ``random`` draws the held-out positions, ``temporal`` takes a user's last ones for test and those
-        before them for validation; and the shares.
+        before them for validation, ``last_out`` one of each; and the shares.
 
     Returns
     -------
@@ -90,9 +90,28 @@ def parts_of(counts: np.ndarray, params: CleanParams) -> np.ndarray:
         shuffled[order] = position
         position = shuffled
     from_end = np.repeat(counts, counts) - position  # 1 = the last
+    if params.split == "last_out":
+        return np.select([from_end == 1, from_end == 2], [TEST, VALIDATION], TRAIN).astype(np.uint8)
     test = np.repeat(split_sizes(counts, params.test_share), counts)
     validation = np.repeat(split_sizes(counts, params.validation_share), counts)
     return np.select([from_end <= test, from_end <= test + validation], [TEST, VALIDATION], TRAIN).astype(np.uint8)
+
+
+def is_last_out(edges: pl.DataFrame) -> bool:
+    """Tell whether every user has one test item, the last of all, and one validation item, the last before it.
+
+    Parameters
+    ----------
+    edges
+        ``user``, ``timestamp``, ``part``, in any order.
+    """
+    of_part = [pl.col("timestamp").filter(pl.col("part") == part) for part in (TRAIN, VALIDATION, TEST)]
+    train, validation, test = of_part
+    users = edges.group_by("user").agg(
+        one=(validation.len() == 1) & (test.len() == 1),
+        later=(train.max().fill_null(0) <= validation.min()) & (validation.max() <= test.min()),
+    )
+    return bool(users["one"].all() and users["later"].all())
 
 
 def parts_by_time(times: np.ndarray, params: CleanParams, per_second: int) -> np.ndarray:

@@ -64,8 +64,7 @@ def prepare(uri: str) -> None:
     if path is None or _is_whole(path):
         return
     with _alone_in(path.parent):
-        while not _is_whole(path) and (waiting := _seconds_to_wait(path)) > 0:
-            time.sleep(waiting)  # a process that does not know of this lock, such as MLflow's server, may be at work
+        _wait_for_others(path)
         if _is_whole(path):
             return
         if path.exists():
@@ -171,10 +170,20 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _seconds_to_wait(path: Path) -> float:
-    """Return for how long an unfinished database must stay as it is to be taken as given up."""
-    times = [file.stat().st_mtime for file in _with_side_files(path) if file.exists()]
-    return min(1.0, max(times) + QUIET - time.time()) if times else 0.0
+def _wait_for_others(path: Path) -> None:
+    """Wait until an unfinished database is whole, or has not changed for so long that it is taken as given up.
+
+    A process that does not know of the lock, such as MLflow's server, may be at work on it.
+    """
+    newest, since = 0.0, time.monotonic()
+    while not _is_whole(path) and (times := [file.stat().st_mtime for file in _with_side_files(path) if file.exists()]):
+        if max(times) != newest:
+            newest, since = max(times), time.monotonic()
+        # The change may lie in the future: then the clock was set back meanwhile, and only what is seen here counts.
+        quiet = max(time.time() - newest, time.monotonic() - since)
+        if quiet >= QUIET:
+            break
+        time.sleep(min(1.0, QUIET - quiet))
 
 
 def _set_aside(path: Path) -> None:

@@ -77,7 +77,7 @@ def test_bad_input_is_told_in_a_line(say: Any, ids: list[str]) -> None:
         (["show", "nobody"], "there is no decision 'nobody' in "),
         (["show", "nobody", "--state", "nowhere"], "nowhere is not there"),
         (["show", "nobody", "--store", "nonsense"], "address of the store cannot be read"),
-        (["export", "--output", "x.jsonl", "--since", "yesterday"], "--since yesterday: give a day or a time"),
+        (["export", "--output", "x.jsonl", "--since", "yesterday"], "--since 'yesterday': give a day or a time"),
     ):
         status, told = say(*arguments)
         assert (status, told.count("\n")) == (1, 1)

@@ -148,7 +148,7 @@ def test_all_users_or_no_file(say: Any, tmp_path: Path, monkeypatch: pytest.Monk
         (["--all", "--output", "x.parquet", "--count", "0"], "count 0 must be"),
         (["--user", "Ann", "--output", "x.parquet"], "--output is the file of --all"),
         ([], "whom to recommend to is missing"),
-        (["--user", "Ann", "--allowed", "gone.txt"], "gone.txt cannot be read"),
+        (["--user", "Ann", "--allowed", "gone.txt"], "gone.txt is missing"),
         (["--user", "Ann", "--exclude", "gone.parquet"], "gone.parquet is missing"),
         (["--user", "Ann", "--new-items", "gone.jsonl"], "gone.jsonl is missing"),
         (["--user", "Ann", "--price-from", "2", "--price-to", "1"], "price_from 2.0 is above price_to 1.0"),

@@ -86,7 +86,7 @@ def test_llms_and_versions_come_and_go(say: Any) -> None:
         (["route", "abc", "--trade-off", "nan"], "--trade-off nan must be"),
         (["route", "abc", "--floor", "-1"], "--floor -1.0 must be"),
         (["route", "abc", "--budget", "0"], "--budget 0 buys nothing"),
-        (["route", "abc", "--deadline", "0"], "--deadline 0.0 must be"),
+        (["route", "abc", "--deadline", "0"], "--deadline 0 must be"),
         (["feedback", "nobody", "--quality", "1"], "'nobody' is unknown"),
         (["feedback", "nobody", "--quality", "nan"], "quality nan must lie in 0..1"),
         (["llms", "add", "new", "--price-prompt", "1"], "'new' has price_response None"),

@@ -36,7 +36,7 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         port = str(taken.getsockname()[1])
         for flags, told in (
             (["--port", port], f"--port {port} cannot be used"),
-            (["--port", "70000"], "--port 70000 cannot be used"),
+            (["--port", "70000"], "--port 70000 is no port: give a number from 0 to 65535"),
             (["--speed", "0"], "--speed 0.0 must be a number above 0"),
             (["--speed", "nan"], "--speed nan must be a number above 0"),
             (["--failures", "1.5"], "--failures 1.5 must be a share"),

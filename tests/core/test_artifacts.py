@@ -84,8 +84,8 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-def test_a_file_size_limit_is_told_whichever_library_meets_it(tmp_path: Path, writer: str) -> None:
+def written_within(limit: int, target: Path, writer: str) -> str:
+    """What a process says that may write no file of more bytes."""
     code = (
         "from symbiosis.core.artifacts import staged\n"
         "from symbiosis.core.errors import InputError\n"
@@ -97,14 +97,26 @@ def test_a_file_size_limit_is_told_whichever_library_meets_it(tmp_path: Path, wr
         "    print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "target")],
+        [sys.executable, "-c", code, str(target)],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         check=True,
     )
-    assert done.stdout.startswith("no room left while writing"), done
+    return done.stdout
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_size_limit_is_told_whichever_library_meets_it(tmp_path: Path, writer: str) -> None:
+    assert written_within(4096, tmp_path / "target", writer).startswith("no room left while writing")
     assert everything(tmp_path) == []
+
+
+def test_no_room_for_the_end_of_a_parquet_file(tmp_path: Path) -> None:
+    assert written_within(1 << 20, tmp_path / "whole", "polars") == ""
+    size = (tmp_path / "whole").stat().st_size
+    assert written_within(size - 8, tmp_path / "target", "polars").startswith("no room left while writing")
+    assert everything(tmp_path) == ["whole"]
 
 
 def test_json_is_written_the_same_way_each_time_and_refuses_nan(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class Empty(StageParams):
         (PermissionError(13, "Permission denied", "data"), 1, "error: [Errno 13] Permission denied: 'data'\n"),
         (MemoryError("Unable to allocate 9 GiB"), 1, "error: not enough memory (Unable to allocate 9 GiB): "),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "error: not enough memory ("),
+        (ImportError("x.so: failed to map segment from shared object"), 1, "error: not enough memory (x.so: failed"),
         (InputError("a\nb\x1b[1m"), 1, "error: a b\\x1b[1m\n"),
     ],
 )
@@ -97,3 +98,27 @@ def test_a_stage_ends_in_one_line(
     shown = capsys.readouterr().err
     assert shown.startswith(told)
     assert shown.count("\n") == (1 if told else 0)
+
+
+def test_lack_of_memory_at_an_import_is_one_line(tmp_path: Path) -> None:
+    """Nothing can catch it there, and scipy calls itself broken then."""
+    package = tmp_path / "broken"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "try:\n"
+        "    raise ImportError('_x.so: failed to map segment from shared object')\n"
+        "except ImportError as error:\n"
+        "    raise ImportError('the install seems to be broken') from error\n"
+    )
+    code = "import sys, stages; sys.path.insert(0, sys.argv[1]); import broken"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not enough memory (the install seems to be broken): ")
+    assert done.stderr.count("\n") == 1
+    (package / "__init__.py").write_text("raise ImportError('no module of that name')")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" in done.stderr

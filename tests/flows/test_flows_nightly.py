@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, State
 
 from flows import nightly as module
 from flows.loop import last_run, steps
@@ -88,10 +88,19 @@ def told() -> dict[str, Any]:
     return document
 
 
+def result(ended: Any) -> Any:
+    """What a flow returns, or the error of its failed state, whose message is the error's."""
+    if not isinstance(ended, State):
+        return ended
+    assert isinstance(ended.data, Exception)
+    assert ended.message == str(ended.data)
+    raise ended.data
+
+
 def test_nightly_in_order(world: World) -> None:
     """What serves is kept before anything is trained, feedback comes before training, the gate comes last."""
     world.feedback = "data/local/feedback/new.parquet"
-    assert module.nightly.fn() == world.verdicts
+    assert result(module.nightly.fn()) == world.verdicts
     assert world.done == ["keep router", "keep recommender", "ingest", "pipeline []", "gate router", "gate recommender"]
     last = told()
     assert (last["flow"], last["stages"][0]) == ("nightly", {"stage": "clean", "outcome": "ran", "seconds": 1.0})
@@ -104,7 +113,7 @@ def test_nightly_in_order(world: World) -> None:
 
 
 def test_hourly_does_the_router_alone(world: World) -> None:
-    assert module.hourly.fn() == {"router": "promoted"}
+    assert result(module.hourly.fn()) == {"router": "promoted"}
     assert world.done == ["keep router", "ingest", "pipeline ['online-replay']", "gate router"]
 
 
@@ -112,7 +121,7 @@ def test_a_model_that_cannot_be_kept_is_not_trained_anew(world: World) -> None:
     """A retraining would take its place in the workspace, unjudged."""
     world.not_kept["recommender"] = "MLflow is down"
     with pytest.raises(RuntimeError, match="^the retraining waits, as the recommender that serves .*: MLflow is down$"):
-        module.nightly.fn()
+        result(module.nightly.fn())
     assert world.done == ["keep router", "keep recommender"]
     assert "MLflow is down" in told()["words"]
     assert "MLflow is down" in world.artifacts["summary"]
@@ -122,7 +131,7 @@ def test_a_failed_branch_stops_its_own_model_only(world: World) -> None:
     """The other one is judged; the failure is told at the end."""
     world.failed = {"train"}
     with pytest.raises(RuntimeError, match="^failed: train; not run, they depend on it: fit$"):
-        module.nightly.fn()
+        result(module.nightly.fn())
     assert world.done[-1] == "gate router"
     assert [row["outcome"] for row in told()["stages"]] == ["ran", "failed", "not run", "ran"]
 
@@ -131,18 +140,18 @@ def test_nothing_is_judged_when_nothing_could_be_registered(world: World) -> Non
     """An older candidate that is still there must not be taken for the new one."""
     world.published = "MLflow: connection refused"
     with pytest.raises(RuntimeError, match="router and recommender wait to be registered and judged: MLflow: conn"):
-        module.nightly.fn()
+        result(module.nightly.fn())
     assert world.done[-1] == "pipeline []"
     world.published = published("router", refused=("models/recommender is not what dvc.lock records",))
     with pytest.raises(RuntimeError, match="not registered: models/recommender is not what"):
-        module.nightly.fn()
+        result(module.nightly.fn())
     assert world.done[-1] == "gate router"
 
 
 def test_a_gate_that_waits_is_told(world: World) -> None:
     world.verdicts["router"] = "waiting"
     with pytest.raises(RuntimeError, match="the router's candidate waits"):
-        module.nightly.fn()
+        result(module.nightly.fn())
     assert world.done[-1] == "gate recommender"
 
 
@@ -154,7 +163,7 @@ def test_a_crash_leaves_its_trace(world: World, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module.pipeline, "bring_up_to_date", crash)
     with pytest.raises(InputError):
-        module.nightly.fn()
+        result(module.nightly.fn())
     assert (told()["flow"], told()["stages"]) == ("nightly", [])
 
 
@@ -173,14 +182,14 @@ def test_headlines_are_compared_over_runs(world: World) -> None:
     method = {name: {"mean": 0.5, "low": 0.0, "high": 1.0} for name in ("recall@20", "recall@40", "ndcg@100")}
     data = {"users": 7, "items": 5, "training interactions": 1000}
     (reports / "recommender.json").write_text(json.dumps({"recommender": method, "baselines": {}, "data": data}))
-    module.nightly.fn()
+    result(module.nightly.fn())
     first = {row["headline"]: row for row in world.artifacts["metrics"]}
     (name,) = [one for one in first if one.endswith("Recall@20")]
     assert first[name]["before"] is None
     report = json.loads((reports / "recommender.json").read_text())
     report["recommender"]["recall@20"]["mean"] += 0.25
     (reports / "recommender.json").write_text(json.dumps(report))
-    module.nightly.fn()
+    result(module.nightly.fn())
     second = {row["headline"]: row for row in world.artifacts["metrics"]}
     assert second[name]["before"] == first[name]["now"]
     assert second[name]["difference"] == pytest.approx(0.25)

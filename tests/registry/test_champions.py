@@ -293,3 +293,21 @@ def test_not_what_dvc_recorded(root: Path) -> None:
     with pytest.raises(InputError, match=r"models/router is not what dvc\.lock records"):
         register("router", root)
     assert len(Registry(root).versions("router")) == 3
+
+
+def test_what_cannot_be_read_of_the_history_is_passed_over(tmp_path: Path) -> None:
+    place = tmp_path / ".champions/router"
+    place.mkdir(parents=True)
+    whole = b'{"kind": "router", "action": "pull", "version": 2, "digest": "d", "former": null, "at": "2026"}'
+    lines = [whole[:40] + b"}", whole, b'{"of another": "release"}', b"\xff}", whole.replace(b"2,", b"true,"), b"NaN"]
+    (place / "history.jsonl").write_bytes(b"\n".join(lines))
+    assert moves(tmp_path) == [("pull", 2)]
+
+
+def test_a_damaged_move_is_named_with_the_way_on(root: Path) -> None:
+    champions.promote("router", 1, root=root)
+    pending = root / ".champions/router/pending.json"
+    pending.write_text('{"kind": "router"')
+    with pytest.raises(InputError, match=r"pending.json is damaged: delete it, and run `symbiosis models pull router`"):
+        champions.champion("router", root)
+    assert served(root) == "first"

@@ -13,7 +13,7 @@ from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.graph.build import build_graph
 from symbiosis.graph.params import BuildGraphParams
-from symbiosis.recommender.metrics.metrics import METRICS
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
 from symbiosis.registry.checks.check import Check
 from symbiosis.registry.checks.recommender import KEPT, recommender_checks
 from symbiosis.registry.checks.users import MODEL, SPLIT, Part
@@ -202,4 +202,4 @@ def test_what_refuses(tmp_path: Path) -> None:
 
 
 def test_metrics_are_those_of_the_reports() -> None:
-    assert list(METRICS) == ["recall@20", "recall@40", "ndcg@100"]
+    assert list(HELD_OUT_SETS.metrics) == ["recall@20", "recall@40", "ndcg@100"]

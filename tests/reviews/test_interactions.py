@@ -18,6 +18,7 @@ from symbiosis.reviews.splits import (
     TEST,
     TRAIN,
     VALIDATION,
+    is_last_out,
     parts_by_time,
     parts_of,
     split,
@@ -119,6 +120,26 @@ def test_shares_that_binary_numbers_miss_are_still_met() -> None:
 def test_the_temporal_split_holds_out_the_last() -> None:
     parts = parts_of(np.array([5, 20]), PARAMS.model_copy(update={"split": "temporal"}))
     assert parts.tolist() == [0] * 3 + [1, 2] + [0] * 16 + [1, 1, 2, 2]
+
+
+def test_last_out_holds_out_the_last_and_the_last_but_one() -> None:
+    parts = parts_of(np.array([3, 5, 20]), PARAMS.model_copy(update={"split": "last_out"}))
+    assert parts.tolist() == [0, 1, 2] + [0] * 3 + [1, 2] + [0] * 18 + [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("parts", "last_out"),
+    [
+        ([0, 0, 1, 2, 0, 1, 2], True),
+        ([0, 1, 1, 2, 0, 1, 2], False),  # two validation items
+        ([0, 1, 0, 2, 0, 1, 2], False),  # the validation item is not the last before the test
+        ([0, 0, 1, 2, 0, 2, 1], False),
+        ([0, 0, 1, 2, 0, 0, 1], False),  # no test item
+    ],
+)
+def test_a_published_last_out_split_is_known(parts: list[int], last_out: bool) -> None:
+    edges = pl.DataFrame({"user": [0] * 4 + [1] * 3, "timestamp": [1, 2, 3, 4, 1, 2, 3], "part": parts})
+    assert is_last_out(edges) is last_out
 
 
 def timestamp_split(times: list[int], given: object, per_second: int = 1) -> list[int]:

@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 from symbiosis.core import layout
-from symbiosis.core.artifacts import read_json, sha256_of
+from symbiosis.core.artifacts import read_json, sha256_of, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix
@@ -106,6 +106,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if part == "train":
             frame.select("user", "item").write_parquet(clean / "graph.parquet")
 
+    write_json(clean / layout.PROTOCOL.name, {"protocol": "random"})
     write("train", slice(0, 5))
     for name in ("build_graph", "shortest_paths", "corpus", "embed_items", "propagation", "pretrain"):
         finish(stage(name, folder))

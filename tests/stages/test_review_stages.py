@@ -28,6 +28,7 @@ SIZE = {"users": 60, "items": 40, "interactions": 400, "drift": 0.3}
 CLEAN_FILES = [
     "graph.parquet",
     "items.parquet",
+    "protocol.json",
     "rejected.jsonl",
     "test.parquet",
     "train.parquet",

@@ -137,6 +137,20 @@ def test_a_database_that_somebody_is_making_is_waited_for(
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_a_clock_that_was_set_back_holds_nobody_up(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed process left seems to be of the future."""
+    file = tmp_path / "mlflow.db"
+    file.touch()
+    ahead = time.time() + 365 * 86_400
+    os.utime(file, (ahead, ahead))
+    monkeypatch.setattr(database, "QUIET", 0.05)
+    monkeypatch.setattr(database, "_make", lambda path: shutil.copy(empty_database, path))
+    database.prepare(f"sqlite:///{file}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.unfinished"]
+
+
 REFUSED = {
     "no database": ((), r"cannot be read as a sqlite database .*: move it away"),
     "another program's": (("CREATE TABLE songs (name TEXT)",), "a database of something else than MLflow: name ano"),

@@ -10,8 +10,12 @@ from pydantic_core import ErrorDetails
 from symbiosis.core.errors import InputError
 from symbiosis.core.text_files import read_text
 from symbiosis.gateway.config.schema import GatewayConfig
+from symbiosis.routing.data.outcomes import Llms
+from symbiosis.routing.serving.inputs import unlike
 
 CONFIG_FILE = Path("gateway.yaml")
+LONG_S = 1_000.0
+"""A time of one request that is longer is rather one in milliseconds."""
 
 
 def load(path: Path | None = None) -> GatewayConfig:
@@ -71,6 +75,7 @@ def check(
         for name, (_, llm) in config.llms.items()
         if llm.price_cached > llm.price_prompt
     ]
+    notices += _long(config)
     if config.share < 1 and config.mode != "apply":
         notices.append(f"`share`: {config.share:g} has no effect in mode {config.mode}")
     if config.keys.required and not config.keys.entries:
@@ -104,6 +109,39 @@ def require_upstream_keys(
                 f"{file}: `upstreams`: {upstream.name}: the environment variable {upstream.key_env} of its key is not "
                 f"set: export it, or take `key_env` out"
             )
+
+
+def unlike_trained(config: GatewayConfig, known: Llms) -> list[str]:
+    """Return a sentence for each price that is so far from what the router learned with that its unit may be another.
+
+    Parameters
+    ----------
+    config
+        Prices in USD per million tokens.
+    known
+        The router's LLMs, prices in USD per token.
+    """
+    notices = []
+    for arm, name in enumerate(known.names):
+        if name not in config.llms:
+            continue
+        llm = config.llms[name][1]
+        for key, trained in (("price_prompt", known.price_prompt[arm]), ("price_response", known.price_response[arm])):
+            if (told := unlike(getattr(llm, key), float(trained) * 1e6)) is not None:
+                notices.append(f"`upstreams`: {name}: {key} {told}")
+    return notices
+
+
+def _long(config: GatewayConfig) -> list[str]:
+    """Return a sentence for each time in seconds that is as long as one in milliseconds would be."""
+    given = {f"limits.{key}": getattr(config.limits, key) for key in ("connect_s", "first_byte_s", "idle_s")}
+    given |= {"limits.retry_after_s": config.limits.retry_after_s, "breaker.open_s": config.breaker.open_s}
+    given |= {f"policies.{name}.deadline_s": policy.deadline_s for name, policy in config.policies.items()}
+    return [
+        f"`{key}`: {value:g} seconds are {value / 60:.0f} minutes; is it in milliseconds?"
+        for key, value in given.items()
+        if value is not None and value >= LONG_S
+    ]
 
 
 def _unlike_router(config: GatewayConfig, router_llms: list[str]) -> list[str]:
@@ -153,5 +191,7 @@ def _fault(fault: ErrorDetails) -> str:
         return f"`{place}`: unknown key: correct or remove it"
     if fault["type"] == "missing":
         return f"`{place}`: missing: add it"
+    if fault["type"] == "less_than_equal" and fault["ctx"]["le"] == 1 and (given := float(fault["input"])) <= 100:
+        return f"`{place}`: {given:g} is no share from 0 to 1: did you mean {given / 100:g}?"
     told = fault["msg"].replace("a valid tuple", "a list").replace("Tuple", "List").removeprefix("Value error, ")
     return f"`{place}`: {told}" if place else told

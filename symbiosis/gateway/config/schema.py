@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from symbiosis.core.hosts import is_loopback
 from symbiosis.gateway.config.answer_checks import CheckConfig
 from symbiosis.gateway.config.values import (
     AddressUrl,
@@ -18,11 +19,11 @@ from symbiosis.gateway.config.values import (
     PolicyName,
     Share,
     StoreUrl,
-    is_loopback,
     refuse_twice,
     sha256_digest,
 )
 from symbiosis.routing.policy.exploration import Kind
+from symbiosis.routing.serving.inputs import HIGHEST_PRICE, LEAST_S, LEAST_USD
 
 AUTO = "auto"
 """The model name that stands for routing; ``auto:NAME`` for routing by a policy."""
@@ -76,9 +77,9 @@ class LlmConfig(Block):
 
     name: LlmName
     model: str = Field(default_factory=lambda given: given["name"], min_length=1)
-    price_prompt: float = Field(ge=0)
-    price_cached: float = Field(default_factory=lambda given: given["price_prompt"], ge=0)
-    price_response: float = Field(ge=0)
+    price_prompt: float = Field(ge=0, le=HIGHEST_PRICE * 1e6)
+    price_cached: float = Field(default_factory=lambda given: given["price_prompt"], ge=0, le=HIGHEST_PRICE * 1e6)
+    price_response: float = Field(ge=0, le=HIGHEST_PRICE * 1e6)
     context: int | None = Field(default=None, ge=1)
     tools: bool = True
     vision: bool = False
@@ -112,8 +113,8 @@ class PolicyConfig(Block):
 
     trade_off: float | None = Field(default=None, ge=0)
     floor: float | None = Field(default=None, ge=0, le=1)
-    usd_per_query: float | None = Field(default=None, gt=0)
-    deadline_s: float | None = Field(default=None, gt=0)
+    usd_per_query: float | None = Field(default=None, ge=LEAST_USD)
+    deadline_s: float | None = Field(default=None, ge=LEAST_S)
 
     @model_validator(mode="after")
     def _one_objective(self) -> "PolicyConfig":

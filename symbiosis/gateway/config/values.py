@@ -1,6 +1,5 @@
 """Kinds of single values in ``gateway.yaml``: names, addresses, digests; each refusal says what to write instead."""
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,25 +7,25 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from symbiosis.core.errors import quoted, require_name
+
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
-        raise ValueError(f"{value!r} is no name: take up to 64 letters, digits, `_`, `.` and `-`")
+        raise ValueError(f"{quoted(value)} is no name: take up to 64 letters, digits, `_`, `.` and `-`")
     return value
 
 
 def _policy_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
-        raise ValueError(f"{value!r} is no name of a policy: take up to 64 letters, digits, `_` and `-`")
+        raise ValueError(f"{quoted(value)} is no name of a policy: take up to 64 letters, digits, `_` and `-`")
     return value
 
 
 def _llm_name(value: str) -> str:
-    # It stands in response headers.
-    if not re.fullmatch(r"[!-~]([ -~]{0,198}[!-~])?", value):
-        raise ValueError(f"{value!r} is no name of an LLM: take up to 200 printable ASCII characters")
+    require_name(value, "an LLM")
     if value == "auto" or value.startswith("auto:"):
-        raise ValueError(f"{value!r} stands for routing: rename the LLM and keep the provider's name in `model`")
+        raise ValueError(f"{quoted(value)} stands for routing: rename the LLM and keep the provider's name in `model`")
     return value
 
 
@@ -44,19 +43,19 @@ def _address(value: str) -> str:
         usable = False
     if not usable or re.search(r"[\s\x00-\x1f\x7f]", value):
         raise ValueError(
-            f"{value!r} is no address: begin with http:// or https:// and a host, as http://127.0.0.1:9100/v1"
+            f"{quoted(value)} is no address: begin with http:// or https:// and a host, as http://127.0.0.1:9100/v1"
         )
     if parts.username is not None or parts.password is not None:
         raise ValueError("holds a user or password: name the environment variable of the key in `key_env` instead")
     if parts.query or parts.fragment:
-        raise ValueError(f"{value!r} has a query or fragment: write the address up to /v1 alone")
+        raise ValueError(f"{quoted(value)} has a query or fragment: write the address up to /v1 alone")
     return value.rstrip("/")
 
 
 def _origin(value: str) -> str:
     address = _address(value)
     if urlsplit(address).path:
-        raise ValueError(f"{value!r} is no origin: write scheme, host and port alone, as https://app.example.org")
+        raise ValueError(f"{quoted(value)} is no origin: write scheme, host and port alone, as https://app.example.org")
     return address
 
 
@@ -77,16 +76,6 @@ def sha256_digest(value: str) -> str:
     if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
         raise ValueError("is no SHA-256 (64 hexadecimal digits): make a key with `symbiosis gateway keys new NAME`")
     return value.lower()
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def refuse_twice(names: Sequence[str], what: str, fix: str) -> None:

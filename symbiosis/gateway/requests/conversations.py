@@ -145,4 +145,5 @@ class Conversations:
         return extra
 
     def _expired(self, remembered: Remembered, now: float) -> bool:
-        return now - remembered.at > self.config.lifetime_s
+        # An answer may lie in the future: the clock was ahead then and has been set back since.
+        return abs(now - remembered.at) > self.config.lifetime_s

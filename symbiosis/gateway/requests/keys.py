@@ -1,6 +1,7 @@
 """API keys: hashed, each with a budget in a period and a rate; who is refused is told when to come back."""
 
 import hmac
+import json
 import math
 import os
 import secrets
@@ -63,7 +64,9 @@ class NewKey(NamedTuple):
             KeyEntry(name=name, sha256=self.sha256)
         except ValidationError as error:
             raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-        return f"- {{name: {name}, sha256: {self.sha256}, budget_usd: null, period: month, per_minute: null}}"
+        return (
+            f"- {{name: {json.dumps(name)}, sha256: {self.sha256}, budget_usd: null, period: month, per_minute: null}}"
+        )
 
 
 def new_key() -> NewKey:

@@ -6,9 +6,11 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from symbiosis.core.errors import quoted
 from symbiosis.gateway.service.endpoints import gateway_of
 from symbiosis.gateway.service.engine import PER_MILLION
 from symbiosis.gateway.service.problems import Problem
+from symbiosis.routing.serving.inputs import HIGHEST_PRICE
 
 
 def operator(request: Request) -> None:
@@ -25,7 +27,7 @@ router = APIRouter(prefix="/admin", dependencies=[Depends(operator)])
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class AddBody(_Body):
@@ -39,9 +41,9 @@ class AddBody(_Body):
 class PriceBody(_Body):
     """New prices in USD per million tokens; what is not given stays."""
 
-    price_prompt: float | None = Field(None, ge=0)
-    price_cached: float | None = Field(None, ge=0)
-    price_response: float | None = Field(None, ge=0)
+    price_prompt: float | None = Field(None, ge=0, le=HIGHEST_PRICE * PER_MILLION)
+    price_cached: float | None = Field(None, ge=0, le=HIGHEST_PRICE * PER_MILLION)
+    price_response: float | None = Field(None, ge=0, le=HIGHEST_PRICE * PER_MILLION)
 
 
 class DrainBody(_Body):
@@ -56,9 +58,9 @@ async def add(request: Request, body: AddBody) -> JSONResponse:
     gateway = gateway_of(request)
     llm = gateway.llm(body.name)
     if llm is None:
-        raise Problem(404, f"no upstream serves {body.name!r}: add it to the config and restart", "no_such_llm")
+        raise Problem(404, f"no upstream serves {quoted(body.name)}: add it to the config and restart", "no_such_llm")
     if body.name in gateway.engine.names:
-        raise Problem(409, f"the router knows {body.name!r} already", "llm_exists")
+        raise Problem(409, f"the router knows {quoted(body.name)} already", "llm_exists")
     names = await asyncio.to_thread(
         gateway.learning.workspace.add_llm,
         body.name,
@@ -71,18 +73,18 @@ async def add(request: Request, body: AddBody) -> JSONResponse:
     return JSONResponse({"llms": list(names)})
 
 
-@router.delete("/llms/{name}", summary="Take an LLM from the router's choice")
+@router.delete("/llms/{name:path}", summary="Take an LLM from the router's choice")
 async def remove(request: Request, name: str) -> JSONResponse:
     """Remove an LLM from the router of all gateways that share the state; by its name it can still be asked."""
     gateway = gateway_of(request)
     if name not in gateway.engine.names:
-        raise Problem(404, f"the router does not know {name[:80]!r}", "no_such_llm")
+        raise Problem(404, f"the router does not know {quoted(name)}", "no_such_llm")
     names = await asyncio.to_thread(gateway.learning.workspace.remove_llm, name)
     await gateway.catch_up()
     return JSONResponse({"llms": list(names)})
 
 
-@router.post("/llms/{name}/prices", summary="Change an LLM's prices")
+@router.post("/llms/{name:path}/prices", summary="Change an LLM's prices")
 async def reprice(request: Request, name: str, body: PriceBody) -> JSONResponse:
     """Change prices in all gateways that share the store, until the config is changed."""
     given = body.model_dump(exclude_none=True)
@@ -92,7 +94,7 @@ async def reprice(request: Request, name: str, body: PriceBody) -> JSONResponse:
     return JSONResponse(llm)
 
 
-@router.post("/llms/{name}/drain", summary="Send an LLM no new queries")
+@router.post("/llms/{name:path}/drain", summary="Send an LLM no new queries")
 async def drain(request: Request, name: str, body: DrainBody) -> JSONResponse:
     """Drain an LLM in all gateways that share the store; answers under way go on."""
     drained = await asyncio.to_thread(gateway_of(request).set_drained, name, body.drained)

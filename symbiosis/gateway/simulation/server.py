@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from symbiosis.core.errors import InputError
+from symbiosis.core.hosts import HostGuard
 from symbiosis.gateway.simulation.answers import AnswerBook, count_tokens, draw
 from symbiosis.gateway.simulation.faults import FAULT_HEADER, Fault, Faults
 from symbiosis.gateway.simulation.llms import SimulatedLlm, router_llms, simulated_llms
@@ -124,7 +126,8 @@ class Simulation:
                 Route("/simulate/faults", self.order_fault, methods=["POST"]),
                 Route("/simulate/faults", self.clear_faults, methods=["DELETE"]),
                 Route("/simulate/calls", self.tell_calls),
-            ]
+            ],
+            middleware=[Middleware(HostGuard)],
         )
 
     async def models(self, request: Request) -> Response:
@@ -202,7 +205,7 @@ class Simulation:
             chunks = written.events(asked.include_usage and not fault.no_usage)
             headers |= {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         else:
-            chunks = [json.dumps(written.completion(not fault.no_usage), ensure_ascii=False).encode()]
+            chunks = [json.dumps(written.completion(not fault.no_usage), ensure_ascii=False).encode("utf-8", "replace")]
             startup += interval * len(written.pieces)
             headers |= {"content-type": "application/json"}
         if fault.garbage:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from symbiosis.core.params import StageParams
 from symbiosis.core.progress import tqdm
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.metrics.metrics import means
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, Protocol
 from symbiosis.recommender.metrics.ranking import rank_all
 
 
@@ -68,12 +68,16 @@ class Baseline(ABC):
 
     def __init__(self, data: TrainingData, seed: int) -> None:
         self.data = data
-        self.train = data.interactions
+        self.train = self.history = data.interactions
         self.seed = seed
 
     @abstractmethod
     def fit(self, *_: Any, **setting: Any) -> None:
         """Learn with one setting; what an earlier setting taught is forgotten."""
+
+    def read(self, histories: TrainingData) -> None:
+        """Score users by these histories from now on; nothing is learned from them."""
+        self.history = histories.interactions
 
     @abstractmethod
     def scores(self, users: np.ndarray) -> np.ndarray:
@@ -100,12 +104,17 @@ def learn(baseline: Baseline, params: BaselineParams, setting: dict[str, Any]) -
 
 
 def tune(
-    baseline: Baseline, params: BaselineParams, validation: csr_array, depth: int
+    baseline: Baseline,
+    params: BaselineParams,
+    validation: csr_array,
+    depth: int,
+    protocol: Protocol = HELD_OUT_SETS,
+    at_test: TrainingData | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Try every setting and keep the one, and of its epochs the one, that ranks the validation items best.
 
-    The criterion is Recall@20 + Recall@40 + NDCG@100; of equal ones the first wins. Nothing is fitted again on
-    training and validation items together: the ranking returned is the one that was measured.
+    The criterion is the protocol's; of equal ones the first wins. Nothing is fitted again on training and validation
+    items together.
 
     Parameters
     ----------
@@ -117,6 +126,10 @@ def tune(
         (U, I), disjoint from the training matrix.
     depth
         Places of the ranking.
+    protocol
+        Says what ranks best.
+    at_test
+        Histories to rank by in the end; if not given, the ranking returned is the one that was measured.
 
     Returns
     -------
@@ -134,8 +147,8 @@ def tune(
             best_of_setting, best_epoch = -np.inf, 0
             for epoch in learn(baseline, params, setting):
                 candidate = rank_all(baseline.scores, baseline.train, depth, params.seed)
-                metrics = means(candidate, validation)
-                score = sum(metrics.values())
+                metrics = protocol.means(candidate, validation)
+                score = protocol.score(metrics)
                 bar.set_postfix({"epoch": epoch, "score": f"{score:.4f}", "best": f"{max(best, score):.4f}"})
                 if score > best_of_setting:
                     best_of_setting, best_epoch = score, epoch
@@ -143,6 +156,10 @@ def tune(
                     if isinstance(baseline, IterativeBaseline):
                         record["epoch"] = epoch
                     if score > best:
+                        if at_test is not None:
+                            baseline.read(at_test)
+                            candidate = rank_all(baseline.scores, at_test.interactions, depth, params.seed)
+                            baseline.read(baseline.data)
                         best, ranking, chosen = score, candidate, record
                 elif epoch - best_epoch >= patience:
                     break

@@ -46,7 +46,7 @@ class EASE(Baseline):
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """``X B`` of the users, float32 (B, I)."""
-        return self.train[users] @ self.weights
+        return self.history[users] @ self.weights
 
 
 def item_weights(gram: np.ndarray, l2: float) -> np.ndarray:

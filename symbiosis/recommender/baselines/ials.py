@@ -64,8 +64,9 @@ class IALS(IterativeBaseline):
         self.items = self._solved(self.by_item, self.users)
 
     def scores(self, users: np.ndarray) -> np.ndarray:
-        """``W Hᵀ`` of the users, float32 (B, I)."""
-        return self.users[users] @ self.items.T
+        """``W Hᵀ`` of the users, float32 (B, I); other histories than those of training are solved for."""
+        vectors = self.users[users] if self.history is self.train else self._solved(self.history[users], self.items)
+        return vectors @ self.items.T
 
     def _solved(self, taken: csr_array, fixed: np.ndarray) -> np.ndarray:
         """Solve for the vectors of the rows of `taken`, those of its columns given; float32 (rows, dimension).

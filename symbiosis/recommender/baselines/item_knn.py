@@ -61,4 +61,4 @@ class ItemKNN(Baseline):
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Summed similarities, float32 (B, I)."""
-        return (self.interactions[users] @ self.similarity).toarray().astype(np.float32)
+        return (self.history[users].astype(np.float64) @ self.similarity).toarray().astype(np.float32)

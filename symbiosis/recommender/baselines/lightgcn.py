@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from symbiosis.recommender.baselines.neural import NeuralBaseline, NeuralParams
+from symbiosis.recommender.data.training_data import TrainingData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,28 +45,39 @@ class LightGCN(NeuralBaseline):
 
     def build(self, *, dimension: int, dropout: float, layers: int, l2: float) -> "nn.ModuleDict":
         """The starting vectors, and the graph that they are smoothed over."""
-        import torch
         from torch import nn
 
         self.layers, self.l2 = layers, l2
-        counts = np.bincount(self.train.indices, minlength=self.n_items)
         pairs = self.train.tocoo()
         self.pairs = pairs.row.astype(np.int64) * self.n_items + pairs.col
-        weights = (1 / np.sqrt(self.lengths[pairs.row] * counts[pairs.col])).astype(np.float32)
+        self.graph = self.graph_of(self.train)
+        vectors = nn.Embedding(self.n_users + self.n_items, dimension)
+        nn.init.normal_(vectors.weight, std=0.1)
+        return nn.ModuleDict({"vectors": vectors, "dropout": nn.Dropout(dropout)})
+
+    def graph_of(self, taken: csr_array) -> "Tensor":
+        """Weights of the edges between users and items, sparse (U + I, U + I)."""
+        import torch
+
+        lengths, counts = np.diff(taken.indptr), np.bincount(taken.indices, minlength=self.n_items)
+        pairs = taken.tocoo()
+        weights = (1 / np.sqrt(lengths[pairs.row] * counts[pairs.col])).astype(np.float32)
         items = pairs.col + self.n_users
         edges = np.stack([np.concatenate([pairs.row, items]), np.concatenate([items, pairs.row])])
         order = np.lexsort((edges[1], edges[0]))
         size = self.n_users + self.n_items
-        self.graph = torch.sparse_coo_tensor(
+        return torch.sparse_coo_tensor(
             torch.from_numpy(edges[:, order].astype(np.int64)),
             torch.from_numpy(np.tile(weights, 2)[order]),
             (size, size),
             is_coalesced=True,
             check_invariants=True,
         )
-        vectors = nn.Embedding(size, dimension)
-        nn.init.normal_(vectors.weight, std=0.1)
-        return nn.ModuleDict({"vectors": vectors, "dropout": nn.Dropout(dropout)})
+
+    def read(self, histories: TrainingData) -> None:
+        """Smooth the vectors over the graph of these histories from now on."""
+        super().read(histories)
+        self.graph = self.graph_of(self.history)
 
     def smoothed(self) -> tuple["Tensor", "Tensor"]:
         """Final vectors of the users (U, D) and the items (I, D)."""

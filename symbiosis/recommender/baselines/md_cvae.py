@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from symbiosis.recommender.baselines.neural import NeuralBaseline, NeuralParams
 
@@ -85,12 +86,12 @@ class MDCVAE(NeuralBaseline):
             }
         )
 
-    def encoded(self, users: np.ndarray) -> tuple["Tensor", "Tensor", "Tensor"]:
-        """Rows of the users (B, I), and mean and log variance of their latent vectors (B, D)."""
+    def encoded(self, taken: csr_array) -> tuple["Tensor", "Tensor", "Tensor"]:
+        """Rows of users (B, I), and mean and log variance of their latent vectors (B, D)."""
         import torch
         from torch.nn import functional as F
 
-        rows = torch.from_numpy(self.train[users].toarray())
+        rows = torch.from_numpy(taken.toarray())
         hidden = self.network["dropout"](F.normalize(rows)) @ self.network["item"].weight
         mean, log_variance = self.network["encoder"](hidden).chunk(2, dim=1)
         return rows, mean, log_variance
@@ -99,7 +100,7 @@ class MDCVAE(NeuralBaseline):
         """Both negative evidence lower bounds and the mutual regularisation, the items' over those of the users."""
         import torch
 
-        rows, mean, log_variance = self.encoded(users)
+        rows, mean, log_variance = self.encoded(self.train[users])
         latent = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         vectors, bias = self.network["item"].weight, self.network["bias"].weight[:, 0]
         logits = self.network["decoder"](latent) @ vectors.T + bias
@@ -121,8 +122,8 @@ class MDCVAE(NeuralBaseline):
 
         text_mean = self.network["text encoder"](self.text).chunk(2, dim=1)[0]
         vectors = torch.where(self.untaken[:, None], text_mean, self.network["item"].weight)
-        scores: Tensor = self.network["decoder"](self.encoded(users)[1]) @ vectors.T + self.network["bias"].weight[:, 0]
-        return scores
+        scores: Tensor = self.network["decoder"](self.encoded(self.history[users])[1]) @ vectors.T
+        return scores + self.network["bias"].weight[:, 0]
 
 
 def _divergence(mean: "Tensor", log_variance: "Tensor") -> "Tensor":

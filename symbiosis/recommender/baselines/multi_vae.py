@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from symbiosis.recommender.baselines.neural import NeuralBaseline, NeuralParams
 
@@ -63,12 +64,12 @@ class MultiVAE(NeuralBaseline):
                 nn.init.trunc_normal_(layer.bias, std=0.001)
         return layers
 
-    def encoded(self, users: np.ndarray) -> tuple["Tensor", "Tensor", "Tensor"]:
-        """Rows of the users (B, I), and mean and log variance of their latent vectors (B, D)."""
+    def encoded(self, taken: csr_array) -> tuple["Tensor", "Tensor", "Tensor"]:
+        """Rows of users (B, I), and mean and log variance of their latent vectors (B, D)."""
         import torch
         from torch.nn import functional as F
 
-        rows = torch.from_numpy(self.train[users].toarray())
+        rows = torch.from_numpy(taken.toarray())
         mean, log_variance = self.network["encoder"](self.network["dropout"](F.normalize(rows))).chunk(2, dim=1)
         return rows, mean, log_variance
 
@@ -76,7 +77,7 @@ class MultiVAE(NeuralBaseline):
         """The negative evidence lower bound, its divergence weighted."""
         import torch
 
-        rows, mean, log_variance = self.encoded(users)
+        rows, mean, log_variance = self.encoded(self.train[users])
         latent = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         likelihood = (self.network["decoder"](latent).log_softmax(dim=1) * rows).sum(dim=1).mean()
         divergence = 0.5 * (log_variance.exp() + mean**2 - 1 - log_variance).sum(dim=1).mean()
@@ -85,5 +86,5 @@ class MultiVAE(NeuralBaseline):
 
     def logits(self, users: np.ndarray) -> "Tensor":
         """The decoder's logits."""
-        scores: Tensor = self.network["decoder"](self.encoded(users)[1])
+        scores: Tensor = self.network["decoder"](self.encoded(self.history[users])[1])
         return scores

@@ -24,6 +24,7 @@ from symbiosis.recommender.baselines.rp3beta import RP3beta
 from symbiosis.recommender.baselines.s3rec import S3Rec
 from symbiosis.recommender.baselines.sasrec import SASRec
 from symbiosis.recommender.baselines.slim import SLIM
+from symbiosis.recommender.baselines.transitions import Transitions
 from symbiosis.recommender.baselines.unisrec import UniSRec
 
 BASELINES: dict[str, type[Baseline]] = {
@@ -34,6 +35,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "ease": EASE,
     "slim": SLIM,
     "ials": IALS,
+    "transitions": Transitions,
     "multi_vae": MultiVAE,
     "lightgcn": LightGCN,
     "md_cvae": MDCVAE,

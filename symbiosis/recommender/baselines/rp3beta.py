@@ -56,4 +56,4 @@ class RP3beta(Baseline):
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """``X W`` of the users, float32 (B, I)."""
-        return (self.interactions[users] @ self.links).toarray().astype(np.float32)
+        return (self.history[users].astype(np.float64) @ self.links).toarray().astype(np.float32)

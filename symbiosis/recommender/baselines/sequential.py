@@ -50,6 +50,11 @@ class SequentialBaseline(NeuralBaseline):
         super().__init__(data, seed)
         self.sequences = data.sequences()
 
+    def read(self, histories: TrainingData) -> None:
+        """Read these histories, in order of time, from now on."""
+        super().read(histories)
+        self.sequences, self.lengths = histories.sequences(), np.diff(self.history.indptr)
+
     def encode(self, items: "Tensor") -> "Tensor":
         """Turn item numbers (B, L), padded at the end with I, into hidden states (B, L, D) that see no later item."""
         raise NotImplementedError

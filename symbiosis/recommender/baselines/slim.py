@@ -77,7 +77,7 @@ class SLIM(Baseline):
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """``X W`` of the users, float32 (B, I)."""
-        return (self.train[users] @ self.weights).toarray()
+        return (self.history[users] @ self.weights).toarray()
 
 
 def _solve(

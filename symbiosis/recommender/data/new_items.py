@@ -6,7 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
+from symbiosis.core import parquet_files
 from symbiosis.core.errors import InputError, one_line, quoted
+from symbiosis.core.text_files import LONGEST_LINE, decode, mended, read_lines
 
 COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "item_id": pl.String,
@@ -32,21 +34,22 @@ def read_new_items(path: Path | str) -> pl.DataFrame:
     path = Path(path)
     if path.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"{path}: new items are read from a .jsonl or a .parquet file: convert it")
-    try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path, glob=False)
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: give the path of a file of new items") from None
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    if not path.is_file():
+        raise InputError(f"{path} is {'no file' if path.exists() else 'missing'}: give a file of new items")
+    if path.suffix == ".parquet":
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            return parquet_files.read(path)
+        except (ValueError, *parquet_files.UNREADABLE) as error:
+            raise InputError(f"{path} cannot be read ({one_line(error, 200)}): give a sound file") from None
+    rows = []
+    for number, line in read_lines(path):
+        if line is None:
+            raise InputError(f"{path}, line {number} has more than {LONGEST_LINE >> 20} MiB: give one item a line")
+        try:
+            row = json.loads(decode(line))
+        except RecursionError:
+            raise InputError(f"{path}, line {number} is nested too deeply: give one flat object a line") from None
+        except ValueError as error:
             raise InputError(f"{path}, line {number} is not valid JSON ({one_line(error, 200)}): mend it") from None
         if not isinstance(row, dict):
             raise InputError(f'{path}, line {number} is no JSON object: give one item a line, {{"item_id": ...}}')
@@ -94,16 +97,25 @@ def checked_new_items(frame: pl.DataFrame, known: Collection[str], first: int) -
 
 
 def _checked(row: dict[str, object], where: str) -> dict[str, object]:
-    """Return the known columns of one item, each of its type or None."""
+    """Return the known columns of one item, each of its type or None; NaN is None."""
     values = {name: row.get(name) for name in COLUMNS}
-    if not isinstance(values["item_id"], str) or not values["item_id"].strip():
-        raise InputError(f"{where}: `item_id` is {quoted(values['item_id'])}: give a text that is not empty")
-    for name in ("title", "brand", "description"):
-        if not isinstance(values[name], str | None):
-            raise InputError(f"{where}: `{name}` is {quoted(values[name])}: give a text, or leave it out")
+    name = values["item_id"]
+    if isinstance(name, int) and not isinstance(name, bool):
+        values["item_id"] = name = str(name)
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"{where}: `item_id` is {quoted(name)}: give a text that is not empty")
+    for column in ("item_id", "title", "brand", "description"):
+        told = None if values[column] != values[column] else values[column]
+        if not isinstance(told, str | None):
+            raise InputError(f"{where}: `{column}` is {quoted(told)}: give a text, or leave it out")
+        values[column] = None if told is None else mended(told)
+    if values["price"] != values["price"]:
+        values["price"] = None
     groups = values["categories"]
     if groups is not None and not (isinstance(groups, list) and all(isinstance(name, str) for name in groups)):
         raise InputError(f"{where}: `categories` is {quoted(str(groups))}: give a list of texts, or leave it out")
+    if groups is not None:
+        values["categories"] = [mended(group) for group in groups]
     price = values["price"]
     if price is not None and (not isinstance(price, int | float) or isinstance(price, bool) or not 0 <= price < 1e9):
         raise InputError(f"{where}: `price` is {quoted(price)}: give a number not below 0, or leave it out")

@@ -117,6 +117,18 @@ class TrainingData:
         normal: np.ndarray = normalize(tfidf.vectors).astype(np.float32)
         return normal
 
+    def followed_by(self, later: pl.DataFrame) -> "TrainingData":
+        """Append later interactions of the same users, ``user`` and ``item``, that come last in his sequence.
+
+        A user may have one of them at most: the times of several would be equal.
+        """
+        shape = self.interactions.shape
+        users = np.repeat(np.arange(shape[0]), np.diff(self.interactions.indptr))
+        known = pl.DataFrame({"user": users, "item": self.interactions.indices, "timestamp": self.times}).cast(pl.Int64)
+        last = later.select(pl.col("user", "item").cast(pl.Int64), timestamp=pl.lit(np.iinfo(np.int64).max))
+        both = pl.concat([known, last]).sort("user", "item")
+        return TrainingData(to_matrix(both, shape), both["timestamp"].to_numpy(), self.items)
+
 
 def read_training_data(folder: Path | str) -> TrainingData:
     """Read what the stage `clean` wrote: ``users``, ``items`` and ``train``.

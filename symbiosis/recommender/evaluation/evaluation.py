@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.statistics import means_with_intervals
-from symbiosis.recommender.metrics.metrics import METRICS, per_user, recall
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, Protocol, recall
 from symbiosis.recommender.metrics.ranking import NONE
 
 MODEL = "recommender"
@@ -43,13 +43,19 @@ def check_measurable(model: Path | str) -> None:
         )
 
 
-def measure(rankings: Rankings, test: csr_array) -> UserMetrics:
+def measure(rankings: Rankings, test: csr_array, protocol: Protocol = HELD_OUT_SETS) -> UserMetrics:
     """Compute every metric of every user for all methods; NaN for a user without test items."""
-    return {name: per_user(ranking, test) for name, ranking in rankings.items()}
+    return {name: protocol.per_user(ranking, test) for name, ranking in rankings.items()}
 
 
 def evaluate(
-    rankings: Rankings, measured: UserMetrics, train: csr_array, test: csr_array, samples: int, seed: int
+    rankings: Rankings,
+    measured: UserMetrics,
+    train: csr_array,
+    test: csr_array,
+    samples: int,
+    seed: int,
+    protocol: Protocol = HELD_OUT_SETS,
 ) -> dict[str, Any]:
     """Summarise all methods on the same users: means, intervals, paired differences, coverage and slices.
 
@@ -65,6 +71,8 @@ def evaluate(
         Bootstrap samples of the users.
     seed
         Seed of these samples.
+    protocol
+        Whose metrics were measured.
 
     Returns
     -------
@@ -79,8 +87,10 @@ def evaluate(
     values = {
         name: np.stack([metric[users] for metric in metrics.values()], axis=1) for name, metrics in measured.items()
     }
-    strongest = max((name for name in methods if name != MODEL), key=lambda name: values[name].mean(axis=0).sum())
     others = [name for name in methods if name != MODEL]
+    names = list(protocol.metrics)
+    level = {name: protocol.score(dict(zip(names, values[name].mean(axis=0), strict=True))) for name in others}
+    strongest = max(others, key=lambda name: level[name])
     parts = {
         **values,
         **{f"{name} difference": values[name] - values[strongest] for name in methods},
@@ -89,9 +99,9 @@ def evaluate(
     # All columns in one call: every method is measured on the same resampled users.
     columns = np.concatenate(list(parts.values()), axis=1)
     intervals = means_with_intervals(columns, samples, seed, _DIGITS)
-    width = len(METRICS)
+    width = len(names)
     table = {
-        name: dict(zip(METRICS, intervals[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)
+        name: dict(zip(names, intervals[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)
     }
     n_items = test.shape[1]
     summaries = {

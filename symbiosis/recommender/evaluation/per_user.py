@@ -5,7 +5,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from symbiosis.recommender.evaluation.evaluation import SLICE_DEPTH, Rankings, UserMetrics, restricted, thirds
-from symbiosis.recommender.metrics.metrics import METRICS, recall
+from symbiosis.recommender.metrics.metrics import Protocol, recall
 
 PARTS = ("head", "middle", "tail", "cold")
 """Items by popularity: thirds of the training interactions, and those without any."""
@@ -29,7 +29,7 @@ def user_metrics(rankings: Rankings, measured: UserMetrics, train: csr_array, te
     Returns
     -------
     pl.DataFrame
-        Columns ``method, user, history``, those of `METRICS`, and ``recall@20 of ... items`` for each of `PARTS`,
+        Columns ``method, user, history``, those of the metrics, and ``recall@20 of ... items`` for each of `PARTS`,
         null where the user has no test item of that kind.
     """
     evaluated = np.diff(test.indptr) > 0
@@ -51,6 +51,6 @@ def user_metrics(rankings: Rankings, measured: UserMetrics, train: csr_array, te
     return pl.concat(frames)
 
 
-def columns() -> list[str]:
+def columns(protocol: Protocol) -> list[str]:
     """Names of all measures of the table, the metrics first."""
-    return [*METRICS, *(f"recall@{SLICE_DEPTH} of {name} items" for name in PARTS)]
+    return [*protocol.metrics, *(f"recall@{SLICE_DEPTH} of {name} items" for name in PARTS)]

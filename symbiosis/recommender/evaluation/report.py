@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation.evaluation import MODEL
-from symbiosis.recommender.metrics.metrics import METRICS
+from symbiosis.recommender.metrics.metrics import protocol_with
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, metric, told_apart
 from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
@@ -31,7 +31,8 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
     """
     results = in_order({MODEL: report[MODEL]} | report["baselines"])
     strongest = report["difference"]["to"]
-    data = report["data"]
+    data, protocol = report["data"], protocol_with(report[MODEL])
+    chosen_by = " + ".join(map(metric, protocol.chosen_by))
     lead = (
         f"{data['users']:,} users, {data['items']:,} items, {data['training interactions']:,} training and "
         f"{data['test interactions']:,} test interactions."
@@ -66,8 +67,8 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         Section(
             "Settings of the baselines",
             [
-                _tuning(tuning),
-                Text("Chosen on validation by Recall@20 + Recall@40 + NDCG@100; the values are those on validation."),
+                _tuning(tuning, list(protocol.metrics)),
+                Text(f"Chosen on validation by {chosen_by}; the values are those on validation."),
             ],
             folded=True,
         ),
@@ -115,8 +116,18 @@ def verdict(report: dict[str, Any]) -> str:
 
 
 def in_order(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort methods by the sum of their metrics, the best first; the same sum names the strongest baseline."""
-    return dict(sorted(results.items(), key=lambda pair: -sum(pair[1][name]["mean"] for name in METRICS)))
+    """Sort methods, the best first, by what also names the strongest baseline."""
+
+    def level(values: Mapping[str, Any]) -> float:
+        protocol = protocol_with(values)
+        return protocol.score({name: values[name]["mean"] for name in protocol.metrics})
+
+    return dict(sorted(results.items(), key=lambda pair: -level(pair[1])))
+
+
+def metrics_of(results: Mapping[str, Any]) -> list[str]:
+    """Return the names of the metrics that methods were measured by."""
+    return list(protocol_with(next(iter(results.values()))).metrics)
 
 
 def mark(method: str, strongest: str) -> str:
@@ -138,44 +149,46 @@ def ranks(columns: Sequence[Sequence[float | None]]) -> dict[tuple[int, int], st
 def comparison(results: Mapping[str, Any], strongest: str) -> Table:
     """Return the table of methods, as sorted by `in_order`, with every metric and its interval."""
     covered = [name for name in next(iter(results.values())) if name.startswith("coverage")]
+    metrics = metrics_of(results)
     rows = [
         Row(
             [
                 label(method),
-                *(Interval.of(values[name]) for name in METRICS),
+                *(Interval.of(values[name]) for name in metrics),
                 *(f"{values[name]:.4f}" for name in covered),
             ],
             mark(method, strongest),
         )
         for method, values in results.items()
     ]
-    classes = ranks([[values[name]["mean"] for values in results.values()] for name in METRICS])
-    return Table(["Method", *map(metric, [*METRICS, *covered])], rows, classes)
+    classes = ranks([[values[name]["mean"] for values in results.values()] for name in metrics])
+    return Table(["Method", *map(metric, [*metrics, *covered])], rows, classes)
 
 
 def _picture(results: Mapping[str, Any], strongest: str) -> Figure:
-    panels = {metric(name): [Interval.of(values[name]) for values in results.values()] for name in METRICS}
+    panels = {metric(name): [Interval.of(values[name]) for values in results.values()] for name in metrics_of(results)}
     return drawings.forest([label(m) for m in results], [mark(m, strongest) for m in results], panels)
 
 
 def _differences(difference: dict[str, Any]) -> Table:
     others = in_order({MODEL: difference[MODEL]} | difference["baselines"])
+    metrics = metrics_of(others)
     rows = [
-        Row([label(name), *(Interval.of(values[m], "+.4f") for m in METRICS)], mark(name, ""))
+        Row([label(name), *(Interval.of(values[m], "+.4f") for m in metrics)], mark(name, ""))
         for name, values in others.items()
     ]
-    return Table(["Method", *map(metric, METRICS)], rows)
+    return Table(["Method", *map(metric, metrics)], rows)
 
 
 def _gains(gains: dict[str, Any], baselines: dict[str, dict[str, Any]], strongest: str) -> Table:
-    rows = []
+    rows, metrics = [], metrics_of(baselines)
     for name in in_order(baselines):
         cells: list[object] = [label(name)]
-        for column in METRICS:
+        for column in metrics:
             gain, level = gains[name][column], baselines[name][column]["mean"]
             cells.append(Interval.of(gain, "+.4f", f"({gain['mean'] / level:+.0%})" if level else ""))
         rows.append(Row(cells, mark(name, strongest)))
-    return Table(["Baseline", *map(metric, METRICS)], rows)
+    return Table(["Baseline", *map(metric, metrics)], rows)
 
 
 def _slices(parts: dict[str, dict[str, Any]], strongest: str) -> Table:
@@ -228,17 +241,17 @@ def _ratings(ratings: dict[str, Any] | None) -> list[Block]:
     return [Section("Predicted ratings", [Table(["Method", "RMSE", "MAE"], rows), note])]
 
 
-def _tuning(tuning: dict[str, dict[str, Any]]) -> Table:
+def _tuning(tuning: dict[str, dict[str, Any]], metrics: Sequence[str]) -> Table:
     rows = [
         [
             label(name),
             _setting(record),
             len(record["tried"]),
-            *(f"{record['validation'][column]:.4f}" for column in METRICS),
+            *(f"{record['validation'][column]:.4f}" for column in metrics),
         ]
         for name, record in tuning.items()
     ]
-    return Table(["Baseline", "Setting", "Settings tried", *map(metric, METRICS)], rows)
+    return Table(["Baseline", "Setting", "Settings tried", *map(metric, metrics)], rows)
 
 
 def _setting(record: dict[str, Any]) -> str:
@@ -254,7 +267,11 @@ def _curves(curves: dict[str, pl.DataFrame]) -> Figure:
     panels = []
     for title, curve in curves.items():
         names = [name for name in curve.columns if name not in ("epoch", "step", "score")]
-        losses, metrics = [name for name in names if "@" not in name], [name for name in names if "@" in name]
+        measures = {"mrr"} | {name for name in names if "@" in name}
+        losses, metrics = (
+            [name for name in names if name not in measures],
+            [name for name in names if name in measures],
+        )
         panels += [(title, curve, part) for part in (losses, metrics) if part]
     figure = Figure(figsize=(9, 2.8))
     for axis, (title, curve, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

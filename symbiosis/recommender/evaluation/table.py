@@ -22,7 +22,7 @@ from symbiosis.recommender.evaluation.earlier_table import keep_earlier, read_ea
 from symbiosis.recommender.evaluation.evaluation import MODEL
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
 from symbiosis.recommender.evaluation.table_report import render
-from symbiosis.recommender.metrics.metrics import METRICS
+from symbiosis.recommender.metrics.metrics import Protocol, protocol_with
 
 FULL = "full"
 SAMPLES, SEED = 2000, 59
@@ -54,7 +54,8 @@ def read_runs(folder: Path) -> dict[str, dict[str, dict[int, Path]]]:
 def over_seeds(folders: dict[int, Path]) -> pl.DataFrame:
     """Average the metrics of every user and method over the seeds."""
     frames = [read_frame(folder / "per_user.parquet") for folder in folders.values()]
-    means = pl.concat(frames).group_by("method", "user", "history").agg(pl.col(columns()).mean())
+    measures = columns(protocol_with(frames[0].columns))
+    means = pl.concat(frames).group_by("method", "user", "history").agg(pl.col(measures).mean())
     return means.sort("method", "user")
 
 
@@ -80,6 +81,8 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
     full = over_seeds(variants[FULL])
+    protocol = protocol_with(full.columns)
+    metrics = list(protocol.metrics)
     # Users in one order, so that differences are paired.
     tables = {name: full.filter(method=name) for name in full["method"].unique().sort()}
     runs = {name: over_seeds(folders).filter(method=MODEL) for name, folders in variants.items() if name != FULL}
@@ -87,7 +90,7 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
     same_seeds = {
         name: over_seeds({seed: path for seed, path in variants[FULL].items() if seed in variants[name]})
         .filter(method=MODEL)
-        .select(*METRICS)
+        .select(*metrics)
         .to_numpy()
         for name in runs
     }
@@ -95,17 +98,19 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
         if not frame["user"].equals(tables[MODEL]["user"]):
             raise InputError(f"variant `{name}` was evaluated on other users than `{FULL}`: delete its results")
     baselines = [name for name in tables if name != MODEL]
-    values = {name: frame.select(*METRICS).to_numpy() for name, frame in (tables | runs).items()}
-    best = {metric: max(baselines, key=lambda b, m=metric: tables[b][m].mean()) for metric in METRICS}  # type: ignore[misc]
-    strongest = max(baselines, key=lambda name: values[name].mean(axis=0).sum())
-    over_best = np.stack([values[best[metric]][:, i] for i, metric in enumerate(METRICS)], axis=1)
+    values = {name: frame.select(*metrics).to_numpy() for name, frame in (tables | runs).items()}
+    best = {metric: max(baselines, key=lambda b, m=metric: tables[b][m].mean()) for metric in metrics}  # type: ignore[misc]
+    strongest = max(
+        baselines, key=lambda name: protocol.score(dict(zip(metrics, values[name].mean(axis=0), strict=True)))
+    )
+    over_best = np.stack([values[best[metric]][:, i] for i, metric in enumerate(metrics)], axis=1)
     parts = values | {
         "gain": values[MODEL] - over_best,
         "gain over strongest": values[MODEL] - values[strongest],
         **{f"loss {name}": values[name] - same_seeds[name] for name in runs},
     }
-    numbers = _intervals(parts)
-    for metric in METRICS:
+    numbers = _intervals(parts, metrics)
+    for metric in metrics:
         level = numbers[best[metric]][metric]["mean"]
         numbers["gain"][metric] |= {"relative": round(numbers["gain"][metric]["mean"] / level, 4) if level else 0.0}
     first = next(iter(variants[FULL].values()))
@@ -123,10 +128,10 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
         "variant seeds": {name: list(variants[name]) for name in runs},
         "invalid": [name for name in runs if _leaks(variants[name])],
         "spread": {
-            seed: read_frame(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*METRICS).mean()).row(0)
+            seed: read_frame(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*metrics).mean()).row(0)
             for seed, path in variants[FULL].items()
         },
-        "slices": _slices(tables),
+        "slices": _slices(tables, protocol),
         "coverage": {MODEL: report[MODEL]["coverage@20"]}
         | {name: report["baselines"][name]["coverage@20"] for name in baselines},
         "cold items": report.get("cold items"),
@@ -139,25 +144,26 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
     }
 
 
-def _intervals(parts: dict[str, np.ndarray]) -> dict[str, Numbers]:
+def _intervals(parts: dict[str, np.ndarray], metrics: list[str]) -> dict[str, Numbers]:
     """Mean and interval of every metric, all on the same resampled users."""
     table = np.concatenate(list(parts.values()), axis=1)
     cells = means_with_intervals(table, SAMPLES, SEED, _DIGITS)
-    width = len(METRICS)
-    return {name: dict(zip(METRICS, cells[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)}
+    width = len(metrics)
+    return {name: dict(zip(metrics, cells[i * width : (i + 1) * width], strict=True)) for i, name in enumerate(parts)}
 
 
-def _slices(tables: dict[str, pl.DataFrame]) -> dict[str, dict[str, Any]]:
-    """Recall@20 by history and by the popularity of the test items, and how many users count."""
+def _slices(tables: dict[str, pl.DataFrame], protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """The first metric by history, Recall@20 by the popularity of the test items, and how many users count."""
     found: dict[str, dict[str, Any]] = {}
+    first = next(iter(protocol.metrics))
     for part in HISTORY:
         chosen = {name: frame.filter(history=part) for name, frame in tables.items()}
         if len(chosen[MODEL]):
             found[f"{part} history"] = {"users": len(chosen[MODEL])} | {
-                name: round(float(frame["recall@20"].mean()), _DIGITS)  # type: ignore[arg-type]
+                name: round(float(frame[first].mean()), _DIGITS)  # type: ignore[arg-type]
                 for name, frame in chosen.items()
             }
-    for column in columns()[len(METRICS) :]:
+    for column in columns(protocol)[len(protocol.metrics) :]:
         users = tables[MODEL][column].count()
         if users:
             found[column.removeprefix("recall@20 of ")] = {"users": users} | {

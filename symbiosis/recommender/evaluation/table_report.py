@@ -7,8 +7,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from symbiosis.recommender.evaluation.evaluation import MODEL
-from symbiosis.recommender.evaluation.report import cold_table, comparison, in_order, mark
-from symbiosis.recommender.metrics.metrics import METRICS
+from symbiosis.recommender.evaluation.report import cold_table, comparison, in_order, mark, metrics_of
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, metric, told_apart
 from symbiosis.reporting.page import OURS, Block, Interval, Row, Section, Table, Text
@@ -30,6 +29,11 @@ _SPLITS = {
         "Two times, the same for all users, part training, validation and test: no method sees anything later than "
         "what it has to find. Users without a test item do not count, and some have nothing to learn from."
     ),
+    "last_out": (
+        "The last item of each user is the test, the last but one validation, which is in the history at test. All "
+        "items are ranked. In the public files of 2014 reviews of one day stand in order of the item's id, so that "
+        "methods that read the order of items may read that."
+    ),
     "published": "The split is the published one of the benchmark, taken as it is.",
 }
 
@@ -48,7 +52,10 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
     """
     body: list[Block] = [
         Text(verdict(summary), "verdict"),
-        page.Figure.of(_picture(summary), "Gain over the best baseline of each metric, with 95 % intervals"),
+        *(
+            page.Figure.of(_picture(parts), "Gain over the best baseline of each metric, with 95 % intervals")
+            for parts in _by_metrics(summary)
+        ),
         Text(
             f"Gain of {label(MODEL)} over the best baseline of each metric, relative to it. That baseline is picked on "
             "the test, which favours it."
@@ -68,7 +75,7 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
             body.append(Section(f"Ablations: {name}", _ablations(name, part)))
     body += [Text(_VARIANTS)] if any(part["variants"] for part in summary.values()) else []
     for name, part in summary.items():
-        body.append(Section(f"Recall@20 by slice: {name}", [_slices(part)], folded=True))
+        body.append(Section(f"{metric(metrics_of(part['methods'])[0])} by slice: {name}", [_slices(part)], folded=True))
         if part["cold items"]:
             body.append(Section(f"Cold items: {name}", _cold(part["cold items"]), folded=True))
         if part["bias"]:
@@ -79,7 +86,7 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
         body.append(Section(f"Learning curves: {name}", [drawing], folded=True))
     sources = [Text(f"{name}: {row}.") for name, part in summary.items() for row in _sources(part["commits"])]
     body += [
-        Section("Spread over seeds", [_spread(summary)], folded=True),
+        Section("Spread over seeds", [_spread(parts) for parts in _by_metrics(summary)], folded=True),
         Section("Cost in seconds", [_costs(summary), Text(_COST)], folded=True),
         Section("Made from", sources, folded=True),
     ]
@@ -109,7 +116,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
     for name, part in summary.items():
         strongest = part["strongest"]
         words: dict[str, list[str]] = {}
-        for column in METRICS:
+        for column in metrics_of(part["methods"]):
             words.setdefault(told_apart(strongest[column]["low"], strongest[column]["high"]), []).append(metric(column))
         said = ", ".join(f"{side} {label(strongest['name'])} in {', '.join(names)}" for side, names in words.items())
         parts.append(f"on {name} {said}")
@@ -133,15 +140,24 @@ def _relative(part: dict[str, Any], column: str) -> Interval | None:
     return Interval(mean, low, high, "+.1f")
 
 
+def _by_metrics(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the data sets in groups that were measured by the same metrics."""
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name, part in summary.items():
+        groups.setdefault(tuple(metrics_of(part["methods"])), {})[name] = part
+    return list(groups.values())
+
+
 def _picture(summary: Mapping[str, Any]) -> Figure:
-    panels = {f"{metric(column)}, %": [_relative(part, column) for part in summary.values()] for column in METRICS}
+    metrics = metrics_of(next(iter(summary.values()))["methods"])
+    panels = {f"{metric(column)}, %": [_relative(part, column) for part in summary.values()] for column in metrics}
     return drawings.forest(list(summary), [OURS] * len(summary), panels)
 
 
 def _comparison(part: dict[str, Any]) -> list[Block]:
     gains = [
         [metric(column), label(part["best"][column]), Interval.of(part["gain"][column], "+.4f", _percent(part, column))]
-        for column in METRICS
+        for column in metrics_of(part["methods"])
     ]
     results = in_order(part["methods"])
     return [
@@ -154,34 +170,35 @@ def _percent(part: dict[str, Any], column: str) -> str:
     return f"({part['gain'][column]['relative']:+.1%})"
 
 
-def _spread(summary: dict[str, Any]) -> Table:
+def _spread(summary: Mapping[str, Any]) -> Table:
+    metrics = metrics_of(next(iter(summary.values()))["methods"])
     rows = [
         [name, seed, *(f"{value:.4f}" for value in values)]
         for name, part in summary.items()
         for seed, values in part["spread"].items()
     ]
-    return Table(["Data set", "Seed", *(f"{metric(name)} of {label(MODEL)}" for name in METRICS)], rows)
+    return Table(["Data set", "Seed", *(f"{metric(name)} of {label(MODEL)}" for name in metrics)], rows)
 
 
 def _ablations(name: str, part: dict[str, Any]) -> list[Block]:
     variants = {"full": part["methods"][MODEL]} | part["variants"]
-    rows = []
+    rows, metrics = [], metrics_of(variants)
     for variant, values in variants.items():
         loss = part["loss"].get(variant)
         rows.append(
             Row(
                 [
                     f"{variant} (INVALID: leak)" if variant in part["invalid"] else variant,
-                    *(Interval.of(values[column]) for column in METRICS),
-                    *(Interval.of(loss[column], "+.4f") if loss else "" for column in METRICS),
+                    *(Interval.of(values[column]) for column in metrics),
+                    *(Interval.of(loss[column], "+.4f") if loss else "" for column in metrics),
                 ],
                 OURS if variant == "full" else "",
             )
         )
     marks = ["invalid" if v in part["invalid"] else OURS if v == "full" else "" for v in variants]
-    panels = {metric(column): [Interval.of(v[column]) for v in variants.values()] for column in METRICS}
+    panels = {metric(column): [Interval.of(v[column]) for v in variants.values()] for column in metrics}
     drawing = drawings.forest(list(variants), marks, panels)
-    header = ["Variant", *map(metric, METRICS), *(f"{metric(column)}, difference" for column in METRICS)]
+    header = ["Variant", *map(metric, metrics), *(f"{metric(column)}, difference" for column in metrics)]
     warnings = [
         Text(
             f"INVALID: {leaky} was trained with held-out interactions in its graph. Its numbers only show the size of "
@@ -227,11 +244,12 @@ def _heat(bias: dict[str, Any]) -> Figure:
 
 def _curves(by_seed: dict[str, pl.DataFrame]) -> Figure:
     figure = Figure(figsize=(9, 2.8))
-    for axis, column in zip(figure.subplots(1, 2), ("loss", "recall@20"), strict=True):
+    measured = "recall@20" if "recall@20" in next(iter(by_seed.values())).columns else "ndcg@10"
+    for axis, column in zip(figure.subplots(1, 2), ("loss", measured), strict=True):
         for name, curve in by_seed.items():
             if column in curve.columns:
                 axis.plot(curve["epoch"].to_numpy(), curve[column].to_numpy(), label=name, linewidth=1.2)
-        axis.set_title("Training loss" if column == "loss" else "Recall@20 on validation")
+        axis.set_title("Training loss" if column == "loss" else f"{metric(column)} on validation")
         axis.set_xlabel("epoch")
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)

@@ -25,13 +25,13 @@ def checked_output(path: Path | str) -> Path:
     Raises
     ------
     InputError
-        Its name does not end with ``.parquet``, or it is a folder.
+        Its name does not end with ``.parquet``, or it is a folder or a device.
     """
     path = Path(path)
     if path.suffix != ".parquet":
         raise InputError(f"{path}: recommendations are written as parquet: give a name such as recommendations.parquet")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file: name one")
     return path
 
 

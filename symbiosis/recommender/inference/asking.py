@@ -13,6 +13,9 @@ data and the title words of gift_cards18; for the title words of the embedded da
 MOST_ITEMS, LONGEST_TEXT = 10_000, 10_000
 """Items of a session, of `allowed` and of `excluded` each are at most a hundred times as many; characters of a text."""
 
+HEAVIEST = 1_000_000
+"""Of `text_weight`: scores are float32."""
+
 Method = Literal["model", "text", "popularity"]
 
 
@@ -76,8 +79,8 @@ class RecommendationRequest:
             raise InputError("the text is empty: give words, or leave it out")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
             raise InputError(f"the text has {len(self.text):,} characters: give at most {LONGEST_TEXT:,}")
-        if not 0 <= self.text_weight < math.inf:
-            raise InputError(f"text weight {self.text_weight} must be a number not below 0")
+        if not 0 <= self.text_weight <= HEAVIEST:
+            raise InputError(f"text weight {self.text_weight:g} must be a number from 0 to {HEAVIEST:,}")
         for name in ("price_from", "price_to"):
             price = getattr(self, name)
             if price is not None and not 0 <= price < math.inf:

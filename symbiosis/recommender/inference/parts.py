@@ -15,6 +15,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.item_texts import item_texts, read_items
+from symbiosis.recommender.metrics.metrics import protocol_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -142,6 +143,11 @@ class Parts:
     def taken(self) -> csr_array:
         """Training and validation interactions, (U, I): those of the test count as not taken."""
         return csr_array(self.train + self._matrix(layout.VALIDATION))
+
+    @cached_property
+    def history(self) -> csr_array:
+        """What the model reads of every user, (U, I): what it read when it was measured."""
+        return self.taken if protocol_of(self.folder / layout.CLEAN).history_grows else self.train
 
     @cached_property
     def popularity(self) -> np.ndarray:

@@ -45,7 +45,7 @@ class Person:
     user
         Number; None for a guest.
     known
-        int (items,), what the user took in the training data.
+        int (items,), what the model reads of the user.
     newer
         int (items,), the known items of the session, oldest first.
     taken
@@ -149,6 +149,8 @@ class Recommender:
             An item is not described in this form, or its id is known; the message names the row.
         """
         names = set(self.catalogue.items["item_id"])
+        if not len(frame):
+            return self
         added = checked_new_items(frame, names, len(names))
         earlier = self.parts.new_items
         new = added if earlier is None else pl.concat([earlier, added])
@@ -284,7 +286,7 @@ class Recommender:
             notes.append("answered as to a guest")
         known = taken = newer[:0]
         if user is not None:
-            known, taken = items_of(self.parts.train, user), items_of(self.parts.taken, user)
+            known, taken = items_of(self.parts.history, user), items_of(self.parts.taken, user)
         return Person(user, known, newer, np.union1d(taken, newer).astype(np.int64), tuple(notes))
 
     def _similarity(self, request: RecommendationRequest, notes: list[str]) -> np.ndarray | None:
@@ -327,7 +329,7 @@ class Recommender:
         block = max(1, _CELLS // len(self.catalogue.items))
         for start in range(0, len(users), block):
             chosen = users[start : start + block]
-            scores = parts.score([History(items_of(parts.train, user), int(user)) for user in chosen])
+            scores = parts.score([History(items_of(parts.history, user), int(user)) for user in chosen])
             if candidates is not None:
                 scores[:, ~candidates] = -np.inf
             excluded = csr_array(scores.shape, dtype=np.float32) if repeat_purchases else parts.taken[chosen]

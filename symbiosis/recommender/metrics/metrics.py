@@ -1,10 +1,16 @@
-"""Recall and NDCG of full rankings, for all users at once."""
+"""Recall, NDCG and reciprocal rank of full rankings, for all users at once, and which of them a split asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
+
+from symbiosis.core.artifacts import read_json
+from symbiosis.core.errors import InputError
+from symbiosis.core.layout import PROTOCOL
 
 
 def places(ranking: np.ndarray, held_out: csr_array, k: int) -> np.ndarray:
@@ -111,44 +117,139 @@ def ndcg(ranking: np.ndarray, held_out: csr_array, k: int) -> np.ndarray:
     return np.divide(gains, ideal, out=np.full(len(sizes), np.nan), where=sizes > 0)
 
 
+def reciprocal_rank(ranking: np.ndarray, held_out: csr_array, k: int) -> np.ndarray:
+    """One over the place of the best held-out item of every user, 0 if none is among the first k.
+
+    Parameters
+    ----------
+    ranking, held_out, k
+        As in `recall`.
+
+    Returns
+    -------
+    np.ndarray
+        float64 (U,); NaN for a user without held-out items.
+
+    Examples
+    --------
+    >>> ranking = np.array([[1, 2, 3, 4], [4, 3, 2, 1]])
+    >>> held_out = csr_array(np.array([[0, 0, 1, 0, 1], [1, 0, 0, 0, 0]]))
+    >>> reciprocal_rank(ranking, held_out, 4)
+    array([0.5, 0. ])
+    """
+    sizes = np.diff(held_out.indptr)
+    users = np.repeat(np.arange(len(sizes)), sizes)
+    best = np.full(len(sizes), k)
+    np.minimum.at(best, users, places(ranking, held_out, k))
+    return np.where(sizes > 0, np.where(best < k, 1 / (best + 1), 0), np.nan)
+
+
 Metric = Callable[[np.ndarray, csr_array], np.ndarray]
 
-METRICS: dict[str, Metric] = {
-    "recall@20": partial(recall, k=20),
-    "recall@40": partial(recall, k=40),
-    "ndcg@100": partial(ndcg, k=100),
-}
-"""What every method is measured by."""
-
 DEPTH = 100
-"""Places that `METRICS` look at."""
+"""Places that any metric looks at."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a split asks of every method.
+
+    Attributes
+    ----------
+    metrics
+        By name: what methods are measured by.
+    chosen_by
+        Settings and epochs are chosen by the sum of these on validation.
+    history_grows
+        Whether a user's validation items are in his history at test, as they lie before what he has to be given.
+    """
+
+    metrics: Mapping[str, Metric]
+    chosen_by: tuple[str, ...]
+    history_grows: bool
+
+    def score(self, means: Mapping[str, float]) -> float:
+        """Sum the metrics that settings and epochs are chosen by."""
+        return sum(means[name] for name in self.chosen_by)
+
+    def per_user(self, ranking: np.ndarray, held_out: csr_array) -> dict[str, np.ndarray]:
+        """Every metric of every user: float64 (U,) each, NaN for a user without held-out items."""
+        return {name: metric(ranking, held_out) for name, metric in self.metrics.items()}
+
+    def means(self, ranking: np.ndarray, held_out: csr_array) -> dict[str, float]:
+        """Every metric, its mean over the users that have held-out items.
+
+        Raises
+        ------
+        ValueError
+            No user has a held-out item.
+
+        Examples
+        --------
+        >>> HELD_OUT_SETS.means(np.array([[1, 0]]), csr_array(np.array([[1, 0]])))
+        {'recall@20': 1.0, 'recall@40': 1.0, 'ndcg@100': 0.6309297535714575}
+        """
+        if not held_out.nnz:
+            raise ValueError("no user has a held-out item")
+        return {name: float(np.nanmean(values)) for name, values in self.per_user(ranking, held_out).items()}
+
+
+HELD_OUT_SETS = Protocol(
+    {"recall@20": partial(recall, k=20), "recall@40": partial(recall, k=40), "ndcg@100": partial(ndcg, k=100)},
+    ("recall@20", "recall@40", "ndcg@100"),
+    history_grows=False,
+)
+"""Of arXiv 2402.09617: find the items that were held out from anywhere in a user's history."""
+
+NEXT_ITEM = Protocol(
+    {
+        "hr@5": partial(recall, k=5),  # the recall of one item is whether it was hit
+        "ndcg@5": partial(ndcg, k=5),
+        "hr@10": partial(recall, k=10),
+        "ndcg@10": partial(ndcg, k=10),
+        "mrr": partial(reciprocal_rank, k=DEPTH),
+    },
+    ("ndcg@10",),
+    history_grows=True,
+)
+"""Of sequential recommendation, such as Kang and McAuley 2018 (Self-attentive sequential recommendation): find the last
+item of a user among all items, the last but one being validation. MRR counts the first `DEPTH` places."""
+
+_PROTOCOLS = {"random": HELD_OUT_SETS, "last_out": NEXT_ITEM}
+
+
+def protocol_of(folder: Path | str) -> Protocol:
+    """Read which protocol belongs to the split that the stage `clean` made.
+
+    Raises
+    ------
+    InputError
+        ``protocol.json`` is damaged.
+    """
+    path = Path(folder) / PROTOCOL.name
+    if not path.exists():  # earlier releases knew one protocol
+        return HELD_OUT_SETS
+    try:
+        return _PROTOCOLS[read_json(path)["protocol"]]
+    except (KeyError, TypeError):
+        raise InputError(f"{path} must name one of {', '.join(_PROTOCOLS)}: run `dvc repro clean`") from None
+
+
+def protocol_with(names: Iterable[str]) -> Protocol:
+    """Return the protocol that has all its metrics among the names of a report.
+
+    Raises
+    ------
+    InputError
+        None has.
+    """
+    given = set(names)
+    for protocol in _PROTOCOLS.values():
+        if given.issuperset(protocol.metrics):
+            return protocol
+    raise InputError(f"a report with the measures {', '.join(sorted(given))} is of no known protocol: make it again")
 
 
 def ranking_depth(validation: csr_array) -> int:
     """Places a ranking needs so that `DEPTH` are left once a user's validation items are dropped."""
     return min(validation.shape[1], DEPTH + int(np.diff(validation.indptr).max(initial=0)))
-
-
-def per_user(ranking: np.ndarray, held_out: csr_array) -> dict[str, np.ndarray]:
-    """Every metric of every user: float64 (U,) each, NaN for a user without held-out items."""
-    return {name: metric(ranking, held_out) for name, metric in METRICS.items()}
-
-
-def means(ranking: np.ndarray, held_out: csr_array) -> dict[str, float]:
-    """Every metric, its mean over the users that have held-out items.
-
-    Settings and epochs are chosen by the sum of these on validation.
-
-    Raises
-    ------
-    ValueError
-        No user has a held-out item.
-
-    Examples
-    --------
-    >>> means(np.array([[1, 0]]), csr_array(np.array([[1, 0]])))
-    {'recall@20': 1.0, 'recall@40': 1.0, 'ndcg@100': 0.6309297535714575}
-    """
-    if not held_out.nnz:
-        raise ValueError("no user has a held-out item")
-    return {name: float(np.nanmean(values)) for name, values in per_user(ranking, held_out).items()}

@@ -7,6 +7,7 @@ code and data, so that a changed training never picks up a stale state.
 import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from symbiosis.core.artifacts import staged, write_json
+
+_TENSORS, _PROGRESS = "state.safetensors", "progress.json"
 
 
 class Checkpoints:
@@ -45,21 +48,20 @@ class Checkpoints:
         name = f"step_{progress['step']:09d}"
         with staged(self.folder / name) as (state,):
             state.mkdir()
-            save_file(
-                {key: tensor.detach().contiguous() for key, tensor in tensors.items()}, state / "state.safetensors"
-            )
-            write_json(state / "progress.json", progress)
+            save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, state / _TENSORS)
+            write_json(state / _PROGRESS, progress)
         for older in self._states()[:-1]:
             shutil.rmtree(older)
         self._last = time.monotonic()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the newest state, or None if there is none."""
-        states = self._states()
-        if not states:
-            return None
-        progress = json.loads((states[-1] / "progress.json").read_text(encoding="utf-8"))
-        return load_file(states[-1] / "state.safetensors"), progress
+        for state in reversed(self._states()):
+            # A process that is killed while it removes a state leaves a part of it.
+            with suppress(FileNotFoundError):
+                progress = json.loads((state / _PROGRESS).read_text(encoding="utf-8"))
+                return load_file(state / _TENSORS), progress
+        return None
 
     def clear(self) -> None:
         """Remove the states of this run; call it after the outputs are written."""

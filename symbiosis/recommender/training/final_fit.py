@@ -27,6 +27,7 @@ from symbiosis.core.layout import (
     ITEMS,
     PRETRAINED,
     PROPAGATION,
+    PROTOCOL,
     TEST,
     TRAIN,
     USERS,
@@ -84,7 +85,7 @@ def copy_measured(root: Path, folder: Path) -> None:
     folder
         Exists and is empty; becomes such a folder.
     """
-    for path in (USERS, ITEMS, TRAIN, VALIDATION, TEST):
+    for path in (USERS, ITEMS, TRAIN, VALIDATION, TEST, PROTOCOL):
         _copy(root / path, folder / path)
     for path in (GRAPH, PROPAGATION, FINETUNED):
         _copy(root / path, folder / path)

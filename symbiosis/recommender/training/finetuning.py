@@ -23,7 +23,7 @@ from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.language.prompts import Prompts
-from symbiosis.recommender.metrics.metrics import DEPTH, means
+from symbiosis.recommender.metrics.metrics import DEPTH, HELD_OUT_SETS, Protocol
 from symbiosis.recommender.metrics.ranking import rank_all
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.network.graph_terms import Propagation
@@ -48,9 +48,11 @@ class Finetuning:
         validation: csr_array,
         params: FinetuneParams,
         ratings: Ratings | None = None,
+        protocol: Protocol = HELD_OUT_SETS,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation = model, prompts, bias, propagation
         self.train, self.validation, self.params, self.ratings = train, validation, params, ratings
+        self.protocol = protocol
         self.cold = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1]) == 0)
 
     def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
@@ -111,7 +113,7 @@ class Finetuning:
         return torch.cat(states)[torch.from_numpy(np.argsort(order))], torch.cat(tokens)
 
     def validate(self) -> Row:
-        """Recall@20, Recall@40, NDCG@100 of the validation items and their sum, by which the epoch is chosen.
+        """Metrics of the validation items, and the score that the epoch is chosen by: see `Protocol.score`.
 
         With ratings, the root mean squared error is reported too, and chooses the epoch.
         """
@@ -125,11 +127,11 @@ class Finetuning:
             personal_gates=self.params.personal_gates,
         ).prepared(self.train)
         ranking = rank_all(scores, self.train, DEPTH, self.params.seed, label="validation")
-        metrics = {name: round(value, 6) for name, value in means(ranking, self.validation).items()}
+        metrics = {name: round(value, 6) for name, value in self.protocol.means(ranking, self.validation).items()}
         if self.ratings:
             error = round(self.ratings.root_mean_squared_error(scores), 6)
             return metrics | {"rmse": error, "score": -error}
-        return metrics | {"score": round(sum(metrics.values()), 6)}
+        return metrics | {"score": round(self.protocol.score(metrics), 6)}
 
 
 def _flat(items: list[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -16,15 +16,14 @@ from symbiosis.core.artifacts import sha256_of
 from symbiosis.core.errors import InputError
 from symbiosis.core.statistics import resampled_means
 from symbiosis.recommender.evaluation.evaluation import held_out_edges
-from symbiosis.recommender.metrics.metrics import METRICS
+from symbiosis.recommender.metrics.metrics import protocol_with
 from symbiosis.registry.checks.check import Check, not_worse
 from symbiosis.registry.checks.users import MODEL, SPLIT, Measured, Origin, Part, Scores
 from symbiosis.registry.params import GateParams
+from symbiosis.reporting.names import metric
 
 FEWEST = 20
 """Users that a judgement needs at least."""
-PRIMARY = "recall@20"
-NAMES = {"recall@20": "Recall@20", "recall@40": "Recall@40", "ndcg@100": "NDCG@100"}
 _STANDS_IN = "the measured model stands for the {}, which has learned from the held-out items, too"
 LEAK = "held-out interactions in the graph"
 KEPT = layout.CHAMPIONS / "recommender" / "measured"
@@ -62,7 +61,8 @@ def recommender_checks(
 
     @cache
     def reached() -> Measured:
-        return Measured.of(scores, workspace.taken, workspace.test, workspace.users, params.seed)
+        held_out = workspace.taken, workspace.test, workspace.users
+        return Measured.of(scores, *held_out, params.seed, workspace.protocol)
 
     if origin.data == "all" and keep:
         reached().keep(root / KEPT / f"{origin.twin}.parquet")
@@ -114,14 +114,20 @@ def _by_itself(ours: Measured, workspace: Part, params: GateParams, said: list[s
     """Compare with the most popular items."""
     counts = np.bincount(workspace.train.indices, minlength=len(workspace.items)).astype(np.float32)
     popular = Measured.of(
-        lambda users: np.tile(counts, (len(users), 1)), workspace.taken, workspace.test, workspace.users, params.seed
+        lambda users: np.tile(counts, (len(users), 1)),
+        workspace.taken,
+        workspace.test,
+        workspace.users,
+        params.seed,
+        workspace.protocol,
     )
+    primary = _primary(ours)
     _enough(ours.users)
-    difference = ours.metrics[PRIMARY] - popular.metrics[PRIMARY]
+    difference = ours.metrics[primary] - popular.metrics[primary]
     samples = resampled_means(difference[:, None], params.bootstrap_samples, params.seed)[:, 0]
-    words = "; ".join([f"{NAMES[PRIMARY]} of {len(ours.users):,} users, less that of the most popular items", *said])
+    words = "; ".join([f"{metric(primary)} of {len(ours.users):,} users, less that of the most popular items", *said])
     margin = params.recommender.margin
-    return (not_worse(NAMES[PRIMARY], difference.mean(), samples, margin, words, by="mean"),)
+    return (not_worse(metric(primary), difference.mean(), samples, margin, words, by="mean"),)
 
 
 def _on_common_ground(
@@ -138,10 +144,12 @@ def _on_common_ground(
     test = csr_array(held_out - held_out.multiply(known))
     test.eliminate_zeros()
     test.sort_indices()
-    names = [ours.users[row] for row in rows]
+    names, protocol = [ours.users[row] for row in rows], ours.protocol
     other = theirs.scores()
-    mine = Measured.of(lambda users: scores(rows[users])[:, items], taken, test, names, params.seed)
-    champions = Measured.of(lambda users: other(their_rows[users])[:, columns], taken, test, names, params.seed)
+    mine = Measured.of(lambda users: scores(rows[users])[:, items], taken, test, names, params.seed, protocol)
+    champions = Measured.of(
+        lambda users: other(their_rows[users])[:, columns], taken, test, names, params.seed, protocol
+    )
     told = list(said)
     if len(items) < len(ours.items):
         told.append(f"{len(items):,} of {len(ours.items):,} items, which both know")
@@ -166,17 +174,26 @@ def _compared(ours: Measured, theirs: Measured, said: list[str], params: GatePar
     if ours.users != theirs.users:
         raise InputError("what was kept of the champion is of other users: compare the reports, or promote by force")
     _enough(ours.users)
-    differences = np.stack([ours.metrics[name] - theirs.metrics[name] for name in METRICS], axis=1)
+    if ours.metrics.keys() != theirs.metrics.keys():
+        raise InputError("the champion was measured on another kind of split: compare the reports, or promote by force")
+    primary = _primary(ours)
+    differences = np.stack([ours.metrics[name] - theirs.metrics[name] for name in ours.metrics], axis=1)
     samples = resampled_means(differences, params.bootstrap_samples, params.seed)
     checks = []
-    for column, name in enumerate(METRICS):
+    for column, name in enumerate(ours.metrics):
         mine, other = ours.metrics[name].mean(), theirs.metrics[name].mean()
-        words = f"{NAMES[name]} {mine:.4f}, the champion's {other:.4f}"
-        if name == PRIMARY:
+        words = f"{metric(name)} {mine:.4f}, the champion's {other:.4f}"
+        if name == primary:
             words = "; ".join([f"{words}, of {len(ours.users):,} users", *said])
         difference, margin = differences[:, column].mean(), params.recommender.margin
-        checks.append(not_worse(NAMES[name], difference, samples[:, column], margin, words, decides=name == PRIMARY))
+        check = not_worse(metric(name), difference, samples[:, column], margin, words, decides=name == primary)
+        checks.append(check)
     return tuple(checks)
+
+
+def _primary(measured: Measured) -> str:
+    """Return the name of the metric that decides."""
+    return protocol_with(measured.metrics).chosen_by[0]
 
 
 def _enough(users: list[str]) -> None:

@@ -18,7 +18,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.inference.scoring import Scorer
-from symbiosis.recommender.metrics.metrics import DEPTH, METRICS, per_user
+from symbiosis.recommender.metrics.metrics import DEPTH, Protocol, protocol_of, protocol_with
 from symbiosis.recommender.metrics.ranking import rank_all
 
 BUNDLE = "bundle.json"
@@ -114,10 +114,17 @@ class Part:
         """Interactions that the model may know, (U, I)."""
         return self.taken + self.graph
 
+    @cached_property
+    def protocol(self) -> Protocol:
+        """How the split is evaluated."""
+        return protocol_of(self.folder / layout.CLEAN)
+
     def scores(self) -> Scores:
-        """Return what scores all items for some users, from their training interactions."""
+        """Return what scores all items for some users, from what was read of them when the model was measured."""
         paths = (layout.FINETUNED, layout.GRAPH, layout.DISTANCES, layout.PROPAGATION)
-        return Scorer.load(*(self.folder / path for path in paths)).prepared(self.train)
+        return Scorer.load(*(self.folder / path for path in paths)).prepared(
+            self.taken if self.protocol.history_grows else self.train
+        )
 
     def _matrix(self, path: Path) -> csr_array:
         return read_matrix(self.folder / path, (len(self.users), len(self.items)))
@@ -139,7 +146,9 @@ class Measured:
     metrics: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, scores: Scores, taken: csr_array, test: csr_array, users: list[str], seed: int) -> "Measured":
+    def of(
+        cls, scores: Scores, taken: csr_array, test: csr_array, users: list[str], seed: int, protocol: Protocol
+    ) -> "Measured":
         """Rank all items but those taken for every user with held-out ones.
 
         Parameters
@@ -152,10 +161,12 @@ class Measured:
             U original ids.
         seed
             Of the order of ties.
+        protocol
+            Whose metrics are computed.
         """
         rows = np.flatnonzero(np.diff(test.indptr))
         ranking = rank_all(scores, taken, DEPTH, seed, rows)
-        return cls([users[row] for row in rows], per_user(ranking, test[rows]))
+        return cls([users[row] for row in rows], protocol.per_user(ranking, test[rows]))
 
     def keep(self, file: Path) -> None:
         """Write it."""
@@ -171,5 +182,6 @@ class Measured:
         InputError
             It is missing or damaged.
         """
-        frame = read_frame(file, ["user_id", *METRICS])
-        return cls(frame["user_id"].to_list(), {name: frame[name].to_numpy() for name in METRICS})
+        frame = read_frame(file)
+        metrics = protocol_with(frame.columns).metrics
+        return cls(frame["user_id"].to_list(), {name: frame[name].to_numpy() for name in metrics})

@@ -203,6 +203,8 @@ class Baseline(ABC):
         It reads outcomes before it chooses: a bound, not a policy.
     seeded
         Its choices depend on the seed: where its network or clusters start, or the order of its feedback.
+    notes
+        What it found out about the queries, for the report.
     """
 
     category: ClassVar[Category]
@@ -213,6 +215,7 @@ class Baseline(ABC):
 
     def __init__(self, training: Training) -> None:
         self.training = training
+        self.notes: dict[str, Any] = {}
 
     @abstractmethod
     def fit(self, *_: Any, **setting: Any) -> None:

@@ -4,7 +4,7 @@ from symbiosis.routing.baselines.bandits import LinUCB, MetaLLM, Thompson
 from symbiosis.routing.baselines.base import Baseline
 from symbiosis.routing.baselines.cascades import AutoMix, FrugalGPT
 from symbiosis.routing.baselines.classifiers import RouteLLMFactorisation, RouteLLMLogistic, Zooter
-from symbiosis.routing.baselines.fixed import BestSingle, Cheapest, Oracle, Random, Zero
+from symbiosis.routing.baselines.fixed import BestSingle, Cheapest, KnownClass, Oracle, Random, Zero
 from symbiosis.routing.baselines.lookups import DomainMean, GlobalMean, KMeans, NearestNeighbours, SubdomainMean
 from symbiosis.routing.baselines.optimisation import OptLLM
 from symbiosis.routing.baselines.regressors import FORC, IRT, MLP, EmbedLLM, RandomForest, Ridge
@@ -15,6 +15,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "best_single": BestSingle,
     "zero": Zero,
     "oracle": Oracle,
+    "known_class": KnownClass,
     "global_mean": GlobalMean,
     "domain_mean": DomainMean,
     "subdomain_mean": SubdomainMean,

@@ -62,7 +62,8 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
         f32? (mean over the LLMs' tokenizers), split.
         ``llms``: `symbiosis.routing.data.prices.COLUMNS`; the row number is the arm.
         ``offline``, ``online``, ``test``: query u32, llm u32 (the arm), quality f32, prompt_tokens i32?,
-        response_tokens i32?, cost_usd f64, latency_s f32?, tokens_basis?, cost_basis; sorted by query and llm.
+        response_tokens i32?, cost_usd f64, latency_s f32?, tokens_basis?, cost_basis, and where pairs were answered
+        several times answers u32, quality_variance f64?; sorted by query and llm.
 
     Raises
     ------
@@ -87,9 +88,10 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
     needed = [name for name in splits.SPLITS if name != "online" or params.online_share > 0]
     empty = [name for name in needed if not (queries["split"] == name).any()]
     if empty:
+        distinct = queries.select(splits.normalised(pl.col("query_text")).n_unique()).item()
         raise InputError(
-            f"{path}: {queries.height} queries are too few: the {empty[0]} split is empty; give more queries, or "
-            "change `clean_routing.test_share` or `.online_share`"
+            f"{path}: {queries.height} queries are too few: the {empty[0]} split is empty ({distinct} different texts; "
+            "equal ones share a split); give more queries, or change `clean_routing.test_share` or `.online_share`"
         )
     outcomes = gaps.filled(whole.join(queries.select("query_id", "query", "split"), on="query_id"), params)
     described = prices.describe(
@@ -110,6 +112,7 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
         pl.col("latency_s").cast(pl.Float32),
         "tokens_basis",
         "cost_basis",
+        *(pl.col(name) for name in gaps.NOISE if name in outcomes.columns),
     )
     parts = {
         name: numbered.filter(pl.col("split") == name).drop("split").sort("query", "llm") for name in splits.SPLITS

@@ -32,7 +32,8 @@ def labelled(frame: pl.DataFrame) -> pl.DataFrame:
 def averaged(frame: pl.DataFrame) -> pl.DataFrame:
     """Average several answers of one LLM to one query; answers without a quality count only if there is no other.
 
-    Rows of one pair that differ in text, domain or sub-domain stay apart.
+    Rows of one pair that differ in text, domain or sub-domain stay apart. Where any pair was answered several times,
+    the columns ``answers``, their number, and ``quality_variance``, between them and null for a single one, are added.
     """
     pair = ["query_id", "llm", "query_text", "domain", "subdomain"]
     repeated = pl.struct(pair).is_duplicated()
@@ -44,8 +45,17 @@ def averaged(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col("quality", "cost_usd", "latency_s").mean(),
         pl.col("prompt_tokens", "response_tokens").mean().round().cast(pl.Int64),
         pl.col("tokens_basis", "cost_basis").drop_nulls().first(),
+        pl.len().cast(pl.UInt32).alias("answers"),
+        pl.col("quality").var().alias("quality_variance"),
     )
-    return pl.concat([frame.filter(~repeated), means.select(frame.columns)])
+    single = frame.filter(~repeated).with_columns(
+        pl.lit(1, dtype=pl.UInt32).alias("answers"), pl.lit(None, dtype=pl.Float64).alias("quality_variance")
+    )
+    return pl.concat([single, means.select(single.columns)])
+
+
+NOISE = ("answers", "quality_variance")
+"""Columns that `averaged` adds."""
 
 
 def with_label_tokens(whole: pl.DataFrame) -> pl.DataFrame:
@@ -89,6 +99,13 @@ def gaps_of(table: pl.DataFrame, whole: pl.DataFrame) -> dict[str, int]:
         "answers_without_response_tokens": whole["response_tokens"].null_count(),
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def unpriced(frame: pl.DataFrame, prices: Mapping[str, ListPrice]) -> list[str]:
+    """Return the LLMs with neither a cost nor a price, where others have one; they cannot be compared with those."""
+    known = frame.group_by("llm").agg(pl.col("cost_usd").is_not_null().any().alias("has_cost"))
+    lacking = known.filter(~pl.col("has_cost") & ~pl.col("llm").is_in(list(prices)))["llm"].sort().to_list()
+    return lacking if len(lacking) < known.height else []
 
 
 def filled(outcomes: pl.DataFrame, params: CleanRoutingParams) -> pl.DataFrame:

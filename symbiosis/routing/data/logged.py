@@ -175,7 +175,7 @@ def collect(exports: pl.DataFrame, known: Known, params: CollectFeedbackParams) 
 def _of_one_form(frame: pl.DataFrame, known: Known) -> tuple[pl.DataFrame, int]:
     """Encode anew the texts whose vectors have another form; without a text the vector is null. How many were."""
     dimension = known.form["dimension"]
-    same = {form for form in frame["form"].unique() if form and json.loads(form) == dict(known.form)}
+    same = {form for form in frame["form"].unique() if form and _read_form(form) == dict(known.form)}
     fits = frame["form"].is_in(list(same)) & (frame["vector"].list.len() == dimension)
     if fits.all():
         return frame, 0
@@ -186,6 +186,14 @@ def _of_one_form(frame: pl.DataFrame, known: Known) -> tuple[pl.DataFrame, int]:
         for row, vector in zip(again, made, strict=True):
             vectors[row] = np.asarray(vector, dtype=np.float32).tolist()
     return frame.with_columns(pl.Series("vector", vectors, dtype=EXPORT["vector"])), len(again)
+
+
+def _read_form(form: str) -> object:
+    """Return the form of vectors as plain values, None if it cannot be read: such vectors are of another form."""
+    try:
+        return json.loads(form)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _placed(frame: pl.DataFrame, known: Known) -> pl.DataFrame:

@@ -226,7 +226,7 @@ def generate(queries: int, seed: int) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``queries * len(LLMS)`` rows in the raw layout of `symbiosis.routing.data.table.COLUMNS`.
+        ``queries * len(LLMS)`` rows in the raw layout of `symbiosis.routing.data.readers.columns.COLUMNS`.
     """
     rng = np.random.default_rng(seed)
     places = [(domain, name) for domain in DOMAINS for name in domain.topics]

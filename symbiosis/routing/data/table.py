@@ -11,38 +11,11 @@ from pathlib import Path
 import polars as pl
 from pydantic import TypeAdapter
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
+from symbiosis.routing.data.readers.columns import ALIASES, COLUMNS, NAMES, QUERIES, REQUIRED
 from symbiosis.routing.data.readers.query_text import texts
-from symbiosis.routing.data.readers.table_files import read_frame
+from symbiosis.routing.data.readers.table_files import format_of, read_frame
 
-COLUMNS: dict[str, pl.DataType] = {
-    "query_id": pl.String(),
-    "query_text": pl.String(),
-    "domain": pl.String(),
-    "subdomain": pl.String(),
-    "llm": pl.String(),
-    "quality": pl.Float64(),
-    "prompt_tokens": pl.Int64(),
-    "response_tokens": pl.Int64(),
-    "cost_usd": pl.Float64(),
-    "latency_s": pl.Float64(),
-    "tokens_basis": pl.String(),
-    "cost_basis": pl.String(),
-}
-REQUIRED = ("query_text", "llm", "quality")
-# Other names for the same, first come first served; a column with the name of `COLUMNS` goes before all of them.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "query_id": ("id", "sample_id", "question_id", "prompt_id", "task_id", "uid"),
-    "query_text": ("query", "prompt", "question", "instruction", "messages", "conversation", "input", "text"),
-    "domain": ("task_name", "task", "eval_name", "category", "dataset", "benchmark"),
-    "subdomain": ("subcategory", "subject"),
-    "llm": ("model", "model_name", "model_id", "generator"),
-    "quality": ("performance", "score", "correct", "is_correct", "label", "reward", "rating", "preference"),
-    "prompt_tokens": ("input_tokens", "tokens_in", "n_prompt_tokens"),
-    "response_tokens": ("output_tokens", "completion_tokens", "tokens_out", "n_response_tokens"),
-    "cost_usd": ("cost", "total_cost", "response_cost", "price_usd"),
-    "latency_s": ("response_time", "duration", "latency", "elapsed_s"),
-}
 # Where token counts come from: the provider's bill, one tokenizer for all LLMs, the LLM's mean length, a quarter of
 # the characters, or the generative model of `symbiosis.routing.data.synthetic`.
 TOKENS_BASES = ("api_reported", "tokenizer", "imputed_model_mean", "characters", "synthetic")
@@ -70,14 +43,26 @@ def read_table(path: Path, words: Mapping[str, float] | None = None) -> pl.DataF
     InputError
         A required column is missing, there are no rows, or a value is not of its column's type.
     """
-    frame = read_frame(path, [*COLUMNS, *(other for others in ALIASES.values() for other in others)])
-    if path.suffix == ".jsonl":  # a key that no line has
+    return typed(long_frame(path), path, words)
+
+
+def long_frame(path: Path) -> pl.DataFrame:
+    """Read a long table, its columns named as in `COLUMNS` but of the types that the file gives them.
+
+    Raises
+    ------
+    InputError
+        A required column is missing, or the file is damaged.
+    """
+    kind = format_of(path)
+    frame = read_frame(path, NAMES, QUERIES)
+    if kind in ("json", "jsonl"):  # a key that no record has
         frame = frame.select(c for c in frame.columns if frame[c].null_count() < frame.height or not frame.height)
     frame = renamed(frame)
     require_columns(frame.columns, path)
-    if path.suffix == ".csv":  # csv cannot tell an empty text from a missing one
+    if kind == "csv":  # csv cannot tell an empty text from a missing one
         frame = frame.with_columns(pl.col("query_text").fill_null(""))
-    return typed(frame, path, words)
+    return frame
 
 
 def require_columns(names: Collection[str], path: Path) -> None:
@@ -254,4 +239,6 @@ def require_plausible(frame: pl.DataFrame, path: Path) -> None:
 
 def place(frame: pl.DataFrame, row: int | None) -> str:
     """Name a row by its query and LLM, for messages."""
-    return f"query {frame['query_id'][row or 0]!r}, LLM {frame['llm'][row or 0]!r}"
+    column = "query_id" if "query_id" in frame.columns else "query_text"
+    parts = [("query", column), ("LLM", "llm")]
+    return ", ".join(f"{what} {quoted(frame[name][row or 0])}" for what, name in parts if name in frame.columns)

@@ -15,6 +15,7 @@ from symbiosis.routing.baselines.tuning import TunedBaseline, tune
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.experiments.params import CompareRoutersParams, RouterForm
+from symbiosis.routing.experiments.robustness import Chooser
 from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, TimedCurve, Traffic, spread_points
 from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadline
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, summarise
@@ -38,8 +39,9 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     form
         ``router``: as params say, ``auto`` included; ``router_linear``, ``router_forest``: with another predictor,
         the latter MixLLM's, see `symbiosis.routing.model.mixllm_predictor`; ``router_without_tags``,
-        ``router_clusters``: without tags, or tags from k-means; and two controls that should not route well:
-        ``router_shuffled``: outcomes of other queries; ``router_noise``: random vectors and no tags.
+        ``router_clusters``: without tags, or tags from k-means; ``router_without_labels``: as on a table that has
+        neither domains nor sub-domains; and two controls that should not route well: ``router_shuffled``: outcomes of
+        other queries; ``router_noise``: random vectors and no tags.
     training
         N queries.
     llms
@@ -57,6 +59,8 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
         "router_noise": {"tags": "none"},
     }
     params = params.model_copy(update=changes.get(form, {}))
+    if form == "router_without_labels":
+        training = _without_labels(training)
     vectors, outcomes = training.embeddings, training.outcomes
     rng = np.random.default_rng(seed)
     if form == "router_shuffled":
@@ -64,6 +68,11 @@ def train_form(form: RouterForm, training: Split, llms: Llms, params: RouterTrai
     if form == "router_noise":
         vectors = rng.standard_normal(vectors.shape) / np.sqrt(vectors.shape[1])
     return train(Split(outcomes, vectors, training.domains, training.subdomains), llms, params)[0]
+
+
+def _without_labels(training: Split) -> Split:
+    one = [""] * len(training)
+    return replace(training, domains=one, subdomains=one)
 
 
 def predictions(router: Router, part: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -112,11 +121,14 @@ class MethodResults:
         Numbers for JSON: settings, calibration.
     streams
         By method, and of the cheapest and the best single LLM; empty if no stream is played.
+    choosers
+        The router, and the baselines of `RobustnessParams.beside`.
     """
 
     curves: dict[str, Curve]
     report: dict[str, Any]
     streams: dict[str, TimedCurve]
+    choosers: dict[str, Chooser]
 
 
 def compare(
@@ -146,12 +158,15 @@ def compare(
     unknown = sorted(set(params.baselines) - set(BASELINES))
     if unknown:
         raise InputError(f"params.yaml: `compare_routers.baselines`: {unknown[0]!r} is none of {', '.join(BASELINES)}")
+    beside = set(params.robustness.beside if params.robustness else ()) & set(params.baselines)
+    _check_predictive(sorted(beside), params.baselines, "robustness.beside")
     if stream is not None:
-        _check_controls(stream.controls, params.baselines)
+        _check_predictive(stream.controls, params.baselines, "stream.controls")
         Capacities.of(stream, llms.names, "compare_routers")
     llms = priced(llms, training.outcomes)
-    choice = choose(training, llms, router_params)
+    given, choice = router_params, choose(training, llms, router_params)
     router_params = choice.params
+    choosers: dict[str, Chooser] = {}
     curves: dict[str, Curve] = {}
     streams: dict[str, TimedCurve] = {}
     traffic = None if stream is None else Traffic(test.outcomes, llms, stream, seed)
@@ -164,6 +179,11 @@ def compare(
         "aiq_by_seed": {},
     }
     known = Training(Sample.of(training), training.outcomes, llms, seed)
+    budget = params.tuning_queries
+    rows = np.arange(len(training))
+    if budget is not None and len(training) > budget:
+        rows = np.sort(np.random.default_rng(seed).choice(len(training), budget, replace=False))
+    small = known if len(rows) == len(training) else known.take(rows)
     singles = known.reference.curve(test.outcomes).points()
     more_seeds = [seed + SEED_STEP * number for number in range(1, params.method_seeds)]
 
@@ -173,12 +193,14 @@ def compare(
             report["aiq_by_seed"][name] = [rounded(area) for area in areas]
 
     for form in tqdm(params.forms, desc="routers", unit="form"):
-        router = train_form(form, training, llms, router_params, seed)
+        form_params = _labelless(given) if form == "router_without_labels" else router_params
+        router = train_form(form, training, llms, form_params, seed)
         predicted = router.predict(router.feature_map(test.embeddings))
         quality, cost = predicted.quality, predicted.cost_usd
         curves[form] = Curve.of(choices(quality, cost, router.cost_scale), test.outcomes)
         report["prediction"][form] = _judge(quality, cost, test.outcomes)
         if form == "router":
+            choosers[form] = _chooser(router)
             record_seeds(form, [_router_curve(training, test, llms, router_params, other) for other in more_seeds])
         if traffic is not None:
             places = spread_points(curves[form], traffic.params.points)
@@ -187,8 +209,14 @@ def compare(
                 ours = router, predicted
                 streams |= routers_seeing_waits(traffic, router, predicted, places)
     for name in tqdm(params.baselines, desc="baselines", unit="baseline"):
-        tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
+        tuned = tune(BASELINES[name], BASELINES[name].Params(), known, small)
         curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
+        if (
+            params.robustness is not None
+            and name in params.robustness.beside
+            and isinstance(tuned.baseline, Predictive)
+        ):
+            choosers[name] = _chooser(tuned.baseline)
         if BASELINES[name].seeded:
             record_seeds(name, [_replayed(tuned, known.with_seed(other), test) for other in more_seeds])
         if traffic is not None:
@@ -200,8 +228,8 @@ def compare(
                 quality, cost = tuned.baseline.predict(Sample.of(test))
                 its_own = replace(ours[1], quality=quality, cost_usd=cost)
                 streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], its_own, places)
-        report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
-    point = trade_off_for(params.quality_share, training, llms, router_params, seed)
+        report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried), **tuned.baseline.notes}
+    point = trade_off_for(params.quality_share, training.take(rows), llms, router_params, seed)
     report["operating_point"] = {
         "share": params.quality_share,
         "trade_off": float(TRADE_OFFS[point]),
@@ -210,7 +238,18 @@ def compare(
     if traffic is not None:
         streams[SINGLES] = traffic.blind(known.reference.curve(test.outcomes))
         report["stream"] = {"load": traffic.load(), "params": traffic.params.model_dump(mode="json")}
-    return MethodResults(curves, report, streams)
+    return MethodResults(curves, report, streams, choosers)
+
+
+def _labelless(params: RouterTrainParams) -> RouterTrainParams:
+    """Return the params for a table without labels: tags that are made from them are chosen anew."""
+    return params.model_copy(update={"tags": "auto"}) if params.tags in ("domain", "subdomain") else params
+
+
+def _chooser(method: Router | Predictive) -> Chooser:
+    if isinstance(method, Router):
+        return lambda part: choices(*predictions(method, part), method.cost_scale)
+    return lambda part: method.choices(Sample.of(part))
 
 
 def _router_curve(training: Split, test: Split, llms: Llms, params: RouterTrainParams, seed: int) -> Curve:
@@ -226,15 +265,15 @@ def _replayed(tuned: TunedBaseline, training: Training, test: Split) -> Curve:
     return baseline.play(Sample.of(test), test.outcomes)
 
 
-def _check_controls(controls: Sequence[str], baselines: Sequence[str]) -> None:
-    for name in controls:
+def _check_predictive(named: Sequence[str], baselines: Sequence[str], key: str) -> None:
+    for name in named:
         fault = None
         if name not in baselines:
             fault = "is not among `compare_routers.baselines`"
         elif not _weighs(BASELINES[name]):
             fault = "does not weigh a predicted quality against cost, nor could it against waits"
         if fault:
-            raise InputError(f"params.yaml: `compare_routers.stream.controls`: {name} {fault}: leave it out")
+            raise InputError(f"params.yaml: `compare_routers.{key}`: {name} {fault}: leave it out")
 
 
 def _weighs(baseline: type[Baseline]) -> bool:
@@ -248,40 +287,3 @@ def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[st
         "ece": rounded(calibration_error(quality.ravel(), outcomes.quality.ravel())),
         "cost_mae_share": rounded(float(ratio(np.abs(cost - outcomes.cost_usd).sum(), outcomes.cost_usd.sum()))),
     }
-
-
-def leave_one_domain_out(
-    whole: Split, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
-) -> tuple[dict[str, Curve], dict[str, Any]]:
-    """Answer every query with methods trained and tuned on the other domains alone.
-
-    Every method chooses its settings by the same kind of 5-fold cross-validation on the other domains' queries; none
-    of them sees a query of the domain left out.
-
-    Returns
-    -------
-    dict of Curve
-        By method, over all N queries in their order.
-    dict
-        By domain and baseline: the chosen setting and how many were tried.
-    """
-    domains = np.array(whole.domains, dtype=object)
-    parts: dict[str, list[Curve]] = {name: [] for name in ("router", *baselines)}
-    settings: dict[str, Any] = {}
-    order = []
-    for domain in tqdm(sorted(set(whole.domains)), desc="leaving out", unit="domain"):
-        rest, own = whole.take(np.flatnonzero(domains != domain)), whole.take(np.flatnonzero(domains == domain))
-        order.append(np.flatnonzero(domains == domain))
-        fitted = priced(llms, rest.outcomes)
-        router = train_form("router", rest, fitted, params, seed)
-        parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
-        known = Training(Sample.of(rest), rest.outcomes, fitted, seed)
-        for name in baselines:
-            tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
-            parts[name].append(tuned.baseline.play(Sample.of(own), own.outcomes))
-            settings.setdefault(domain, {})[name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
-    back = np.argsort(np.concatenate(order))
-    return {
-        name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))
-        for name, curves in parts.items()
-    }, settings

@@ -14,6 +14,7 @@ from symbiosis.routing.baselines.registry import BASELINES
 from symbiosis.routing.experiments.timed import SINGLES, TimedCurve
 from symbiosis.routing.metrics.curves import SHARES, Curve, Summary, summarise
 from symbiosis.routing.metrics.metrics import cost_at, cost_key, hull, ratio
+from symbiosis.routing.metrics.standard import mean_scores
 
 ROUTER = "router"
 STREAMS = "streams.safetensors"
@@ -116,7 +117,8 @@ def summary(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str,
           splits;
         - ``top_quality`` and ``top_cost``: the highest mean quality of a trade-off, and its share of the best single
           LLM's cost, beside ``router_cost_at_top``: what the router's hull pays for that quality, null if some split
-          never reaches it;
+          never reaches it, and ``router_quality_at_top``: what the router's hull has at that cost;
+        - ``standard``: scores that others report, see `symbiosis.routing.metrics.standard`;
         - ``router_lead`` and ``router_lead_log``: AIQ of the router minus the method's, paired.
     """
     weights = query_weights(splits, samples, seed)
@@ -145,11 +147,12 @@ def summary(splits: Sequence[SplitResult], samples: int, seed: int) -> dict[str,
             **_costs(whole, drawn),
             **_mean_curve(curves, singles),
             **_top(curves, singles, weights),
+            "standard": mean_scores([curve.points() for curve in curves], [single.points() for single in singles]),
         }
         if ROUTER in splits[0].curves:
-            results[name]["router_cost_at_top"] = _router_cost(
-                [split.curves[ROUTER] for split in splits], curves, singles
-            )
+            routers = [split.curves[ROUTER] for split in splits]
+            results[name]["router_cost_at_top"] = _router_cost(routers, curves, singles)
+            results[name]["router_quality_at_top"] = _router_quality(routers, curves, singles)
     for name in names:
         if ROUTER in sampled and name != ROUTER:
             results[name]["router_lead"] = rounded(results[ROUTER]["aiq"] - results[name]["aiq"])
@@ -248,6 +251,16 @@ def _router_cost(routers: Sequence[Curve], curves: Sequence[Curve], singles: Seq
         if reached is None:
             return None
         found.append(float(ratio(reached, ends[-1, 0])))
+    return rounded(float(np.mean(found)))
+
+
+def _router_quality(routers: Sequence[Curve], curves: Sequence[Curve], singles: Sequence[Curve]) -> float:
+    """Quality of the router's hull at the cost at which a method's quality is highest; mean."""
+    found = []
+    for router, curve, single in zip(routers, curves, singles, strict=True):
+        corners = summarise(router.points(), single.points()).corners
+        cost = curve.cost[int(curve.quality.mean(axis=1).argmax())].mean()
+        found.append(float(np.interp(cost, corners[:, 0], corners[:, 1])))
     return rounded(float(np.mean(found)))
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from symbiosis.core.params import StageParams
 from symbiosis.routing.learning.params import BinaryParams, LearningParams, UserParams
-from symbiosis.routing.policy.params import DeadlineParams, PenaltyParams, SamplingParams, ScoreParams
+from symbiosis.routing.policy.params import CycleParams, DeadlineParams, PenaltyParams, SamplingParams, ScoreParams
 from symbiosis.routing.simulation.params import StreamParams
 
 RouterForm = Literal[
@@ -14,6 +14,7 @@ RouterForm = Literal[
     "router_linear",
     "router_forest",
     "router_without_tags",
+    "router_without_labels",
     "router_clusters",
     "router_shuffled",
     "router_noise",
@@ -43,6 +44,22 @@ class CompareStreamParams(StreamParams):
     controls: tuple[str, ...]
     deadline: DeadlineParams
     penalty: PenaltyParams
+    cycle: CycleParams
+
+
+class RobustnessParams(StageParams):
+    """Test queries asked again in other forms; see `symbiosis.routing.experiments.robustness`.
+
+    Attributes
+    ----------
+    queries
+        So many test queries of the first split, drawn at random.
+    beside
+        Baselines that are asked, too.
+    """
+
+    queries: int = Field(ge=1)
+    beside: tuple[str, ...]
 
 
 class CompareRoutersParams(SplitsParams):
@@ -51,8 +68,10 @@ class CompareRoutersParams(SplitsParams):
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
     method_seeds: int = Field(ge=1)
+    tuning_queries: Annotated[int, Field(ge=50)] | None
     quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
+    robustness: RobustnessParams | None
     stream: CompareStreamParams | None
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ import numpy as np
 from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.learning.feedback import Experience, Noise
+from symbiosis.routing.model.kept import Kept
 from symbiosis.routing.model.logged_answers import LoggedAnswers
 from symbiosis.routing.model.params import LoggedParams, RouterTrainParams
 from symbiosis.routing.model.router import Router
@@ -21,13 +22,13 @@ from symbiosis.routing.model.training import train
 
 
 def train_with_log(
-    offline: Split, llms: Llms, params: RouterTrainParams, logged: Logged
+    offline: Split, llms: Llms, params: RouterTrainParams, logged: Logged, kept: Kept | None = None
 ) -> tuple[Router, dict[str, Any], Logged]:
     """Train a router; without logged rows exactly as `symbiosis.routing.model.training.train` does.
 
     Parameters
     ----------
-    offline, llms, params
+    offline, llms, params, kept
         See there.
     logged
         All that was collected; what is held out is left out here.
@@ -42,13 +43,13 @@ def train_with_log(
     """
     used = trainable(logged, llms, params.logged)
     if not len(used):
-        return *train(offline, llms, params), used
+        return *train(offline, llms, params, kept=kept), used
 
     def answers(router: Router) -> LoggedAnswers:
         known = Experience.fit(router, offline.embeddings, offline.outcomes, params.serving.satisfied_above)
         return answers_of(used, llms, known, params.logged)
 
-    router, report = train(offline, llms, params, answers)
+    router, report = train(offline, llms, params, answers, kept)
     report["logged"]["held_out"] = len(logged) - len(used)
     return router, report, used
 

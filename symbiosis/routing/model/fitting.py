@@ -6,17 +6,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Llms, Outcomes
-from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
-from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.features import FeatureMap
 from symbiosis.routing.model.forests import SharedForest
+from symbiosis.routing.model.judging import judge
 from symbiosis.routing.model.lengths import LengthChoice
 from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
-from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, Prior, TagPrior, fit_lengths, targets_of
+from symbiosis.routing.model.params import Auto
+from symbiosis.routing.model.predictors import N_TARGETS, QUALITY, AveragePrior, Prior, TagPrior, targets_of
+from symbiosis.routing.model.shrinkage import likeliest_penalties
 
 COMMON = (3.0, 10.0, 30.0, 100.0, 300.0)  # ridge penalties tried for the common part
+MULTIPLES = (
+    1.0,
+    4.0,
+    16.0,
+)  # of the likeliest penalty of components: what routes best is stiffer than what predicts best
 FOREST_PENALTY = 1.0  # rho of A_l where the forest leaves nothing for the penalty to be tuned on (MixLLM: not printed)
+
+Grid = Sequence[float] | Auto
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,8 @@ def fit_linear(
     offline: Offline,
     llms: Llms,
     cost_scale: float,
-    tag_penalties: Sequence[float],
-    component_penalties: Sequence[float],
+    tag_penalties: Grid,
+    component_penalties: Grid,
 ) -> PredictorFit:
     """Fit the common level and linear heads on what it leaves, their penalties chosen by cross-validation.
 
@@ -131,7 +139,8 @@ def fit_linear(
     cost_scale
         Dollars that count as 1.
     tag_penalties, component_penalties
-        To try, in queries' worth of evidence; see `FeatureMap.penalties`.
+        To try, in queries' worth of evidence; see `FeatureMap.penalties`. ``auto``: those under which the outcomes are
+        likeliest, see `symbiosis.routing.model.shrinkage`, and for the components `MULTIPLES` of it.
     """
     targets, told, table = targets_of(offline.outcomes), offline.told, offline.table
     feature_map, tags = offline.feature_map, offline.tags
@@ -159,8 +168,9 @@ def fit_linear(
             result[own] = shared(offline.crossed[own]) + heads.predict(offline.crossed[own])[0]
         return result
 
-    chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, tag_penalties, component_penalties)
     whole = TagPrior.fit(told[table], tags[table], feature_map.n_tags, targets[table], common)
+    grids = _grids(offline, told, targets - whole(told), tag_penalties, component_penalties)
+    chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, *grids)
     heads = offline.heads(told, targets - whole(told), feature_map.penalties(*chosen.values()))
     return PredictorFit(whole, heads, predicted, chosen, tried)
 
@@ -169,8 +179,8 @@ def fit_stacked(
     offline: Offline,
     llms: Llms,
     cost_scale: float,
-    tag_penalties: Sequence[float],
-    component_penalties: Sequence[float],
+    tag_penalties: Grid,
+    component_penalties: Grid,
     trees: int,
     minimum_leaf: int,
     seed: int,
@@ -201,9 +211,50 @@ def fit_stacked(
             result[own] += offline.heads(features, left, penalties, rest).predict(features[own])[0]
         return result
 
-    chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, tag_penalties, component_penalties)
+    grids = _grids(offline, features, left, tag_penalties, component_penalties)
+    chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, *grids)
     heads = offline.heads(features, left, offline.feature_map.penalties(*chosen.values()))
     return PredictorFit(forest, heads, predicted, chosen, tried)
+
+
+def average(linear: PredictorFit, stacked: PredictorFit) -> PredictorFit:
+    """Average two fits to the same features, half and half: what they predict, fixed part and heads alike.
+
+    The heads know what either has seen, and go on learning: a lesson moves the average as it would move the heads of
+    the linear one.
+    """
+    if not isinstance(linear.prior, TagPrior) or not isinstance(stacked.prior, SharedForest):
+        raise AssertionError("an average is of the linear and the stacked form")
+    own, other = linear.heads, stacked.heads
+    theta = (own.weights[:, :, own.dimension :] + other.weights[:, :, own.dimension :]) / 2
+    heads = LinearHeads(
+        own.precision,
+        own.precision @ theta,
+        np.concatenate([own.weights[:, :, : own.dimension], theta], axis=2),
+        own.penalty,
+    )
+    fits = {"linear": linear, "stacked": stacked}
+    return PredictorFit(
+        AveragePrior(linear.prior, stacked.prior),
+        heads,
+        (linear.held_out + stacked.held_out) / 2,
+        {f"{name}_{what}": value for name, fit in fits.items() for what, value in fit.chosen.items()},
+        {f"{name}_{what}": values for name, fit in fits.items() for what, values in fit.tried.items()},
+    )
+
+
+def _grids(
+    offline: Offline, features: np.ndarray, left: np.ndarray, tag_penalties: Grid, component_penalties: Grid
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the penalties to try of tags and of components, ``auto`` replaced; `left` (N, L, 2) is what heads fit."""
+    table, known = offline.table, offline.table_outcomes.known
+    if isinstance(tag_penalties, str) or isinstance(component_penalties, str):
+        likeliest = likeliest_penalties(offline.feature_map, features[table], left[table, :, QUALITY], known)
+        if isinstance(tag_penalties, str):
+            tag_penalties = likeliest[:1]
+        if isinstance(component_penalties, str):
+            component_penalties = [likeliest[1] * multiple for multiple in MULTIPLES]
+    return tag_penalties if offline.feature_map.n_tags > 1 else tag_penalties[:1], component_penalties
 
 
 def _chosen(
@@ -286,13 +337,3 @@ def fit_forest(offline: Offline, trees: int, minimum_leaf: int, seed: int) -> Pr
     )
     heads = offline.heads(features, np.zeros_like(targets), FOREST_PENALTY)
     return PredictorFit(prior, heads, held_out, {"penalty": FOREST_PENALTY}, {}, lengths)
-
-
-def judge(held_out: np.ndarray, outcomes: Outcomes, llms: Llms, cost_scale: float) -> dict[str, float]:
-    """Brier score and AIQ of held-out predictions."""
-    quality = np.clip(held_out[:, :, QUALITY], 0, 1)
-    length = fit_lengths(held_out[:, :, LENGTH], outcomes)(held_out[:, :, LENGTH])
-    cost = scaled_cost(llms.cost_usd(outcomes.prompt_tokens, length), cost_scale)
-    curve = Curve.of(sweep(lambda trade_off: utility(quality, cost, trade_off)), outcomes)
-    summary = summarise(curve.points(), Reference.choose(outcomes).curve(outcomes).points())
-    return {"brier": float(outcomes.observed((quality - outcomes.quality) ** 2).mean()), "aiq": summary.aiq}

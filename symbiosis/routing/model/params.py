@@ -6,27 +6,45 @@ from pydantic import Field
 
 from symbiosis.core.params import StageParams
 
-Predictor = Literal["linear", "forest", "stacked"]
-PREDICTORS: tuple[Predictor, ...] = ("linear", "stacked", "forest")
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+
+Predictor = Literal["linear", "forest", "stacked", "linear+stacked"]
+PREDICTORS: tuple[Predictor, ...] = ("linear", "stacked", "linear+stacked")
 """Those that ``auto`` chooses from, simplest first."""
 
 Tags = Literal["none", "domain", "subdomain", "clusters"]
-TAGS: tuple[Tags, ...] = ("none", "subdomain", "clusters")
+TAGS: tuple[Tags, ...] = ("none", "domain", "subdomain", "clusters")
 """Those that ``auto`` chooses from, simplest first."""
+
+Penalties = Auto | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+"""Ridge penalties to try; ``auto``: told from the table, see `symbiosis.routing.model.shrinkage`."""
 
 
 class ForestParams(StageParams):
     """Size of each random forest."""
 
     trees: int = Field(ge=30)
-    minimum_leaf: int = Field(ge=1)
+    minimum_leaf: Annotated[int, Field(ge=1)] | Auto
 
 
 class ChoiceParams(StageParams):
-    """Budget of choosing predictor and tags; see `symbiosis.routing.model.choice`."""
+    """Budget of choosing what is left to ``auto``; see `symbiosis.routing.model.choice`.
+
+    Attributes
+    ----------
+    queries
+        At most so many training queries are used, drawn at random.
+    trees
+        In each forest.
+    dimensions, leaves
+        What is tried for ``dimension`` and ``forest.minimum_leaf``.
+    """
 
     queries: int = Field(ge=50)
     trees: int = Field(ge=30)
+    dimensions: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    leaves: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
 
 
 class ServingParams(StageParams):
@@ -72,10 +90,9 @@ class RouterTrainParams(StageParams):
     choice: ChoiceParams
     minimum_tag: int = Field(ge=1)
     clusters: int = Field(ge=2)
-    dimension: int = Field(ge=1)
-    tag_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-    component_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-    component_penalties_without_labels: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    dimension: Annotated[int, Field(ge=1)] | Auto
+    tag_penalties: Penalties
+    component_penalties: Penalties
     forest: ForestParams
     calibration: Literal["none", "platt", "isotonic"]
     costs: Literal["auto", "tokens", "features"]

@@ -1,9 +1,10 @@
 """Quality and response length of every LLM for a query: a prior fixed offline, and linear heads that keep learning.
 
-The prior is how hard and how long-winded a query is (``linear``), two regressors per LLM (``forest``, as in MixLLM), or
-a forest that all LLMs share (``stacked``). The heads learn the difference between the outcomes and the prior: what an
-LLM does better or worse than the others on a tag, a group of tags, or along the embedding. An LLM's predictors share
-only the features with the others', so LLMs come and go without touching each other.
+The prior is how hard and how long-winded a query is (``linear``), two regressors per LLM (``forest``, as in MixLLM), a
+forest that all LLMs share (``stacked``), or the mean of the first and the last (``linear+stacked``). The heads learn
+the difference between the outcomes and the prior: what an LLM does better or worse than the others on a tag, a group of
+tags, or along the embedding. An LLM's predictors share only the features with the others', so LLMs come and go without
+touching each other.
 """
 
 from collections.abc import Sequence
@@ -87,7 +88,33 @@ class TagPrior:
         return replace(self, means=np.concatenate([self.means, self.means.mean(axis=0, keepdims=True)]))
 
 
-Prior = TagPrior | ForestPrior | SharedForest
+@dataclass(frozen=True)
+class AveragePrior:
+    """The mean of two fixed parts, for an average of the linear and the stacked form.
+
+    Attributes
+    ----------
+    linear, stacked
+        On the same features.
+    """
+
+    linear: TagPrior
+    stacked: SharedForest
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return (N, L, 2) for features (N, D)."""
+        return (self.linear(features) + self.stacked(features)) / 2
+
+    def take(self, arms: Sequence[int]) -> "AveragePrior":
+        """Return the prior of the given LLMs, in that order."""
+        return AveragePrior(self.linear.take(arms), self.stacked.take(arms))
+
+    def with_average(self) -> "AveragePrior":
+        """Return this prior and, for one LLM more, the mean over the others."""
+        return AveragePrior(self.linear.with_average(), self.stacked.with_average())
+
+
+Prior = TagPrior | ForestPrior | SharedForest | AveragePrior
 
 
 @dataclass(frozen=True)

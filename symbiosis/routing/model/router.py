@@ -19,7 +19,7 @@ from symbiosis.routing.model.lengths import Family
 from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.params import Predictor
-from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, Lengths, Prior, TagPrior
+from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, AveragePrior, Lengths, Prior, TagPrior
 
 
 @dataclass(frozen=True)
@@ -257,15 +257,17 @@ class Router:
         for part, model in (("costs", self.costs), ("prompts", self.prompts)):
             if model is not None:
                 tensors |= {f"{part}.{name}": tensor for name, tensor in model.tensors().items()}
-        if not isinstance(self.prior, ForestPrior):
-            tensors |= {f"prior.{f.name}": getattr(self.prior, f.name) for f in fields(self.prior)}
-        else:
+        if isinstance(self.prior, ForestPrior):
             tensors |= self.prior.tensors()
+        elif isinstance(self.prior, AveragePrior):
+            tensors |= _arrays("prior.linear", self.prior.linear) | _arrays("prior.stacked", self.prior.stacked)
+        else:
+            tensors |= _arrays("prior", self.prior)
         save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, folder / TENSORS)
         names = [field.name for field in fields(Llms)][1:]
         families = list(self.prior.families) if isinstance(self.prior, ForestPrior) else None
         manifest = Manifest(
-            format=3 if families else 2,
+            format=3 if families else 4 if isinstance(self.prior, AveragePrior) else 2,
             sha256=sha256_of(folder / TENSORS),
             predictor=PREDICTORS[type(self.prior)],
             length_models=families,
@@ -327,7 +329,12 @@ class Router:
         return router
 
 
-PREDICTORS: dict[type[Prior], Predictor] = {TagPrior: "linear", ForestPrior: "forest", SharedForest: "stacked"}
+PREDICTORS: dict[type[Prior], Predictor] = {
+    TagPrior: "linear",
+    ForestPrior: "forest",
+    SharedForest: "stacked",
+    AveragePrior: "linear+stacked",
+}
 HEADS = ("precision", "moments", "weights", "penalty", "updates", "age", "kept")
 
 
@@ -352,8 +359,22 @@ def _load_ridge(tensors: dict[str, np.ndarray], part: str) -> LogRidge | None:
 def _load_prior(manifest: "Manifest", tensors: dict[str, np.ndarray]) -> Prior:
     if manifest.predictor == "forest":
         return ForestPrior.of(tensors, manifest.length_models or ["forest"] * len(manifest.llms))
-    kind: type[TagPrior | SharedForest] = TagPrior if manifest.predictor == "linear" else SharedForest
-    return kind(*(tensors.pop(f"prior.{field.name}") for field in fields(kind)))
+    if manifest.predictor == "linear+stacked":
+        return AveragePrior(
+            TagPrior(*_taken(tensors, "prior.linear", TagPrior)),
+            SharedForest(*_taken(tensors, "prior.stacked", SharedForest)),
+        )
+    if manifest.predictor == "linear":
+        return TagPrior(*_taken(tensors, "prior", TagPrior))
+    return SharedForest(*_taken(tensors, "prior", SharedForest))
+
+
+def _taken(tensors: dict[str, np.ndarray], place: str, kind: type[TagPrior | SharedForest]) -> list[np.ndarray]:
+    return [tensors.pop(f"{place}.{field.name}") for field in fields(kind)]
+
+
+def _arrays(place: str, part: TagPrior | SharedForest) -> dict[str, np.ndarray]:
+    return {f"{place}.{field.name}": getattr(part, field.name) for field in fields(part)}
 
 
 class _Strict(BaseModel):
@@ -376,10 +397,10 @@ class Manifest(_Strict):
     """What lies beside the tensors.
 
     Format 3 names the family of each LLM's regressor of the length; in format 2, which is still written where there is
-    no such choice, those of the ``forest`` predictor are forests.
+    no such choice, those of the ``forest`` predictor are forests. Format 4 is an average of two predictors.
     """
 
-    format: Literal[2, 3]
+    format: Literal[2, 3, 4]
     sha256: str
     predictor: Predictor
     length_models: list[Family] | None = None
@@ -391,6 +412,8 @@ class Manifest(_Strict):
     def _as_the_format_says(self) -> "Manifest":
         if (self.format == 3) != (self.length_models is not None):
             raise ValueError("format 3, and no other, has length_models")
+        if (self.format == 4) != (self.predictor == "linear+stacked"):
+            raise ValueError("format 4, and no other, is an average")
         if self.length_models is not None and (self.predictor, len(self.length_models)) != ("forest", len(self.llms)):
             raise ValueError("length_models: one for each LLM, with the predictor forest alone")
         return self

@@ -15,8 +15,9 @@ from symbiosis.routing.model.calibration import Ranges
 from symbiosis.routing.model.choice import choose, fit_predictor, prepare
 from symbiosis.routing.model.cost_model import LogRidge, choose_costs, cross_fitted
 from symbiosis.routing.model.fitting import Offline, PredictorFit
+from symbiosis.routing.model.kept import Kept
 from symbiosis.routing.model.logged_answers import LoggedAnswers, with_answers
-from symbiosis.routing.model.params import RouterTrainParams
+from symbiosis.routing.model.params import AUTO, RouterTrainParams
 from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
 from symbiosis.routing.model.router import Router
 
@@ -26,6 +27,7 @@ def train(
     llms: Llms,
     params: RouterTrainParams,
     answers: Callable[[Router], LoggedAnswers] | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Router, dict[str, Any]]:
     """Fit features, predictors, calibration and the cost scale.
 
@@ -41,6 +43,9 @@ def train(
         Gives logged answers to learn from, too, when it is told of the router trained without them; None: there are
         none. Predictors and tags are chosen, and held-out queries judged, by the offline queries alone.
 
+    kept
+        See `symbiosis.routing.model.choice.choose`.
+
     Returns
     -------
     Router
@@ -49,20 +54,17 @@ def train(
         LLM.
     """
     outcomes = offline.outcomes
-    choice = choose(offline, llms, params)
+    choice = choose(offline, llms, params, kept)
     params = choice.params
-    if params.predictor == "auto" or params.tags == "auto":
+    if params.predictor == AUTO or params.tags == AUTO:
         raise AssertionError("a choice leaves nothing open")
-    if choice.fit is None:
-        features = prepare(offline, params, params.tags)
-        fitted = fit_predictor(params.predictor, params.tags, features, llms, params)
-    else:
-        features, fitted = choice.fit
+    features = prepare(offline, params, params.tags)
+    fitted = fit_predictor(params.predictor, features, llms, params)
     router, expected, costs = _assembled(features, fitted, llms, params)
     learned: dict[str, Any] = {}
     if answers is not None and len(told := answers(router)):
         alone, joint = router, with_answers(features, told, router)
-        fitted = fit_predictor(params.predictor, params.tags, joint, llms, params)
+        fitted = fit_predictor(params.predictor, joint, llms, params)
         router = _with_log(alone, joint, fitted, params)
         learned = {"logged": _gain(alone, joint, fitted, router)}
         fitted = replace(fitted, held_out=fitted.held_out[joint.table])

@@ -103,7 +103,7 @@ class LlmTagger:
         """Return the tags of an earlier answer; None if there is none, or it is damaged."""
         try:
             tags = json.loads(self._place(text).read_text(encoding="utf-8"))["tags"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return tags if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags) else None
 
@@ -132,7 +132,7 @@ class LlmTagger:
                 )
             try:
                 return parse(answer.json()["choices"][0]["message"]["content"])
-            except (ValueError, KeyError, IndexError, TypeError) as error:
+            except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
                 reason = f"an answer without a JSON array of tags ({type(error).__name__})"
         raise InputError(
             f"{address} gave no tags in {self.attempts} attempts (last: {reason}): repair the endpoint and run again; "
@@ -140,14 +140,16 @@ class LlmTagger:
         )
 
 
-def parse(answer: str) -> list[str]:
+def parse(answer: object) -> list[str]:
     """Read tags from a model's answer: the JSON array in it, of strings or of objects with a ``tag``.
 
     Raises
     ------
     ValueError
-        There is no such array.
+        There is no such array, or the answer is no text.
     """
+    if not isinstance(answer, str):
+        raise ValueError("no text")
     start, stop = answer.find("["), answer.rfind("]")
     values = json.loads(answer[start : stop + 1]) if 0 <= start < stop else None
     if not isinstance(values, list):

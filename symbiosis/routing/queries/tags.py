@@ -74,7 +74,7 @@ class Clusters:
     def __call__(self, queries: TaggedQueries) -> list[list[str]]:
         """One tag each."""
 
-        return [[f"cluster {label}"] for label in cluster_tags(queries.embeddings, self.clusters, self.seed)]
+        return [[f"cluster {label}"] for label in cluster_tags(queries.embeddings, self.clusters, self.seed)[0]]
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,11 @@ class KeyPhrases:
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
+        words = r"(?u)\b[^\W\d_]{3,}\b"
         vectorizer = TfidfVectorizer(
             ngram_range=(1, 2),
             stop_words="english",
-            token_pattern=r"(?u)\b[^\W\d_]{3,}\b",
+            token_pattern=words,
             min_df=min(self.minimum, len(queries.texts)),
             max_df=max(0.5, min(self.minimum, len(queries.texts)) / len(queries.texts)),
             sublinear_tf=True,
@@ -252,9 +253,43 @@ def groups_of(tags: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     return np.eye(len(names))[own][:, np.unique(own)]
 
 
-def cluster_tags(vectors: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Tags where there is no metadata: k-means clusters of the vectors, (N,)."""
-    from sklearn.cluster import KMeans
+RESTARTS = 10
+LEADING = 32  # components of the vectors that k-means sees: in the others distances are mostly noise
+PER_GROUP = 4
 
-    model = KMeans(min(clusters, len(vectors)), n_init=4, random_state=seed).fit(vectors)
-    return np.unique(model.labels_, return_inverse=True)[1]
+
+def cluster_tags(vectors: np.ndarray, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tags where there is no metadata: k-means clusters, and groups of clusters that lie close together.
+
+    Small clusters in groups, along the leading components and the best of several starts: so it matters less than
+    otherwise where the centres started.
+
+    Parameters
+    ----------
+    vectors
+        (N, d).
+    clusters
+        How many.
+    seed
+        Of the first centres.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,), 0..T-1, every tag at least once.
+    numpy.ndarray
+        (T, 1 + G), 1 where a tag belongs to a group; all belong to the first.
+    """
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
+    centred = vectors - vectors.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    leading = centred @ axes[:, ::-1][:, :LEADING]
+    model = KMeans(min(clusters, len(vectors)), n_init=RESTARTS, random_state=seed).fit(leading)
+    used, numbers = np.unique(model.labels_, return_inverse=True)
+    groups = len(used) // PER_GROUP
+    members = np.ones((len(used), 1))
+    if groups > 1:
+        merged = AgglomerativeClustering(groups).fit_predict(model.cluster_centers_[used])
+        members = np.hstack([members, np.eye(groups)[merged]])
+    return numbers, members

@@ -30,6 +30,18 @@ PUBLISHED_FEEDBACK = [
 DRAWN = (ROUTER, "router_forest", "nearest_neighbours", "k_means", "domain_mean", "opt_llm", "frugal_gpt", "oracle")
 
 
+STANDARD = (
+    "On test queries, mean over the splits. RouterArena: its score at the best operating point (arXiv 2510.00202). "
+    "APGR, CPT: gap between the cheapest and the best single LLM recovered on average over the range of their costs, "
+    "and share of that range for 50 and 80 % of the gap (RouteLLM, arXiv 2406.18665, read for a pool). Gain and saving "
+    "over the best single LLM by one setting (LLMRouterBench, arXiv 2601.07206; none: no setting is as good)."
+)
+FLIPS = (
+    "Share of test queries of the first split that are sent to another LLM, each method at the router's operating "
+    "point or its own of the nearest cost. Change of quality and cost: mean over all forms."
+)
+
+
 def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
     """Return the page as one HTML document.
 
@@ -61,6 +73,7 @@ def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
                 page.Figure.of(_curves(splits), "Quality against cost"),
                 Section("All cost shares, and AIQ from cost 0", [cost_shares(methods, ROUTER, rival)], folded=True),
                 *_log_cost(methods, rival),
+                Section("Scores of other benchmarks", [standard_scores(ordered, rival), Text(STANDARD)], folded=True),
             ],
         ),
         Section(
@@ -72,6 +85,8 @@ def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
             ],
         ),
     ]
+    if numbers.get("robustness"):
+        body.append(Section("The same question in another form", [flips(numbers["robustness"]), Text(FLIPS)]))
     if "limited" in numbers:
         body.append(timed.section(splits, numbers["limited"]))
     if "domains" in numbers:
@@ -174,6 +189,39 @@ def _log_cost(methods: Mapping[str, Any], rival: str | None) -> list[Block]:
         "AIQ over seeds: the least and the largest AIQ of a method that was run with several seeds, over linear cost."
     )
     return [Section("AIQ over log cost, and spread over seeds", [table, Text(note)], folded=True)]
+
+
+def standard_scores(methods: Mapping[str, Any], rival: str | None) -> Table:
+    """Return the table of scores that other benchmarks report."""
+    rows = []
+    for method, numbers in methods.items():
+        own = numbers["standard"]
+        rows.append(
+            Row(
+                [
+                    label(method),
+                    f"{100 * own['arena']:.2f}",
+                    *("none" if own[key] is None else f"{own[key]:.3f}" for key in ("apgr", "cpt_50", "cpt_80")),
+                    *("none" if own[key] is None else f"{own[key]:+.1%}" for key in ("perf_gain", "cost_save")),
+                ],
+                mark(method, ROUTER, rival),
+            )
+        )
+    return Table(["method", "RouterArena", "APGR", "CPT(50 %)", "CPT(80 %)", "gain", "saving"], rows)
+
+
+def flips(robustness: Mapping[str, Any]) -> Table:
+    """Return the table of changed choices: a row per form of the question, a column per method."""
+    methods = robustness["methods"]
+    names = list(next(iter(methods.values()))["flips"])
+    rows: list[Row | Sequence[object]] = [
+        [name.replace("_", " "), *(percent(one["flips"][name]) for one in methods.values())] for name in names
+    ]
+    rows.append(["blanks and case alone", *(percent(one["invisible"]) for one in methods.values())])
+    rows.append(["all forms", *(percent(one["mean"]) for one in methods.values())])
+    rows.append(["change of quality", *(f"{one['quality_change']:+.4f}" for one in methods.values())])
+    rows.append(["change of cost", *(f"{one['cost_change']:+.1%}" for one in methods.values())])
+    return Table([f"{robustness['queries']} queries", *map(label, methods)], rows)
 
 
 def _compared(methods: Mapping[str, Any], rival: str | None) -> Table:

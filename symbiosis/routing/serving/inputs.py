@@ -8,6 +8,17 @@ import numpy as np
 from symbiosis.core.errors import InputError, quoted, require_name
 from symbiosis.routing.learning.feedback import Feedback
 
+MOST_TOKENS = 10_000_000
+"""Of a response. One feedback beyond that would be all that an LLM's length and a budget's pacing remember."""
+HIGHEST_PRICE = 0.1
+"""USD per token; a list that is dearer is per thousand or million tokens."""
+FAR = 300.0
+"""Ratio of two prices from which on one of them is rather in another unit: a thousand or a million times as large."""
+LEAST_USD, LEAST_S = 1e-12, 1e-6
+"""Of a budget per query and of a deadline: costs and seconds are divided by them."""
+LONGEST_S, SLOWEST, FASTEST = 3_600.0, 1e-3, 1e6
+"""Seconds to the first token; tokens per second."""
+
 
 def embedding(given: Any, dimension: int) -> np.ndarray:
     """Return a query's embedding (d,) in float64.
@@ -77,9 +88,34 @@ def described(
     for what, value in given.items():
         if value is None or not 0 <= value < math.inf:
             raise InputError(f"LLM {name!r} has {what} {value}: give a number not below 0 (prices in USD per token)")
-    if tokens_per_s == 0:
-        raise InputError(f"LLM {name!r} has tokens_per_s 0: give a rate above 0")
+        if what.startswith("price_") and value > HIGHEST_PRICE:
+            raise InputError(
+                f"LLM {name!r} has {what} {value:g} USD per token, which is {value * 1e6:g} per million: is it in "
+                "another unit?"
+            )
+    if startup_s > LONGEST_S:
+        raise InputError(f"LLM {name!r} has startup_s {startup_s:g}: give seconds; is it in milliseconds?")
+    if not SLOWEST <= tokens_per_s <= FASTEST:
+        raise InputError(f"LLM {name!r} has tokens_per_s {tokens_per_s:g}: give a rate from {SLOWEST:g} to {FASTEST:g}")
     return Description(*(float(value) for value in given.values() if value is not None))
+
+
+def unlike(price: float, other: float) -> str | None:
+    """Say how a price contradicts another of the same LLM or of other ones; None if it does not.
+
+    Parameters
+    ----------
+    price, other
+        Both in USD per million tokens.
+    """
+    if (price == 0) == (other == 0) and (price == 0 or 1 / FAR < price / other < FAR):
+        return None
+    if price == 0:
+        return f"is 0, but the router knows {other:g} USD per million tokens: is it free?"
+    if other == 0:
+        return f"is {price:g} USD per million tokens, but 0 is what the router knows"
+    times = f"{price / other:.3g} times the {other:g}"
+    return f"is {price:g}, {times} USD per million tokens that the router knows: is it in another unit?"
 
 
 def probes(
@@ -106,7 +142,7 @@ def probes(
     ):
         raise InputError(f"LLM {name!r}: give one vector, quality and response_tokens for each probe query")
     for row, (good, length) in enumerate(zip(quality, response_tokens, strict=True)):
-        if not 0 <= good <= 1 or not 0 <= length < math.inf:
+        if not 0 <= good <= 1 or not 0 <= length <= MOST_TOKENS:
             raise InputError(f"LLM {name!r}, probe query {row}: quality {good} and response_tokens {length} are bad")
     rows = [embedding(vector, dimension) for vector in vectors]
     return np.array(rows).reshape(-1, dimension), np.asarray(quality), np.asarray(response_tokens)
@@ -123,12 +159,14 @@ def checked(key: str, quality: float | None, response_tokens: float | None, sati
     if (quality is None) == (satisfied is None):
         raise InputError(f"feedback for decision {quoted(key)}: give either `quality` or `satisfied`")
     if quality is not None and not 0 <= quality <= 1:  # NaN too
-        raise InputError(f"feedback for decision {quoted(key)}: quality {quality} must lie in 0..1")
+        hint = f": did you mean {quality / 100:g}?" if 1 < quality <= 100 else ""
+        raise InputError(f"feedback for decision {quoted(key)}: quality {quality:g} must lie in 0..1{hint}")
     if satisfied is not None and satisfied not in (True, False):
         raise InputError(f"feedback for decision {quoted(key)}: satisfied {satisfied} must be true or false")
-    if response_tokens is not None and not 0 <= response_tokens < math.inf:
+    if response_tokens is not None and not 0 <= response_tokens <= MOST_TOKENS:
         raise InputError(
-            f"feedback for decision {quoted(key)}: response_tokens {response_tokens} must be a number not below 0"
+            f"feedback for decision {quoted(key)}: response_tokens {response_tokens} must be a number from 0 to "
+            f"{MOST_TOKENS:,}"
         )
     return Feedback(
         None if quality is None else float(quality),

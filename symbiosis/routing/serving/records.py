@@ -38,10 +38,9 @@ def unpacked(kind: str, numbers: bytes) -> np.ndarray:
 def _to_vector(text: Any) -> np.ndarray:
     if isinstance(text, np.ndarray):
         return text
-    kind, numbers = text[:3], text[3:]
-    if kind not in ("f4:", "f8:"):
+    if not isinstance(text, str) or not text.startswith(("f4:", "f8:")):
         raise ValueError("vector: must begin with f4: or f8:")
-    return unpacked(kind[:2], base64.b64decode(numbers))
+    return unpacked(text[:2], base64.b64decode(text[3:]))
 
 
 Vector = Annotated[Any, BeforeValidator(_to_vector), PlainSerializer(vector_text)]

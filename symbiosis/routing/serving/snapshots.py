@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
@@ -31,6 +31,8 @@ ROUTER = "router"
 STATE, RECORDS, BINARY = "service.json", "records.jsonl", "binary.safetensors"
 FORMAT: Literal[2] = 2
 _RECORD = TypeAdapter(DecisionRecord)
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""As a store and an array can hold it."""
 
 
 class Origin(BaseModel):
@@ -59,9 +61,9 @@ class Origin(BaseModel):
     router: str = ""
     vectors: VectorForm | None = None
     trade_off: float = 1.0
-    since: int = 0
-    undone: tuple[tuple[int, int], ...] = ()
-    fits_after: int = 0
+    since: Count = 0
+    undone: tuple[tuple[Count, Count], ...] = ()
+    fits_after: Count = 0
     declined: str | None = None
 
     def belongs(self, lesson: int) -> bool:
@@ -83,21 +85,21 @@ class State(BaseModel):
 
     format: Literal[2]
     origin: Origin
-    lessons: int
-    decisions: int
+    lessons: Count
+    decisions: Count
     forgetting: float
     noise: tuple[float, float]
     satisfaction: tuple[float, float, float]
     log_deviation: list[float]
     workers: list[float]
-    burn_in: list[int]
+    burn_in: list[Count]
     price: float
     spent: float
     rng: dict[str, Any]
     binary: bool
     rewarded: list[tuple[str, Feedback]]
-    logged: int | None = None
-    position: int | None = None
+    logged: Count | None = None
+    position: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,27 @@ def read_state(folder: Path) -> State:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"{folder / STATE}: `{place}`: {first['msg']}: load an earlier version, or delete {folder.parent}"
-        ) from None
+        raise InputError(f"{folder / STATE}: `{place}`: {first['msg']}: {_remedy(folder)}") from None
+
+
+def _remedy(folder: Path) -> str:
+    return f"load an earlier version, or delete {folder.parent}"
+
+
+def _require_fit(state: State, router: Router, folder: Path) -> None:
+    """Make sure that a state has one value for each LLM of its router.
+
+    Raises
+    ------
+    InputError
+        It belongs to another router.
+    """
+    for name in ("log_deviation", "workers", "burn_in"):
+        if len(getattr(state, name)) != len(router.llms):
+            raise InputError(
+                f"{folder / STATE}: `{name}` has {len(getattr(state, name))} values for {len(router.llms)} LLMs: "
+                f"{_remedy(folder)}"
+            )
 
 
 def save(service: RoutingService, versions: Versions, origin: Origin | None = None, number: int | None = None) -> int:
@@ -258,12 +278,17 @@ def open_version(
     folder = versions.open(version)
     state = read_state(folder)
     router = Router.load(folder / ROUTER)
+    _require_fit(state, router, folder)
     router.heads.forgetting = state.forgetting
     binary = None
     if state.binary:
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        binary = BinaryHead.of(load_file(folder / BINARY))
+        try:
+            binary = BinaryHead.of(load_file(folder / BINARY))
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise InputError(f"{folder / BINARY} is damaged ({error}): {_remedy(folder)}") from None
     service = RoutingService(
         router,
         TradeOff(state.origin.trade_off) if objective is None else objective,
@@ -281,11 +306,18 @@ def open_version(
         writes=writes,
     )
     service.online.burn_in = np.array(state.burn_in, dtype=np.int64)
-    service.online.rng.bit_generator.state = state.rng
+    try:
+        service.online.rng.bit_generator.state = state.rng
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise InputError(f"{folder / STATE}: `rng` is damaged ({error}): {_remedy(folder)}") from None
     service.decisions, service.lessons = state.decisions, state.lessons
     service.budget.price, service.budget.spent = state.price, state.spent
-    for line in (folder / RECORDS).read_bytes().splitlines():
-        record = _RECORD.validate_json(line)
+    for number, line in enumerate((folder / RECORDS).read_bytes().splitlines(), start=1):
+        try:
+            record = _RECORD.validate_json(line)
+        except ValidationError as error:
+            fault = error.errors()[0]["msg"]
+            raise InputError(f"{folder / RECORDS}: line {number} is damaged ({fault}): {_remedy(folder)}") from None
         service.memory.records[record.decision] = record
     service.memory.rewarded.update(state.rewarded)
     service.fits_after = state.origin.fits_after

@@ -78,6 +78,19 @@ def test_nothing_is_known_of_new_rested_and_lost_conversations() -> None:
     assert known.standing("a", request(), NAMES, LLMS) == (None, None, None)
 
 
+def test_an_answer_of_the_future_is_not_waited_for() -> None:
+    """The clock was a year ahead when it came, and was set back."""
+    clock = Clock()
+    clock.now = 365 * 86_400.0
+    known = conversations(clock)
+    known.remember("a", "large", 600)
+    assert known.standing("a", request(), NAMES, LLMS).llm == "large"
+    clock.now = 0.0
+    assert known.standing("a", request(), NAMES, LLMS).llm is None
+    known.remember("b", "large", 600)
+    assert len(known) == 1
+
+
 def test_cache_without_a_discount_makes_no_difference() -> None:
     known = conversations()
     known.remember("a", "small", 600)

@@ -87,7 +87,7 @@ def test_unknown_policy_is_404_and_lists_the_others(policies: Policies) -> None:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("auto:floor=2", "less than or equal to 1"),
+        ("auto:floor=2", "did you mean 0.02"),
         ("auto:floor=high", "valid number"),
         ("auto:floor=nan", "finite"),
         ("auto:floor=inf", "finite"),
@@ -95,7 +95,7 @@ def test_unknown_policy_is_404_and_lists_the_others(policies: Policies) -> None:
         ("auto:flor=0.5", "`flor`: unknown key"),
         ("auto:floor=0.5,floor=0.6", "there twice"),
         ("auto:floor=0.5,trade_off=1", "exclude each other"),
-        ("auto:budget=0", "greater than 0"),
+        ("auto:budget=0", "greater than or equal to 0.000000000001"),
         ("auto:=", "unknown key"),
         ("auto:floor=1,", "unknown key"),
     ],

@@ -39,7 +39,7 @@ from symbiosis.recommender.baselines.rp3beta import RP3beta
 from symbiosis.recommender.baselines.slim import SLIM
 from symbiosis.recommender.data.training_data import TrainingData, read_training_data
 from symbiosis.recommender.metrics import ranking
-from symbiosis.recommender.metrics.metrics import means
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import rank_all, read_ranking, tie_order
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
@@ -111,7 +111,9 @@ def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     train, validation, test = random_split(users, items, seed=4)
     found, _ = tune(BASELINES[name](TrainingData(train), 1), params_of(name), validation, 100)
     level = 20 / (items - 10)
-    assert means(found, test)["recall@20"] == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / users))
+    assert HELD_OUT_SETS.means(found, test)["recall@20"] == pytest.approx(
+        level, abs=4 * np.sqrt(level * (1 - level) / users)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in GRIDS if name not in DRAWN])
@@ -337,7 +339,7 @@ def test_the_setting_that_ranks_validation_best_wins() -> None:
     assert record["setting"] == {"honest": 1}  # 2 is as good, but later
     assert record["validation"] == {"recall@20": 1, "recall@40": 1, "ndcg@100": 1}
     assert [tried["validation"]["ndcg@100"] for tried in record["tried"]] == [0, 1, 1]
-    assert means(ranked, validation) == record["validation"]
+    assert HELD_OUT_SETS.means(ranked, validation) == record["validation"]
 
 
 class Swinging(IterativeBaseline):
@@ -368,7 +370,11 @@ def test_the_best_epoch_wins_and_patience_ends() -> None:
     assert record["setting"] == {"good": 3}  # 6 comes after patience has ended, 2 is as good, but later
     assert [tried["epoch"] for tried in record["tried"]] == [1, 3, 2]
     assert record["epoch"] == 3
-    assert means(ranked, validation) == record["validation"] == {"recall@20": 1, "recall@40": 1, "ndcg@100": 1}
+    assert (
+        HELD_OUT_SETS.means(ranked, validation)
+        == record["validation"]
+        == {"recall@20": 1, "recall@40": 1, "ndcg@100": 1}
+    )
     assert swinging.passed == 5
 
 

@@ -26,7 +26,7 @@ from symbiosis.recommender.baselines.registry import BASELINES
 from symbiosis.recommender.baselines.s3rec import S3Rec
 from symbiosis.recommender.baselines.sequential import SequentialBaseline
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.metrics.metrics import means
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import rank_all
 
 COMMON = {"dimension": [16], "dropout": [0.2], "learning_rate": [0.01], "weight_decay": [0.01], "users_per_batch": [16]}
@@ -98,7 +98,9 @@ def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     found, record = tune(BASELINES[name](timed(train), 1), params, validation, 100)
     assert record["epoch"] in (1, 2)
     level = 20 / (items - 10)
-    assert means(found, test)["recall@20"] == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / users))
+    assert HELD_OUT_SETS.means(found, test)["recall@20"] == pytest.approx(
+        level, abs=4 * np.sqrt(level * (1 - level) / users)
+    )
 
 
 @pytest.mark.parametrize("name", list(SHAPES))

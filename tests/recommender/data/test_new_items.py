@@ -48,7 +48,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"item_id": "\xe9"}')
     for name, message in {
         "new.parquet": "cannot be read",
-        "latin.jsonl": "cannot be read",
+        "latin.jsonl": "line 1 is not valid JSON .not UTF-8",
         "none.jsonl": "is missing",
         "new.csv": "convert it",
     }.items():

@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
 from symbiosis.recommender.evaluation.evaluation import measure
 from symbiosis.recommender.evaluation.per_user import columns, user_metrics
-from symbiosis.recommender.metrics.metrics import recall
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, recall
 
 
 def world(users: int = 300, warm: int = 60, cold: int = 40) -> tuple[csr_array, csr_array, np.ndarray]:
@@ -83,4 +83,4 @@ def test_user_metrics_hold_every_method_and_part() -> None:
     np.testing.assert_array_equal(first["recall@20"], recall(ranking, test, 20))
     assert first["recall@20 of head items"].null_count() == 300
     np.testing.assert_array_equal(first["recall@20 of cold items"], first["recall@20"])
-    assert set(columns()) < set(table.columns)
+    assert set(columns(HELD_OUT_SETS)) < set(table.columns)

@@ -25,7 +25,7 @@ from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.evaluation.evaluation import MODEL, Rankings, coverage, evaluate, measure, slices, thirds
 from symbiosis.recommender.evaluation.params import BaselineNames, EvaluateParams
 from symbiosis.recommender.evaluation.report import render, verdict
-from symbiosis.recommender.metrics.metrics import means, ranking_depth, recall
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, ranking_depth, recall
 from symbiosis.recommender.metrics.ranking import top_items, without
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.reviews import interactions, splits
@@ -82,7 +82,7 @@ def test_means_are_those_of_the_metrics(report: dict[str, Any]) -> None:
     train, validation, test = split()
     for name, ranked in rankings_of(train, validation, test).items():
         measured = report[MODEL] if name == MODEL else report["baselines"][name]
-        for metric, value in means(ranked, test).items():
+        for metric, value in HELD_OUT_SETS.means(ranked, test).items():
             assert measured[metric]["mean"] == pytest.approx(value, abs=1e-5)
             assert measured[metric]["low"] <= round(value, 5) <= measured[metric]["high"]
             if name != "strong":
@@ -152,7 +152,7 @@ def test_slices_make_up_the_whole() -> None:
     history = found["history"].values()
     assert sum(part["users"] for part in history) == USERS
     assert sum(part["users"] * part[MODEL] for part in history) / USERS == pytest.approx(
-        means(ranked[MODEL], test)["recall@20"], abs=1e-5
+        HELD_OUT_SETS.means(ranked[MODEL], test)["recall@20"], abs=1e-5
     )
     lengths = np.diff(train.indptr)
     shortest = next(iter(found["history"]))
@@ -215,7 +215,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / "data/rankings" / name
         folder.mkdir(parents=True)
         np.save(folder / "ranking.npy", ranked)
-        tried = {"setting": {"depth": 3}, "validation": means(ranked, parts["validation"])}
+        tried = {"setting": {"depth": 3}, "validation": HELD_OUT_SETS.means(ranked, parts["validation"])}
         write_json(folder / "tuning.json", tried | {"tried": [tried]})
     (tmp_path / "data/item_embeddings").mkdir()
     np.save(tmp_path / "data/item_embeddings/vectors.npy", np.eye(ITEMS, dtype=np.float32))
@@ -254,7 +254,7 @@ def test_the_stage_writes_numbers_and_a_page(workspace: Path, capsys: pytest.Cap
     numbers, document = outputs(workspace)
     train, validation, test = split()
     ranked = top_items(noisy(test, 0.5, 9), csr_array(train + validation), 100, PARAMS.seed)
-    assert numbers[MODEL]["ndcg@100"]["mean"] == pytest.approx(means(ranked, test)["ndcg@100"], abs=1e-5)
+    assert numbers[MODEL]["ndcg@100"]["mean"] == pytest.approx(HELD_OUT_SETS.means(ranked, test)["ndcg@100"], abs=1e-5)
     assert list(numbers["baselines"]) == ["weak", "strong"]
     assert "Recall@20" in document
     assert f"{numbers['baselines']['strong']['recall@40']['mean']:.4f}" in document
@@ -278,7 +278,7 @@ def test_validation_items_are_dropped_only_if_asked(workspace: Path) -> None:
         stage.work(PARAMS.model_copy(update={"mask_validation": mask}))
         numbers, document = outputs(workspace)
         ranked = rankings_of(train, validation, test)["weak"]
-        expected = means(without(ranked, validation, 100) if mask else ranked, test)
+        expected = HELD_OUT_SETS.means(without(ranked, validation, 100) if mask else ranked, test)
         assert numbers["baselines"]["weak"]["ndcg@100"]["mean"] == pytest.approx(expected["ndcg@100"], abs=1e-5)
         assert ("training and validation items left out" in document) is mask
 
@@ -431,4 +431,4 @@ def test_real_data_give_the_known_levels(tmp_path: Path) -> None:
         fitted = model(TrainingData(train), 0)
         fitted.fit(**setting)
         ranked = top_items(fitted.scores(np.arange(shape[0])), train, 100, 0)
-        assert means(ranked, test)["recall@20"] == pytest.approx(level, abs=0.0125)
+        assert HELD_OUT_SETS.means(ranked, test)["recall@20"] == pytest.approx(level, abs=0.0125)

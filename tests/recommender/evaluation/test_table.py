@@ -15,7 +15,7 @@ from symbiosis.recommender.evaluation.evaluation import MODEL
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
 from symbiosis.recommender.evaluation.table import curves, main, over_seeds, read_runs, summarise
 from symbiosis.recommender.evaluation.table_report import render
-from symbiosis.recommender.metrics.metrics import METRICS
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
 
 USERS = 90
 VARIANTS = ("full", "no graph")
@@ -29,7 +29,7 @@ def write_run(folder: Path, methods: dict[str, float], seed: int, **report: obje
     frames = [
         pl.DataFrame(
             {"method": [name] * USERS, "user": range(USERS), "history": [HISTORY[u % 3] for u in range(USERS)]}
-            | {column: level * appeal + 0.01 * rng.random(USERS) for column in columns()}
+            | {column: level * appeal + 0.01 * rng.random(USERS) for column in columns(HELD_OUT_SETS)}
         )
         for name, level in methods.items()
     ]
@@ -64,7 +64,7 @@ def test_seeds_are_averaged_user_by_user(results: Path) -> None:
 def test_gains_and_losses_are_paired(results: Path) -> None:
     summary = summarise(results)["toys"]
     assert summary["strongest"]["name"] == "ease"
-    for metric in METRICS:
+    for metric in HELD_OUT_SETS.metrics:
         ours, ease = (summary["methods"][name][metric] for name in (MODEL, "ease"))
         gain, loss = summary["gain"][metric], summary["loss"]["no graph"][metric]
         assert gain["mean"] == pytest.approx(ours["mean"] - ease["mean"], abs=2e-5)

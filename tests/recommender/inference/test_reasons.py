@@ -82,7 +82,9 @@ def test_candidates_are_the_first_k_by_their_probabilities() -> None:
     drawn = np.bincount([chosen(logits, Sampling(0.5, top_k=2), generator) for _ in range(4000)], minlength=5)
     assert (drawn[[0, 2, 4]] == 0).all()
     assert drawn[1] / 4000 == pytest.approx(1 / (1 + np.exp(-2)), abs=0.03)  # (3 - 2) / 0.5
-    assert chosen(logits, Sampling(1e-30), generator) == 1
+    for cold in (1e-30, 1e-300):
+        assert chosen(logits, Sampling(cold), generator) == 1
+    assert 0 <= chosen(logits, Sampling(1e300), generator) < 4
 
 
 def test_a_text_holds_no_user_or_item_and_no_control_character(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

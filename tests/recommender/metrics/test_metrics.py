@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -10,17 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation import evaluation
 from symbiosis.recommender.metrics import metrics, ranking
 from symbiosis.recommender.metrics.metrics import (
     DEPTH,
-    METRICS,
-    means,
+    HELD_OUT_SETS,
+    NEXT_ITEM,
+    Protocol,
     ndcg,
-    per_user,
     places,
+    protocol_of,
+    protocol_with,
     ranking_depth,
     recall,
+    reciprocal_rank,
 )
 from symbiosis.recommender.metrics.ranking import top_items
 
@@ -49,6 +54,39 @@ def test_one_held_out_item_makes_recall_a_hit_rate() -> None:
     held_out = csr_array(np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0]]))
     assert recall(ranked, held_out, 1).tolist() == [1, 0, 0]
     assert ndcg(ranked, held_out, 3) == pytest.approx([1, 1 / math.log2(4), 1 / math.log2(4)])
+
+
+def test_the_next_item_by_hand() -> None:
+    ranked = np.array([[5, 1, 2, 3, 4, 0, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    held_out = csr_array((np.ones(2), ([0, 1], [2, 9])), shape=(2, 10))
+    assert {name: metric(ranked, held_out).tolist() for name, metric in NEXT_ITEM.metrics.items() if name != "mrr"} == {
+        "hr@5": [1, 0],
+        "ndcg@5": [0.5, 0],
+        "hr@10": [1, 1],
+        "ndcg@10": [0.5, pytest.approx(1 / math.log2(11))],
+    }
+    assert reciprocal_rank(ranked, held_out, 10).tolist() == [pytest.approx(1 / 3), 0.1]
+    assert NEXT_ITEM.score({"ndcg@10": 0.3, "hr@5": 9}) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, HELD_OUT_SETS), ('{"protocol": "random"}', HELD_OUT_SETS), ('{"protocol": "last_out"}', NEXT_ITEM)],
+)
+def test_the_protocol_is_that_of_the_split(content: str | None, expected: Protocol, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "protocol.json").write_text(content)
+    assert protocol_of(tmp_path) is expected
+    assert protocol_with([*expected.metrics, "coverage@20"]) is expected
+
+
+@pytest.mark.parametrize("content", ['{"protocol": "other"}', "[]", "{}"])
+def test_an_unknown_protocol_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "protocol.json").write_text(content)
+    with pytest.raises(InputError, match=r"must name one of random, last_out: run `dvc repro clean`"):
+        protocol_of(tmp_path)
+    with pytest.raises(InputError, match="no known protocol"):
+        protocol_with(["hr@5"])
 
 
 @st.composite
@@ -117,7 +155,7 @@ def test_what_follows_the_first_k_changes_nothing(case: tuple[np.ndarray, csr_ar
 
 def test_fewer_items_than_places() -> None:
     held_out = csr_array(np.array([[0, 1, 1], [1, 0, 0]]))
-    assert means(np.array([[1, 2, 0], [0, 1, 2]]), held_out) == dict.fromkeys(METRICS, 1.0)
+    assert HELD_OUT_SETS.means(np.array([[1, 2, 0], [0, 1, 2]]), held_out) == dict.fromkeys(HELD_OUT_SETS.metrics, 1.0)
     assert ranking_depth(held_out) == 3
 
 
@@ -129,10 +167,10 @@ def test_ranking_depth_leaves_room_for_the_validation_items() -> None:
 def test_users_without_held_out_items_do_not_count() -> None:
     held_out = csr_array(np.array([[1, 0], [0, 0]]))
     ranked = np.array([[1, 0], [0, 1]])
-    assert np.isnan(per_user(ranked, held_out)["recall@20"]).tolist() == [False, True]
-    assert means(ranked, held_out)["recall@20"] == 1
+    assert np.isnan(HELD_OUT_SETS.per_user(ranked, held_out)["recall@20"]).tolist() == [False, True]
+    assert HELD_OUT_SETS.means(ranked, held_out)["recall@20"] == 1
     with pytest.raises(ValueError, match="no user has a held-out item"):
-        means(ranked, csr_array((2, 2)))
+        HELD_OUT_SETS.means(ranked, csr_array((2, 2)))
 
 
 def test_a_ranking_too_short_to_tell_is_refused() -> None:

@@ -18,7 +18,7 @@ from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
-from symbiosis.recommender.metrics.metrics import DEPTH, means
+from symbiosis.recommender.metrics.metrics import DEPTH, HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import rank_all
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.network.base_models import scratch_config
@@ -113,7 +113,7 @@ def test_checkerboard_is_learnt_perfectly(vocabulary: Vocabulary, tmp_path: Path
     ranking = rank_all(lambda users: recommender.scores(users, train), train, DEPTH, seed=0)
     # Each user lacks exactly one item of his colour: it must come first.
     assert (ranking[:, 0] == held.indices).all()
-    assert means(ranking, held)["ndcg@100"] == 1.0
+    assert HELD_OUT_SETS.means(ranking, held)["ndcg@100"] == 1.0
 
 
 def test_a_killed_training_ends_with_the_same_bytes(vocabulary: Vocabulary, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from symbiosis.routing.data import gaps, prices, selection, splits, synthetic, t
 from symbiosis.routing.data.cleaning import clean
 from symbiosis.routing.data.outcomes import Llms, Outcomes
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams, ListPrice, SpeedClass
+from symbiosis.routing.data.readers.columns import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[3]
 RAW = Path("data/raw/routing")
@@ -80,7 +81,7 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
 
 def test_the_synthetic_table_is_complete_and_consistent(raw: pl.DataFrame) -> None:
     assert raw.height == 300 * len(synthetic.LLMS)
-    assert set(table.COLUMNS) <= set(raw.columns)
+    assert set(COLUMNS) <= set(raw.columns)
     whole = selection.complete(table.typed(raw, Path("raw")), Path("raw"), "refuse")
     assert whole.height == raw.height
     assert set(raw["quality"]) == {0.0, 1.0}

@@ -20,6 +20,7 @@ from symbiosis.routing.model.linear_heads import REFRESH, LinearHeads, inverse_o
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.predictors import TagPrior, fit_lengths
 from symbiosis.routing.model.router import Router
+from symbiosis.routing.model.shrinkage import likeliest_penalties
 from symbiosis.routing.model.training import cost_scale_of, train
 from symbiosis.routing.queries.tags import groups_of, number_tags
 
@@ -50,6 +51,11 @@ def forest_router() -> Router:
 @pytest.fixture(scope="module")
 def stacked_router() -> Router:
     return trained(predictor="stacked")
+
+
+@pytest.fixture(scope="module")
+def average_router() -> Router:
+    return trained(predictor="linear+stacked")
 
 
 # ---------------------------------------------------------------- rank-one updates
@@ -388,6 +394,53 @@ def test_stacked_heads_learn_what_the_forest_leaves() -> None:
     assert brier["stacked"] < brier["linear"] - 0.005
 
 
+def test_an_average_is_the_mean_of_its_members_and_goes_on_learning(
+    average_router: Router, router: Router, stacked_router: Router
+) -> None:
+    x = average_router.feature_map(VECTORS[:60])
+
+    def raw(one: Router) -> np.ndarray:
+        return one.heads.predict(x)[0] + one.prior(x)
+
+    np.testing.assert_allclose(raw(average_router), (raw(router) + raw(stacked_router)) / 2, rtol=1e-9, atol=1e-12)
+    learner = average_router.copy()
+    before = raw(learner)[0]
+    learner.learn(1, x[0], 1.0, 10.0)
+    now = raw(learner)[0]
+    error = 1 - before[1, 0]
+    assert abs(1 - now[1, 0]) < abs(error)
+    np.testing.assert_array_equal(now[[0, 2, 3]], before[[0, 2, 3]])
+    # What is computed afresh from A and b is what was there.
+    fresh = average_router.copy()
+    fresh.heads.refresh(2)
+    np.testing.assert_allclose(fresh.heads.weights[2], average_router.heads.weights[2], rtol=1e-7, atol=1e-10)
+
+
+def test_the_likeliest_penalties_are_those_the_table_was_drawn_with() -> None:
+    rng = np.random.default_rng(11)
+    n, llms = 2000, 8
+    vectors = rng.standard_normal((n, 6))
+    tags = rng.integers(10, size=n)
+    feature_map, _ = features.fit(vectors, tags, np.ones((10, 1)), 6, features.draw_folds(n, 0))
+    x = feature_map.told(vectors, tags)
+    noise = rng.standard_normal((n, llms)) * 0.4
+
+    def likeliest(of_tags: float, of_components: float) -> tuple[float, float]:
+        spread = 0.4 / np.sqrt(feature_map.penalties(of_tags, of_components))
+        spread[10:12] = 0.0  # the group and the constant, of which there is one each
+        left = x @ (spread[:, None] * np.random.default_rng(12).standard_normal((x.shape[1], llms))) + noise
+        return likeliest_penalties(feature_map, x, left)
+
+    for truth in ((10.0, 10.0), (10.0, 300.0), (100.0, 10.0)):
+        for told, drawn in zip(likeliest(*truth), truth, strict=True):
+            assert drawn / 3 < told < drawn * 3
+    # Of noise alone nothing is left, and what is not known does not count.
+    assert min(likeliest_penalties(feature_map, x, noise)) > 500
+    known = rng.random((n, llms)) < 0.5
+    left = np.where(known, noise, 5.0 * vectors[:, :1])
+    assert min(likeliest_penalties(feature_map, x, left, known)) > 500
+
+
 # ---------------------------------------------------------------- calibration
 
 
@@ -415,7 +468,7 @@ def test_calibration_error_by_hand() -> None:
 # ---------------------------------------------------------------- LLMs come and go
 
 
-@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router"])
+@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router", "average_router"])
 @settings(max_examples=25)
 @given(kept=st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True), rows=st.integers(1, 70))
 def test_removing_llms_leaves_the_others_bit_identical(
@@ -430,7 +483,7 @@ def test_removing_llms_leaves_the_others_bit_identical(
     np.testing.assert_array_equal(router.take(kept).heads.precision, router.heads.precision[kept])
 
 
-@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router"])
+@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router", "average_router"])
 def test_adding_an_llm_leaves_the_others_bit_identical(kind: str, request: pytest.FixtureRequest) -> None:
     router: Router = request.getfixturevalue(kind)
     more = router.with_llm("new", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
@@ -482,7 +535,7 @@ def test_bad_feedback_is_refused_and_changes_nothing(
 # ---------------------------------------------------------------- state on disk
 
 
-@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router"])
+@pytest.mark.parametrize("kind", ["router", "forest_router", "stacked_router", "average_router"])
 def test_a_loaded_router_predicts_the_same_to_the_last_bit(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -105,8 +105,8 @@ def test_answers_are_read(answer: str, tags: list[str]) -> None:
     assert parse(answer) == tags
 
 
-@pytest.mark.parametrize("answer", ["", "no idea", "[1, 2]", '["cut', "] [", '[{"name": "x"}]'])
-def test_other_answers_are_no_tags(answer: str) -> None:
+@pytest.mark.parametrize("answer", ["", "no idea", "[1, 2]", '["cut', "] [", '[{"name": "x"}]', None, ["law"], 7])
+def test_other_answers_are_no_tags(answer: object) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse(answer)
 

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from symbiosis.cli.app import app
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data import layouts, table
 from symbiosis.routing.data.readers import exports
+from symbiosis.routing.data.sources import located
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.exporting import freeze
 from symbiosis.routing.serving.records import CallEntry, DecisionEntry, DecisionRecord
@@ -217,3 +219,33 @@ def test_a_damaged_export_is_one_line_that_names_it(store: Store, tmp_path: Path
     assert str(path) in str(error.value)
     assert "move it out of" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_store_export_and_freeze_are_the_same_table_to_learn_from(store: Store, tmp_path: Path) -> None:
+    call = CallEntry("d-1", 1, "small", "up", 101.0, 200, None, 0.5, 2.5, 11.0, None, 7.0, 0.002)
+    failed = CallEntry("d-1", 0, "large", "up", 100.0, 500, "gone", None, 1.0)
+    store.write([entry(1, text="Who?"), failed, call, entry(2, text="Why?", served="large"), entry(3, text="When?")])
+    store.write([entry(4)])
+    store.feedback("d-1", Feedback(quality=0.25), at=200.0)
+    store.feedback("d-2", Feedback(satisfied=True, response_tokens=9.0), at=201.0)
+    store.feedback("d-4", Feedback(quality=1.0), at=202.0)
+    store.export(tmp_path / "decisions.jsonl")
+    frozen = freeze(store, tmp_path / "exports")
+    assert frozen is not None
+    columns = ["query_text", "llm", "quality", "prompt_tokens", "response_tokens", "cost_usd"]
+    for path, layout in (
+        (tmp_path, "decisions"),
+        (tmp_path / "decisions.jsonl", "decisions"),
+        (tmp_path / "exports", "frozen"),
+    ):
+        (file,) = located(path)
+        reading = layouts.learnable(layouts.read(file), file)
+        assert reading.layout == layout
+        assert table.typed(reading.frame, file).select(columns).rows() == [
+            ("Who?", "small", 0.25, 11, 7, 0.002),
+            ("Why?", "large", 1.0, None, 9, None),
+        ]
+        assert reading.left_out["answers_without_prompt"] == 1
+    (tmp_path / "other.db").write_bytes((tmp_path / "store.db").read_bytes()[:64] + b"x" * 4096)
+    with pytest.raises(InputError, match="other.db is no store of decisions"):
+        layouts.read(tmp_path / "other.db")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from symbiosis.core.artifacts import sha256_of
 from symbiosis.core.errors import InputError
 from symbiosis.routing.serving.workspace import Workspace
 
@@ -68,3 +69,32 @@ def test_a_damaged_newest_version_gives_way_to_the_one_before(tmp_path: Path) ->
     workspace.route("abc")
     assert workspace.notices == []
     assert newest not in [one.number for one in workspace.versions()]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        (
+            "service.json",
+            '"workers": [',
+            '"workers": [1.0, ',
+            "service.json: `workers` has . values for . LLMs: load an",
+        ),
+        ("service.json", '"bit_generator"', '"another"', "service.json: `rng` is damaged .*: load an earlier version"),
+        ("records.jsonl", "", "1_000\n", "records.jsonl: line 1 is damaged .*: load an earlier version, or delete "),
+    ],
+)
+def test_files_that_do_not_fit_are_named(tmp_path: Path, name: str, old: str, new: str, told: str) -> None:
+    """Whole by their digests, as another program may have written them."""
+    workspace = opened("router_9060492", tmp_path)
+    workspace.feedback(workspace.route("abc").id, quality=1.0)
+    version = tmp_path / f"router_9060492/state/v{workspace.newest():08d}"
+    file = version / name
+    text = json.dumps(json.loads(file.read_text())) if name.endswith(".json") else file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1) if old else new)
+    digests = json.loads((version / "digests.json").read_text())
+    (version / "digests.json").write_text(json.dumps({**digests, name: sha256_of(file)}))
+    with pytest.raises(InputError, match=told) as caught:
+        workspace.route("abc")
+    assert "\n" not in str(caught.value)

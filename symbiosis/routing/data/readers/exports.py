@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from symbiosis.core import parquet_files
 from symbiosis.core.errors import InputError, quoted
 
 EXPORT: dict[str, pl.DataType] = {
@@ -93,8 +94,8 @@ def read(folder: Path) -> pl.DataFrame:
 def _read(path: Path) -> pl.DataFrame:
     remedy = f"restore {path.name} from a copy, or move it out of {path.parent}"
     try:
-        frame = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        frame = parquet_files.read(path)
+    except parquet_files.UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is damaged ({reason}): {remedy}") from None
     for name, kind in EXPORT.items():

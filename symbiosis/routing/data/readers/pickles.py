@@ -9,7 +9,7 @@ Covers what pandas 1.3 to 2 write, and pandas 3 for columns of the dtype object:
 object arrays. Anything else (pandas 3's Arrow texts, dates, categories) is refused with the way to convert the file.
 """
 
-import pickle
+import pickle  # nosec B403: only its opcodes' reader, which is told what to make of each name
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ for _core in ("core", "_core"):  # numpy 1 and 2
     _CONSTRUCTED[f"numpy.{_core}.numeric", "_frombuffer"] = _Buffer
 
 
-class _Reader(pickle.Unpickler):
+# Python's own one: the one in C takes memory for whatever place in its memo a pickle names, gigabytes for ten bytes.
+class _Reader(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _CONSTRUCTED[module, name]
@@ -152,6 +153,8 @@ def _rows(value: Any) -> list[Any]:
     if len(shape) != 2:
         raise _RefusedError("an array that is not two-dimensional")
     height, width = shape
+    if height and not width:
+        raise _RefusedError("an array without columns")
     if order == "C":
         return [flat[row * width : (row + 1) * width] for row in range(height)]
     return [flat[row::height] for row in range(height)]

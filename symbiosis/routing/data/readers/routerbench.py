@@ -41,19 +41,26 @@ def models(columns: Sequence[str], path: Path) -> list[str]:
     return found
 
 
-def to_long(path: Path) -> pl.DataFrame:
+def to_long(path: Path, wide: pl.DataFrame | None = None) -> pl.DataFrame:
     """Read a wide parquet or csv file as a long table (before typing).
 
     A model's score that is missing gives a missing quality. The published table has a few samples in two rows with
     two wordings, each with the scores of some models only; the second row becomes the query ``<sample_id>#2``. The
     domain is the task, but the 57 subjects of ``mmlu-...`` are sub-domains of one domain.
 
+    Parameters
+    ----------
+    path
+        Of the file.
+    wide
+        What is in it, if it is read already.
+
     Raises
     ------
     InputError
         The file is damaged or not of RouterBench's layout.
     """
-    wide = read_frame(path)
+    wide = read_frame(path) if wide is None else wide
     names = models(wide.columns, path)
     try:
         return _long(wide, names)

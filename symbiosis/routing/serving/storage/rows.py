@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Boolean, Connection, Float, Integer, Row, Table, Text, cast, func, select
 
 from symbiosis.core.artifacts import staged
+from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import (
     ROUTED,
@@ -164,7 +165,15 @@ def vectors(connection: Connection, since: float, after: int, most: int) -> list
 
 
 def write_lines(path: Path, found: Iterable[StoredDecision]) -> int:
-    """Write decisions as JSON lines, whole or not at all; return how many."""
+    """Write decisions as JSON lines, whole or not at all; return how many.
+
+    Raises
+    ------
+    InputError
+        The path is a folder, or a device: nothing may take its place.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file: name one")
     count = 0
     with staged(path) as (draft,), draft.open("w", encoding="utf-8") as file:
         for one in found:
