@@ -1,11 +1,12 @@
 """Whether what is served is what was measured.  Run it:  python -m bench.served realroute12 --folder /tmp/served
 
-WHAT is ``synthetic``, or a configuration of configs/ with a routing table (data below SYMBIOSIS_DATA_DIR). The stages
-up to router-train run in a folder of their own. Then the test queries are decided twice: in one batch from
-data/embeddings, as the reports do, and one after the other from their text through
-`symbiosis.routing.serving.workspace.Workspace`, as a user does. Told are the share of vectors with the same bytes, the
-share of equal choices at the trained trade-off and over all trade-offs, and AIQ both ways. Evaluations let the router
-see the text alone, so the first row must be 100 %; the second shows what knowing the length of the prompt would change.
+WHAT is ``synthetic``, a configuration of configs/ with a routing table (data below SYMBIOSIS_DATA_DIR), or the path of
+a table of any layout, which is used with params.yaml as it is. The stages up to router-train run in a folder of their
+own. Then the test queries are decided twice: in one batch from data/embeddings, as the reports do, and one after the
+other from their text through `symbiosis.routing.serving.workspace.Workspace`, as a user does. Told are the share of
+vectors with the same bytes, the share of equal choices at the trained trade-off and over all trade-offs, and AIQ both
+ways. Evaluations let the router see the text alone, so the first row must be 100 %; the second shows what knowing the
+length of the prompt would change.
 """
 
 import argparse
@@ -44,13 +45,17 @@ STAGES: dict[str, Any] = {
 @contextlib.contextmanager
 def prepared(what: str, folder: Path, queries: int | None = None) -> Iterator[None]:
     """Run the stages up to router-train in a folder, where they have not run, on so many queries, and stay in it."""
-    document = read_document(ROOT / "params.yaml")
-    if what != "synthetic":
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
+    if Path(what).exists():
+        document["download_routing"] |= {"source": "table", "path": str(Path(what).resolve())}
+    elif what != "synthetic":
         configuration = read(what, ROOT)
         for place, source in configuration.data.items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             if not (folder / place).exists():
                 table = pl.read_parquet(Path(os.environ["SYMBIOSIS_DATA_DIR"], source))
+                domains = configuration.params.get("clean_routing", {}).get("domains")
+                table = table.filter(pl.col("domain").is_in(domains)) if domains else table
                 ids = table["query_id"].unique().sort()
                 kept = ids if queries is None else ids.sample(min(queries, len(ids)), seed=0)
                 table.filter(pl.col("query_id").is_in(kept.implode())).write_parquet(folder / place)
@@ -71,9 +76,9 @@ def prepared(what: str, folder: Path, queries: int | None = None) -> Iterator[No
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", help="synthetic, or a name in configs/")
+    parser.add_argument("what", help="synthetic, a name in configs/, or a table")
     parser.add_argument("--folder", type=Path, help="kept, so that queries are embedded once; else a temporary one")
-    parser.add_argument("--queries", type=int, help="of the table, drawn at random; all if not given")
+    parser.add_argument("--queries", type=int, help="of a configuration, drawn at random; all if not given")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

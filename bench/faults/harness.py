@@ -15,9 +15,11 @@ from bench.faults.subjects import LEFT_OVER, Subject, said
 
 KINDS: tuple[Kind, ...] = ("killed", "cut", "limited", "full", "read-only", "memory", "slow", "clock")
 CODE = ("stages", "symbiosis")
+TEMPORARY = "tmp"
 POINTS = 40
 MEMORY_MIB = (0, 4, 16, 64)
 AGED = b"an older output"
+WRONG = "wrong: "
 SAME, LINE, FAILED = "same bytes", "one line", "failed"
 
 
@@ -107,6 +109,8 @@ class Harness:
 
     def _judged(self, subject: Subject, fault: Fault) -> tuple[str, str]:
         reset(self.folder, self._template, CODE)
+        for left in (self.disk.folder / TEMPORARY).glob("*"):  # the system's to clear up
+            shutil.rmtree(left, ignore_errors=True)
         self.disk.prepare(fault)
         ended = in_child(subject.work, self.folder, fault)
         self.disk.restore()
@@ -122,6 +126,7 @@ class Harness:
             elif other := self._other_than_good(subject, found):
                 wrong.append(f"run again, {other}")
             wrong += _complaints(subject, self.folder, True)
+            found = contents(self.folder, CODE)
             wrong += [f"{name} stays" for name in found if subject.complaints and LEFT_OVER.search(name)]
         if wrong:
             return FAILED, f"{said(ended)}; {'; '.join(wrong)}"
@@ -158,8 +163,10 @@ def _complaints(subject: Subject, folder: Path, again: bool) -> list[str]:
     judge = subject.complaints
     if judge is None:
         return []
-    told = in_child(lambda: print("\n".join(judge(again))), folder)
-    return told.output.split("\n")[:-1] if told.status == 0 and told.output.strip() else told.lines
+    told = in_child(lambda: print(*(f"{WRONG}{one}" for one in judge(again)), sep="\n"), folder)
+    if told.status:
+        return [f"its judge failed: {said(told)}"]
+    return [line.removeprefix(WRONG) for line in told.output.splitlines() if line.startswith(WRONG)]
 
 
 def _differs(found: dict[str, str], wanted: dict[str, str]) -> str:

@@ -19,6 +19,7 @@ from bench.faults.subjects import Subject
 
 QUESTIONS = ("Reverse a list in Python", "What does a mitochondrion do?", "Prove that there are infinitely many primes")
 _FILES = ("reviews", "metadata")
+_IDS = "decisions.txt"
 _QUIET = {"SYMBIOSIS_TRACKING": "on", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "MLFLOW_EXPERIMENT_NAME": "faults"}
 
 
@@ -61,18 +62,24 @@ def _cli(*arguments: str) -> None:
 
 
 def _route_some() -> None:
+    """Decide on three queries, and note the ids: what is tried reads no more than its command does."""
     for question in QUESTIONS:
         _cli("route", question)
+    Path(_IDS).write_text("\n".join(_decisions()), encoding="utf-8")
 
 
 def _learn_some() -> None:
     _route_some()
     for number in range(len(QUESTIONS)):
-        _cli("feedback", _decisions()[number], "--quality", "1", "--tokens", "50")
+        _cli("feedback", _noted(number), "--quality", "1", "--tokens", "50")
+
+
+def _noted(number: int) -> str:
+    return Path(_IDS).read_text(encoding="utf-8").split()[number]
 
 
 def _tell() -> None:
-    module("symbiosis", "feedback", _decisions()[0], "--quality", "1", "--tokens", "50")()
+    module("symbiosis", "feedback", _noted(0), "--quality", "1", "--tokens", "50")()
 
 
 def _decisions() -> list[str]:
@@ -120,12 +127,16 @@ def _routed(again: bool) -> list[str]:
 
 
 def _learned(again: bool) -> list[str]:
+    """After another run, feedback on another decision shows that all is learned, and clears up."""
     from symbiosis.routing.serving.snapshots import read_state
     from symbiosis.routing.serving.versions import Versions
 
-    wrong = _state_complaints(range(3, 4), range(1, 2) if again else range(2))
-    if again and not wrong and (lessons := read_state(Versions(Path(".router")).open()).lessons) != 1:
-        wrong.append(f"{lessons} lessons are learned, not 1")
+    if not again:
+        return _state_complaints(range(3, 4), range(2))
+    _cli("feedback", _noted(1), "--quality", "0", "--tokens", "50")
+    wrong = _state_complaints(range(3, 4), range(2, 3))
+    if not wrong and (lessons := read_state(Versions(Path(".router")).open()).lessons) != 2:
+        wrong.append(f"{lessons} lessons are learned, not 2")
     return wrong
 
 

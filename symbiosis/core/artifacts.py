@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ import polars as pl
 
 from symbiosis.core.errors import InputError
 
+_LEFT = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
+"""Names of temporary folders: of what, and a random end."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -92,9 +94,7 @@ def _beside(final: Path) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for left in final.parent.glob(f".{glob.escape(final.name)}.{'[a-z0-9_]' * 8}"):
-            with suppress(OSError), _locked(left):
-                shutil.rmtree(left)
+        remove_left(final.parent, final.name)
     except OSError as error:
         raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
     with ExitStack() as held:
@@ -103,6 +103,28 @@ def _beside(final: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes have left of `staged` in a folder; what a living one uses is locked.
+
+    Whoever writes the same target again does so; for those that nobody writes again, call this.
+
+    Parameters
+    ----------
+    folder
+        Where the targets lie.
+    name
+        Of one target; None: all.
+    """
+    if not folder.is_dir():
+        return
+    # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
+    for left in list(folder.iterdir()):
+        found = _LEFT.fullmatch(left.name)
+        if found and name in (None, found["of"]):
+            with suppress(OSError), _locked(left):
+                shutil.rmtree(left)
 
 
 def _own_folder(final: Path, held: ExitStack) -> Path:
@@ -206,7 +228,7 @@ def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
     except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
         raise _unreadable(path, error) from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:  # the last two: of its header
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
     return array
 

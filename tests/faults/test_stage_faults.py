@@ -24,15 +24,14 @@ def verdicts(file: Path, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_stage_under_every_fault(tmp_path: Path) -> None:
-    found = verdicts(tmp_path / "tried.json", "download-routing", "--points", "12")
+def test_a_stage_under_faults(tmp_path: Path) -> None:
+    few = ("--points", "4", "--faults", "killed", "limited", "read-only", "clock")
+    found = verdicts(tmp_path / "tried.json", "download-routing", *few)
     kinds = Counter(one["fault"].split()[0] for one in found)
-    # Where no disk can be mounted, two of them are left out.
-    assert set(KINDS) - {"full", "read-only"} <= set(kinds) <= set(KINDS)
-    assert kinds["killed"] >= 10
-    points = " ".join(one["fault"] for one in found)
-    assert "os.rename data/raw/routing" in points
-    assert "os.fsync" in points
+    # Where no disk can be mounted, none is made read-only.
+    assert {"killed", "limited", "clock"} <= set(kinds) <= {"killed", "limited", "clock", "read-only"}
+    assert 2 <= kinds["killed"] <= 4
+    assert "os.rename data/raw/routing" in " ".join(one["fault"] for one in found)
 
 
 @pytest.mark.slow
@@ -40,3 +39,4 @@ def test_a_stage_under_every_fault(tmp_path: Path) -> None:
 def test_everything_that_writes_under_every_fault(tmp_path: Path) -> None:
     found = verdicts(tmp_path / "tried.json", "--points", "20")
     assert {"finetune", "evaluate", "router-train", "promote", "feedback"} <= {one["subject"] for one in found}
+    assert {one["fault"].split()[0] for one in found} >= set(KINDS) - {"full", "read-only"}
