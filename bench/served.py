@@ -1,6 +1,7 @@
 """Whether what is served is what was measured.  Run it:  python -m bench.served realroute12 --folder /tmp/served
 
-WHAT is ``synthetic``, or a configuration of configs/ with a routing table (data below SYMBIOSIS_DATA_DIR). The stages
+WHAT is ``synthetic``, a configuration of configs/ with a routing table (data below SYMBIOSIS_DATA_DIR), or the path of
+a table of any layout, which is used with params.yaml as it is. The stages
 up to router-train run in a folder of their own. Then the test queries are decided twice: in one batch from
 data/embeddings, as the reports do, and one after the other from their text through
 `symbiosis.routing.serving.workspace.Workspace`, as a user does. Told are the share of vectors with the same bytes, the
@@ -44,8 +45,10 @@ STAGES: dict[str, Any] = {
 @contextlib.contextmanager
 def prepared(what: str, folder: Path, queries: int | None = None) -> Iterator[None]:
     """Run the stages up to router-train in a folder, where they have not run, on so many queries, and stay in it."""
-    document = read_document(ROOT / "params.yaml")
-    if what != "synthetic":
+    document: dict[str, Any] = read_document(ROOT / "params.yaml")
+    if Path(what).exists():
+        document["download_routing"] |= {"source": "table", "path": str(Path(what).resolve())}
+    elif what != "synthetic":
         configuration = read(what, ROOT)
         for place, source in configuration.data.items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -71,9 +74,9 @@ def prepared(what: str, folder: Path, queries: int | None = None) -> Iterator[No
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", help="synthetic, or a name in configs/")
+    parser.add_argument("what", help="synthetic, a name in configs/, or a table")
     parser.add_argument("--folder", type=Path, help="kept, so that queries are embedded once; else a temporary one")
-    parser.add_argument("--queries", type=int, help="of the table, drawn at random; all if not given")
+    parser.add_argument("--queries", type=int, help="of a configuration, drawn at random; all if not given")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

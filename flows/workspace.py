@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from symbiosis.core.errors import InputError, one_line, printable
-from symbiosis.core.processes import print_anything, spare_loopback
+from symbiosis.core.processes import print_anything, spare_loopback, take_interruptions
 from symbiosis.core.telemetry import switch_telemetry_off
 
 INTERRUPTED = 130
@@ -23,6 +24,7 @@ _HELD: ContextVar[Path | None] = ContextVar("held", default=None)
 @contextmanager
 def command() -> Iterator[None]:
     """Do what every command begins with; bad input, a full disk and an interruption end it in one line at most."""
+    took = take_interruptions()
     print_anything()
     spare_loopback()
     switch_telemetry_off()
@@ -32,6 +34,9 @@ def command() -> Iterator[None]:
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        if took:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def prefect_port() -> int:

@@ -9,8 +9,9 @@ from symbiosis.core.artifacts import staged
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.core.stage import run
 from symbiosis.routing.data.splits import draw, learned_only, read_whole
-from symbiosis.routing.experiments.comparison import compare, leave_one_domain_out
+from symbiosis.routing.experiments.comparison import compare
 from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
+from symbiosis.routing.experiments.left_out import leave_one_domain_out
 from symbiosis.routing.experiments.params import CompareRoutersParams
 from symbiosis.routing.experiments.robustness import flip_rates, sample_of
 from symbiosis.routing.metrics.curves import Reference

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from symbiosis.core.artifacts import read_frame, staged, write_json
-from symbiosis.core.fingerprint import fingerprint
 from symbiosis.core.layout import CHECKPOINTS
 from symbiosis.core.stage import run
 from symbiosis.routing.data import training_texts
@@ -17,14 +16,6 @@ from symbiosis.routing.model.kept import Kept
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.queries.vector_form import VectorForm
 
-INPUTS = (
-    "data/embeddings/queries.npy",
-    "data/logged/outcomes.parquet",
-    "data/routing/llms.parquet",
-    "data/routing/offline.parquet",
-    "data/routing/queries.parquet",
-)
-
 
 def work(params: RouterTrainParams) -> None:
     """Write models/router, with what serving needs, and reports/router_train.json.
@@ -35,7 +26,7 @@ def work(params: RouterTrainParams) -> None:
     llms = Llms.load("data/routing/llms.parquet")
     offline = read_split("offline", llms, Path("data/routing"), Path("data/embeddings"))
     texts = read_frame("data/routing/queries.parquet", ["query_text"])["query_text"][offline.outcomes.queries]
-    kept = Kept(CHECKPOINTS / "router_train" / fingerprint(__file__, params, INPUTS))
+    kept = Kept(CHECKPOINTS / "router_train")
     router, report, used = train_with_log(offline, llms, params, Logged.load("data/logged/outcomes.parquet"), kept)
     with staged("models/router", "reports/router_train.json") as (folder, metrics):
         router.save(folder)

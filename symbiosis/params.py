@@ -1,7 +1,7 @@
 """The whole of ``params.yaml``: which block belongs to which model.  Check it:  symbiosis params check"""
 
 from symbiosis.core.errors import InputError
-from symbiosis.core.params import PARAMS_FILE, StageParams, validate_block
+from symbiosis.core.params import OLDER, PARAMS_FILE, StageParams, validate_block
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 from symbiosis.recommender.baselines.registry import BaselinesParams
 from symbiosis.recommender.evaluation.params import EvaluateParams
@@ -49,10 +49,17 @@ def validate(document: dict[str, object]) -> None:
     Raises
     ------
     InputError
-        A block is unknown, missing or has a bad key.
+        Names every block that is missing and every bad key, or a block that is unknown.
     """
     unknown = sorted(set(document) - set(BLOCKS))
     if unknown:
         raise InputError(f"{PARAMS_FILE}: unknown block `{unknown[0]}`; the blocks are {', '.join(BLOCKS)}")
+    faults = []
     for block, model in BLOCKS.items():
-        validate_block(document, block, model)
+        try:
+            validate_block(document, block, model)
+        except InputError as error:
+            faults.append(str(error).removeprefix(f"{PARAMS_FILE}: ").removesuffix(f": {OLDER}"))
+    if faults:
+        remedy = f": {OLDER}" if any("missing" in fault or "unknown" in fault for fault in faults) else ""
+        raise InputError(f"{PARAMS_FILE}: {'; '.join(faults)}{remedy}")

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,83 @@ def exports(folder: Path) -> Target:
     rows = [row, {**row, "decision": "y", "lesson": 2, "quality": None, "satisfied": True, "form": "", "vector": []}]
     seed = columns_of(rows, vector="Floats", satisfied="Boolean")
     return Target(read, [seed, written(seed, folder)], "json")
+
+
+def _otlp(attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    kinds = {str: "stringValue", int: "intValue", float: "doubleValue"}
+    return [{"key": key, "value": {kinds[type(value)]: value}} for key, value in attributes.items()]
+
+
+def _layouts() -> dict[str, Any]:
+    """Return a record or two of every layout."""
+    chat = [{"role": "user", "content": [{"type": "text", "text": "Who?"}]}]
+    log = {
+        "call_type": "acompletion", "status": "success", "model": "a", "messages": chat, "response_cost": 0.002,
+        "prompt_tokens": 11, "completion_tokens": 5, "startTime": 100.0, "endTime": "2026-11-28 10:00:01",
+        "cache_hit": False, "metadata": {"requester_metadata": {"score": 0.75, "task": "who"}},
+    }  # fmt: skip
+    asked = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "Who?"}]}])
+    told = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "a", "gen_ai.usage.input_tokens": 11}
+    event = {"name": "gen_ai.evaluation.result", "attributes": _otlp({"gen_ai.evaluation.score.value": 0.75})}
+    span = {
+        "traceId": "1", "spanId": "2", "parentSpanId": "3", "startTimeUnixNano": "1000", "endTimeUnixNano": "2000",
+        "attributes": _otlp({**told, "gen_ai.input.messages": asked}), "events": [event], "status": {"code": 1},
+    }  # fmt: skip
+    call = {"llm": "a", "error": None, "prompt_tokens": 3, "response_tokens": 4.0, "cost_usd": 0.1, "total_s": 1.0}
+    answers = [{"model": llm, "overall_score": 0.5, "response": "x"} for llm in "ab"]
+    return {
+        "scores": [{"question": "1 + 1?", "scores": {"a": 0.25, "b": 1.0}, "costs": {"a": 0.1}}],
+        "lists": [{"query": "1 + 1?", "llm_name_list": ["a", "b"], "perf_list": [0.25, 1]}],
+        "completions": [{"prompt": "1 + 1?", "source": "sums", "completions": answers}],
+        "structures": [{"prompt": "1?", "a": {"score": 0.25, "num_input_tokens": 4}, "b": {"score": 1.0}}],
+        "results": {"model_name": "a", "dataset_name": "d", "records": [{"prompt": "Who?", "score": 1}]},
+        "alpaca": [{"instruction": "Who?", "generator_1": "a", "generator_2": "b", "output_1": "x", "preference": 1.5}],
+        "arena": [{"model_a": "a", "model_b": "b", "winner": "tie", "conversation_a": chat}],
+        "litellm": [log, {"standard_logging_object": log}],
+        "otlp": {"resourceSpans": [{"scopeSpans": [{"spans": [span, {**span, "spanId": "3", "parentSpanId": ""}]}]}]},
+        "decisions": [
+            {"id": "1", "llm": "a", "served": "b", "calls": [call], "text_sha256": "x", "text": "Who?",
+             "feedback": {"quality": None, "satisfied": True, "response_tokens": 3}},
+        ],
+        "frozen": [
+            {"lesson": 1, "decision": "1", "vector": [0.5], "text_sha256": "x", "text": "Who?", "llm": "a",
+             "quality": 0.5, "satisfied": None, "prompt_tokens": 3.0, "response_tokens": 4.0, "cost_usd": 0.1},
+        ],
+        "pandas": {"query_text": {"0": "Who?"}, "llm": {"0": "a"}, "quality": {"0": 1}},
+    }  # fmt: skip
+
+
+def layouts(folder: Path) -> Target:
+    """Read every layout of a file of answers: an input is a line that names the file, and its content."""
+    from symbiosis.routing.data import layouts as reader
+    from symbiosis.routing.data import table
+
+    store = folder / "store.db"
+    with sqlite3.connect(store) as connection:
+        connection.executescript(
+            "CREATE TABLE decisions (sequence, id, llm, served, text); CREATE TABLE calls (decision, attempt, llm, "
+            "error, prompt_tokens, response_tokens, cost_usd, total_s); CREATE TABLE feedback (decision, quality, "
+            "satisfied, response_tokens); INSERT INTO decisions VALUES (1, 'd', 'a', 'a', 'Who?'); "
+            "INSERT INTO calls VALUES ('d', 0, 'a', NULL, 3, 4, 0.1, 1.0); INSERT INTO feedback VALUES ('d', 1, 0, 3)"
+        )
+    connection.close()
+    kept = store.read_bytes()
+    names = ("t.json", "t.jsonl", "t.parquet", "t.csv", "store.db", "t")
+
+    def read(content: bytes) -> None:
+        first, _, rest = content.partition(b"\n")
+        name = first.decode("latin-1")
+        if name not in names:
+            return
+        path = parquet_of(folder, name, rest) if name == "t.parquet" else file_of(folder, name, rest)
+        if path is None:
+            return
+        reading = reader.learnable(reader.read_all([path]), path)
+        _further(table.typed(reading.frame, path), path)
+
+    told = _layouts()
+    seeds = [b"t.json\n" + json.dumps(one).encode() for one in told.values()]
+    seeds += [b"t.jsonl\n" + lines_of(*one) for one in told.values() if isinstance(one, list)]
+    nested = ("completions", "lists", "structures", "litellm", "frozen")
+    seeds += [b"t.parquet\n" + columns_of(told[name][:1]) for name in nested]
+    return Target(read, [*seeds, b"store.db\n" + kept], "named")

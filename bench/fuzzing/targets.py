@@ -19,6 +19,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "parquet": table_targets.parquet,
     "routerbench": table_targets.routerbench,
     "pickles": table_targets.pickles,
+    "layouts": table_targets.layouts,
     "exports": table_targets.exports,
     "params": data_targets.params,
     "config": gateway_targets.config,
@@ -36,7 +37,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
 }
 GROUPS: dict[str, tuple[str, ...]] = {
     "reviews-and-items": ("reviews", "metadata", "benchmark-csv", "new-items"),
-    "routing-tables": ("jsonl", "csv", "parquet", "routerbench", "pickles", "exports"),
+    "routing-tables": ("jsonl", "csv", "parquet", "routerbench", "pickles", "layouts", "exports"),
     "settings": ("params", "config", "prompts", "tags", "command-line"),
     "gateway": ("requests", "upstreams", "door"),
     "states-on-disk": ("states", "routers", "journals", "bundles", "champions"),

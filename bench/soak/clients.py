@@ -120,7 +120,9 @@ class Client:
             heard.overhead.append((time.time(), float(answer.headers[OVERHEAD])))
         elif status == 200:
             heard.wrong.append(f"an answer without a decision: {answer.headers.get('x-symbiosis-notice')}")
-        if (status >= 500 or code) and code not in LAST_WORDS:
+        # What is no completion passes in a stream: the upstream's word, from the first byte on.
+        allowed = LAST_WORDS | {"unreadable"} if stream and status == 200 else LAST_WORDS
+        if (status >= 500 or code) and code not in allowed:
             heard.wrong.append(f"{status} {code}: {content[-200:]!r}")
         if status != 200:
             self._talk = []

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ import typer
 from symbiosis.cli import decisions, gate, gateway, models, recommender, router, tables, upstreams
 from symbiosis.cli.output import JSON, say
 from symbiosis.core.errors import InputError, is_out_of_memory, no_memory, one_line, quoted
-from symbiosis.core.processes import print_anything, spare_loopback
+from symbiosis.core.processes import print_anything, spare_loopback, take_interruptions
 from symbiosis.core.telemetry import switch_telemetry_off
 
 BAD_INPUT, USAGE, INTERRUPTED = 1, 2, 130
@@ -105,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Without the program's name; None: those of the process.
     """
+    take_interruptions()
     print_anything()
     spare_loopback()
     switch_telemetry_off()
@@ -137,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno == errno.ENOSPC:
             _discard_output()
         return _failed(str(error), BAD_INPUT)
+    except UnicodeEncodeError as error:
+        return _failed(f"{quoted(error.object)} is no path in this locale: set PYTHONUTF8=1", BAD_INPUT)
     except Exception as error:
         if is_out_of_memory(error):
             return _failed(no_memory(error), BAD_INPUT)
@@ -152,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _utf8(argument: str) -> str:
     """Return an argument; bytes that are no UTF-8 arrive as halves of surrogate pairs.
 
+    So do all others than ASCII where Python follows a locale without them: those are read anew.
+
     Raises
     ------
     InputError
@@ -160,6 +166,8 @@ def _utf8(argument: str) -> str:
     try:
         argument.encode("utf-8")
     except UnicodeEncodeError:
+        with suppress(UnicodeError):
+            return os.fsencode(argument).decode("utf-8")
         raise InputError(f"the argument {quoted(argument)} is not UTF-8: convert it, as with iconv") from None
     return argument
 

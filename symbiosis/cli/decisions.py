@@ -1,5 +1,6 @@
 """Sub-commands for the decisions that were taken: one with its explanation, all as JSON lines, or frozen feedback."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,10 @@ URL = Annotated[
     typer.Option("--store", metavar="URL", help="sqlite:///FILE or postgresql+psycopg://... [default: of --state]."),
 ]
 
-decisions = typer.Typer(no_args_is_help=True, help="Look at the decisions that were taken, and at their feedback.")
+decisions = typer.Typer(
+    no_args_is_help=True,
+    help="Look at the decisions that were taken, and at their feedback. What is old is deleted: see `prune --help`.",
+)
 
 
 @decisions.command()
@@ -91,6 +95,47 @@ def freeze(
         path = exporting.freeze(opened, folder)
     said = f"no feedback is new since the last export in {folder}" if path is None else f"frozen in {path}"
     say(said, {"file": None if path is None else str(path)}, as_json)
+
+
+@decisions.command()
+def prune(
+    days: Annotated[float | None, typer.Option(min=2, help="Decisions without feedback [default: 90].")] = None,
+    explained_days: Annotated[float | None, typer.Option(min=2, help="Explanations [default: 30].")] = None,
+    lessons: Annotated[
+        int | None, typer.Option(min=1000, help="Feedback with its decisions, the newest so many [default: 1000000].")
+    ] = None,
+    state: Annotated[Path | None, typer.Option(metavar="FOLDER", help="[default: gateway.yaml's, or .router]")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="[default: gateway.yaml's, or of --state]")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Delete what need not be kept, now; the gateway does it once an hour, and `symbiosis feedback` now and then.
+
+    \b
+    symbiosis decisions prune
+    symbiosis decisions prune --days 30 --lessons 200000
+
+    Defaults are those of block `retention` of gateway.yaml. Feedback stays as long as a saved version might have to
+    learn it again. What keys have spent stays. SQLite's file keeps its size, and the room in it is used again.
+    """
+    from symbiosis.gateway.config import reading
+    from symbiosis.routing.serving.retention import Retention
+    from symbiosis.routing.serving.workspace import Workspace
+
+    config = reading.load(None)
+    if state is None and store is None:
+        state, store = Path(config.state), config.store
+    state = state or STATE
+    if not state.is_dir():
+        raise InputError(f"{state} is not there: nothing has been routed yet")
+    given = {"days": days, "explained_days": explained_days, "lessons": lessons}
+    kept = config.retention.model_dump() | {name: value for name, value in given.items() if value is not None}
+    workspace = Workspace(state, store=store)
+    pruned = workspace.prune(Retention(**kept))
+    said = (
+        f"deleted {pruned.decisions:,} decisions without feedback, {pruned.explanations:,} explanations and "
+        f"{pruned.lessons:,} pieces of feedback"
+    )
+    say(said, asdict(pruned), as_json)
 
 
 def _store(state: Path, url: str | None) -> "Store":

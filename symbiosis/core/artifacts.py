@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ import polars as pl
 
 from symbiosis.core.errors import InputError
 
+_LEFT = re.compile("[a-z0-9_]{8}")
+"""How names of temporary folders end."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -115,9 +117,12 @@ def remove_left(folder: Path, name: str | None = None) -> None:
     name
         Of one target; None: all.
     """
-    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.{'[a-z0-9_]' * 8}"):
-        with suppress(OSError), _locked(left):
-            shutil.rmtree(left)
+    # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
+    for left in list(folder.iterdir()) if folder.is_dir() else ():
+        start, _, end = left.name.rpartition(".")
+        if start.startswith(".") and _LEFT.fullmatch(end) and name in (None, start[1:]):
+            with suppress(OSError), _locked(left):
+                shutil.rmtree(left)
 
 
 def _own_folder(final: Path, held: ExitStack) -> Path:
@@ -221,7 +226,7 @@ def read_array(path: Path | str, *, mmap: bool = False) -> np.ndarray:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
     except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
         raise _unreadable(path, error) from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:  # the last two: of its header
         raise InputError(f"{path} is damaged ({error}): delete it and run `dvc repro`") from None
     return array
 

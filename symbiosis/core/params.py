@@ -10,6 +10,9 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.text_files import read_text
 
 PARAMS_FILE = Path("params.yaml")
+OLDER = "if the file is of an older release, take new keys from this release's params.yaml and drop unknown ones"
+"""What to do about keys that came or went."""
+_WORDS = {"extra_forbidden": "unknown key", "missing": "missing key"}
 
 
 class StageParams(BaseModel):
@@ -52,14 +55,15 @@ def validate_block(document: dict[str, object], block: str, model: type[Params])
     value: object = document
     for key in block.split("."):
         if not isinstance(value, dict) or key not in value:
-            raise InputError(f"{PARAMS_FILE}: the block `{block}` is missing")
+            raise InputError(f"{PARAMS_FILE}: the block `{block}` is missing: {OLDER}")
         value = value[key]
     try:
         return model.model_validate(value)
     except ValidationError as error:
+        found = error.errors()
         faults = "; ".join(
-            f"`{'.'.join([block, *map(str, fault['loc'])])}`: "
-            + ("unknown key" if fault["type"] == "extra_forbidden" else fault["msg"])
-            for fault in error.errors()
+            f"`{'.'.join([block, *map(str, fault['loc'])])}`: {_WORDS.get(fault['type'], fault['msg'])}"
+            for fault in found
         )
-        raise InputError(f"{PARAMS_FILE}: {faults}") from None
+        remedy = f": {OLDER}" if any(fault["type"] in _WORDS for fault in found) else ""
+        raise InputError(f"{PARAMS_FILE}: {faults}{remedy}") from None

@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from io import TextIOWrapper
 from types import TracebackType
 
@@ -52,3 +53,15 @@ def spare_loopback() -> None:
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [host for host in map(str.strip, known.split(",")) if host]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])
+
+
+def take_interruptions() -> bool:
+    """Let Ctrl-C raise `KeyboardInterrupt` from here on; tell whether it did not before.
+
+    While modules are imported, which can take seconds, it ends the process without a traceback: see `__main__.py` and
+    the `__init__.py` of what is run as ``python -m``.
+    """
+    took = signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    if took:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return took

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from symbiosis.core.errors import InputError, is_out_of_memory, no_memory, one_line
 from symbiosis.core.params import PARAMS_FILE, Params, read_document, validate_block
-from symbiosis.core.processes import die_with_parent, print_anything, spare_loopback
+from symbiosis.core.processes import die_with_parent, print_anything, spare_loopback, take_interruptions
 from symbiosis.core.progress import end_bars
 from symbiosis.core.telemetry import switch_telemetry_off
 
@@ -39,6 +39,7 @@ def run(block: str, model: type[Params], work: Callable[[Params], None]) -> None
         f"{PARAMS_FILE}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_known_args()
+    take_interruptions()
     die_with_parent()
     print_anything()
     spare_loopback()

@@ -29,6 +29,7 @@ LABELS = {
     "router_without_tags": "router without tags",
     "router_clusters": "router, tags from k-means",
     "router_waits_penalty": "router, MixLLM's waiting penalty",
+    "router_waits_cycle": "router, worth per service cycle",
     "router_shuffled": "control: outcomes shuffled",
     "router_noise": "control: random vectors",
     "known_class": "latent class known (noise ceiling)",

@@ -203,7 +203,7 @@ class Figure(Block):
         plt.close(drawing)
         drawn = buffer.getvalue()
         # matplotlib has escaped the texts in it.
-        return cls(Markup(drawn[drawn.index("<svg") :].strip()), label)
+        return cls(Markup(drawn[drawn.index("<svg") :].strip()), label)  # nosec B704
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,11 @@ def test_bad_input_is_told_in_a_line(say: Any, ids: list[str]) -> None:
     assert len(ids) == 3
     assert not Path("nowhere").exists()
     assert not Path("x.jsonl").exists()
+
+
+def test_old_decisions_are_deleted_and_counted(say: Any, ids: list[str], trained: Path) -> None:
+    assert say("prune")[1] == "deleted 0 decisions without feedback, 0 explanations and 0 pieces of feedback\n"
+    assert json.loads(say("prune", "--days", "2", "--json")[1]) == {"decisions": 0, "explanations": 0, "lessons": 0}
+    status, told = say("prune", "--state", "nowhere")
+    assert (status, told) == (1, "error: nowhere is not there: nothing has been routed yet\n")
+    assert say("prune", "--lessons", "3")[0] == 2

@@ -44,7 +44,7 @@ def test_a_good_block_becomes_frozen_params() -> None:
     [
         ({"sed": 1}, "`example.sed`: unknown key"),
         ({"inner": {"width": 3, "with": 1}}, "`example.inner.with`: unknown key"),
-        ({"inner": {}}, "`example.inner.width`: Field required"),
+        ({"inner": {}}, "`example.inner.width`: missing key"),
         ({"inner": {"width": 0}}, "`example.inner.width`: Input should be greater than or equal to 1"),
         ({"share": float("nan")}, "`example.share`: Input should be a finite number"),
         ({"seed": "x"}, "`example.seed`: Input should be a valid integer"),

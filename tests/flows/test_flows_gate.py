@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.states import Completed
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import gate as module
@@ -150,7 +151,7 @@ def test_door(
     """`python -m flows.gate` prints what became of each; without Prefect it ends in one line."""
     monkeypatch.setattr(sys, "argv", ["gate", "router"])
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(module, "gate", answer)
+    monkeypatch.setattr(module, "gate", lambda kind, return_state: Completed(data=answer(kind)))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     if status is None:
         module.main()

@@ -16,7 +16,8 @@ from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.params import CleanRoutingParams, DownloadRoutingParams
-from symbiosis.routing.experiments.comparison_results import SplitResult
+from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult
+from symbiosis.routing.metrics.curves import summarise
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.serving.workspace import Workspace
 
@@ -76,6 +77,18 @@ def test_a_table_goes_all_the_way_as_params_are(name: str) -> None:
     assert ("llms_without_cost_or_price" in told) == (name == "few priced")
 
 
+@pytest.mark.slow
+def test_near_duplicates_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = {}
+    for name, path in (("without", lambda: parquet(whole())), ("with", CASES["near-duplicates"].write)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        all_the_way(path(), {}, train_params(tags="auto"))
+        curves = SplitResult.load(Path("data/comparison/1")).curves
+        reached[name] = summarise(curves["router"].points(), curves[SINGLES].points()).aiq
+    assert reached["with"] > reached["without"] - 0.005
+
+
 def test_one_llm_is_no_table_to_route(capsys: pytest.CaptureFixture[str]) -> None:
     one = whole().filter(pl.col("llm") == whole()["llm"][0])
     with pytest.raises(InputError, match="routing needs at least two LLMs"):
@@ -112,7 +125,6 @@ def test_repeated_answers_keep_their_noise() -> None:
         "26-parquet-nan-quality",
         "26d-nan-latency",
         "28b-all-zero-cost",
-        "65b-rb-list-parquet",
     ],
 )
 def test_malformed_tables_go_all_the_way(name: str) -> None:
@@ -121,3 +133,11 @@ def test_malformed_tables_go_all_the_way(name: str) -> None:
     train = RouterTrainParams.model_validate(read_document(ROOT / "params.yaml")["router_train"])
     told = all_the_way(str(MALFORMED / name), {}, train)
     assert told.get("pairs_not_answered", 0) == (2 if name.startswith("26-") else 0)
+
+
+@pytest.mark.data
+def test_queries_of_one_text_cannot_be_split() -> None:
+    if not MALFORMED.is_dir():
+        pytest.skip("SYMBIOSIS_DATA_DIR is not set")
+    with pytest.raises(InputError, match=r"60 queries are too few: the online split is empty \(1 different texts"):
+        all_the_way(str(MALFORMED / "65b-rb-list-parquet"), {}, train_params())

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/admin", dependencies=[Depends(operator)])
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class AddBody(_Body):

@@ -155,4 +155,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return response(Problem(422, f"`{place}`: {first['msg']}", "invalid"))
+    told = f"`{place}`: {first['msg']}" if place else f"the body: {first['msg']}"
+    if first["type"] == "less_than_equal" and first["ctx"]["le"] == 1 and (given := float(first["input"])) <= 100:
+        told += f"; did you mean {given / 100:g}?"
+    return response(Problem(422, told, "invalid"))

@@ -16,6 +16,8 @@ from symbiosis.core.hosts import HostGuard
 _DROPPED = frozenset({"host", "connection", "content-length", "transfer-encoding", "authorization", "accept-encoding"})
 """Headers of one connection, not of what is asked or answered; and the client's key, which is none of the other's."""
 METHODS = ["GET", "POST"]
+PATIENCE = httpx.Timeout(None, connect=5.0)
+"""An LLM may write for as long as it likes."""
 
 
 def guarded(address: str, key: str) -> Starlette:
@@ -31,7 +33,7 @@ def guarded(address: str, key: str) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(base_url=address, timeout=None, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=address, timeout=PATIENCE, trust_env=False) as client:
             app.state.client = client
             yield
 

@@ -205,7 +205,7 @@ class Simulation:
             chunks = written.events(asked.include_usage and not fault.no_usage)
             headers |= {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         else:
-            chunks = [json.dumps(written.completion(not fault.no_usage), ensure_ascii=False).encode()]
+            chunks = [json.dumps(written.completion(not fault.no_usage), ensure_ascii=False).encode("utf-8", "replace")]
             startup += interval * len(written.pieces)
             headers |= {"content-type": "application/json"}
         if fault.garbage:

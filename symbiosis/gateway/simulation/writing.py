@@ -121,7 +121,7 @@ class Written:
 
 def event(data: str) -> bytes:
     """Return one server-sent event."""
-    return f"data: {data}\n\n".encode()
+    return f"data: {data}\n\n".encode("utf-8", "replace")
 
 
 def example(schema: Any, text: str, depth: int = 0) -> Any:

@@ -71,7 +71,7 @@ class Upstreams:
             verify=self._context,
             trust_env=not upstream.is_loopback,  # the environment's proxy must never catch loopback
             limits=KEEP_ALIVE,
-            timeout=None,
+            timeout=None,  # nosec B113: each call has limits of its own, see `limits` of the config
             follow_redirects=False,
         )
         return Connections(client, httpx.URL(upstream.base_url.rstrip("/") + "/chat/completions"))

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
+from symbiosis.recommender.inference.settings import TrainingSettings
 from symbiosis.recommender.language.corpus import harmless, reason_prompt
 from symbiosis.recommender.language.tokens import Vocabulary
 from symbiosis.recommender.network.attention import AttentionBias
@@ -82,15 +82,15 @@ class Writer:
             A file is missing or damaged, or the model was never trained on texts.
         """
         folder = Path(folder)
-        settings = read_json(folder / "training.json")
-        if not settings.get("content_epochs"):  # an older model does not say
+        settings = TrainingSettings.load(folder, stage="pretrain")
+        if not settings.content_epochs:  # an older model does not say
             raise InputError(
                 f"{folder} was pre-trained without texts and can write none: set `pretrain.content_epochs` to 3 or so "
                 "in params.yaml and run `dvc repro pretrain`"
             )
         model = GraphGPT2.load(folder)
         vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
-        return cls(model, vocabulary, AttentionBias.load(settings["bias"], model, graph, distances))
+        return cls(model, vocabulary, AttentionBias.load(settings.bias, model, graph, distances))
 
     def reason(self, user: int, item: int, sampling: Sampling) -> str:
         """Write why a user would purchase an item."""

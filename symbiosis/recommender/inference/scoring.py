@@ -13,9 +13,9 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from symbiosis.core.artifacts import read_json
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.interactions import items_of
+from symbiosis.recommender.inference.settings import TrainingSettings
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.language.tokens import Vocabulary
 from symbiosis.recommender.network.attention import AttentionBias
@@ -25,6 +25,7 @@ from symbiosis.recommender.network.newcomers import NewItems
 
 _ROWS, _CELLS = (32, 64), 1 << 16
 """Users scored at once: between these, and as many as have so many scores."""
+_NEEDED = ("graph_term", "language_model", "personal_gates", "maximum_items", "seed", "mean_rating")
 
 
 def _nothing() -> np.ndarray:
@@ -111,21 +112,26 @@ class Scorer:
             A file is missing or damaged.
         """
         folder = Path(folder)
-        settings = read_json(folder / "training.json")
+        settings = TrainingSettings.load(folder, *_NEEDED, stage="finetune")
         model = GraphGPT2.load(folder).eval()
         vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
-        try:
-            bias = AttentionBias.load(settings["bias"], model, graph, distances)
-            strengths = Propagation.load(propagation, cross_fitted=False) if settings["graph_term"] else None
-            prompts = Prompts(vocabulary, settings["maximum_items"])
-            if strengths and len(strengths.relations.texts) != model.n_items:
-                raise InputError(f"{propagation} is of {len(strengths.relations.texts)} items, not {model.n_items}")
-            if vocabulary.n_words != model.n_words:
-                raise InputError(f"{folder} has {model.n_words} words, its tokenizer.json {vocabulary.n_words}")
-            others = {name: settings[name] for name in ("language_model", "personal_gates", "mean_rating")}
-            return cls(model, prompts, bias, strengths, settings["seed"], **others)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{folder / 'training.json'} is damaged ({error}): run `dvc repro finetune`") from None
+        bias = AttentionBias.load(settings.bias, model, graph, distances)
+        strengths = Propagation.load(propagation, cross_fitted=False) if settings.graph_term else None
+        prompts = Prompts(vocabulary, settings.maximum_items)
+        if strengths and len(strengths.relations.texts) != model.n_items:
+            raise InputError(f"{propagation} is of {len(strengths.relations.texts)} items, not {model.n_items}")
+        if vocabulary.n_words != model.n_words:
+            raise InputError(f"{folder} has {model.n_words} words, its tokenizer.json {vocabulary.n_words}")
+        return cls(
+            model,
+            prompts,
+            bias,
+            strengths,
+            settings.seed,
+            language_model=settings.language_model,
+            personal_gates=settings.personal_gates,
+            mean_rating=settings.mean_rating,
+        )
 
     def extended(self, new: NewItems | None = None) -> "Scorer":
         """Return a scorer that knows guests, and new items if given.

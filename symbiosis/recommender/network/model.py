@@ -8,6 +8,7 @@ served; attention takes one additive tensor that holds causal mask and graph con
 
 import json
 from contextlib import nullcontext
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -300,10 +301,11 @@ class GraphGPT2(nn.Module):
             described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout or 0.0)
             config = GPT2Config.from_dict(described["backbone"] | rates)
-            scales = described["user_scale"], described["item_scale"]
+            scales = float(described["user_scale"]), float(described["item_scale"])
+            n_users, n_items = index(described["n_users"]), index(described["n_items"])
             with _NothingDrawn() if dropout is None else nullcontext():
-                texts = torch.zeros(described["n_items"], described["text_dimensions"])
-                model = cls(config, described["n_users"], described["n_items"], texts, None, *scales)
+                texts = torch.zeros(n_items, described["text_dimensions"])
+                model = cls(config, n_users, n_items, texts, None, *scales)
             model.load_state_dict(load_file(weights), strict=True, assign=dropout is None)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise InputError(f"{weights} or its config.json is missing or damaged ({error}): run `dvc repro`") from None

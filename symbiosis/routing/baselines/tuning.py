@@ -30,7 +30,9 @@ class TunedBaseline:
     tried: list[dict[str, Any]]
 
 
-def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> TunedBaseline:
+def tune(
+    kind: type[Baseline], params: BaselineParams, training: Training, small: Training | None = None
+) -> TunedBaseline:
     """Try every setting by 5-fold cross-validation and fit the best one to all training queries.
 
     The criterion is AIQ, the area under the quality-cost curve, over the held-out queries of all folds together; of
@@ -44,18 +46,21 @@ def tune(kind: type[Baseline], params: BaselineParams, training: Training) -> Tu
         The settings to be tried.
     training
         Reuse the same object for all baselines: folds, features and costs are then computed once.
+    small
+        Some of the training queries, for the cross-validation alone, where all would take too long.
     """
+    small = training if small is None else small
     settings = list(params.settings())
     tried: list[dict[str, Any]] = []
     if len(settings) > 1:
         played: list[list[Curve]] = [[] for _ in settings]
-        for rest, own in tqdm(training.folds, desc=f"tuning {kind.__name__}", unit="fold", leave=False):
-            baseline, sample, outcomes = kind(rest), training.sample.take(own), training.outcomes.take(own)
+        for rest, own in tqdm(small.folds, desc=f"tuning {kind.__name__}", unit="fold", leave=False):
+            baseline, sample, outcomes = kind(rest), small.sample.take(own), small.outcomes.take(own)
             for setting, curves in zip(settings, played, strict=True):
                 baseline.fit(**setting)
                 curves.append(baseline.play(sample, outcomes))
-        order = np.concatenate([own for _, own in training.folds])
-        singles = training.reference.curve(training.outcomes.take(order)).points()
+        order = np.concatenate([own for _, own in small.folds])
+        singles = small.reference.curve(small.outcomes.take(order)).points()
         for setting, curves in zip(settings, played, strict=True):
             whole = Curve(*(np.hstack([getattr(c, part) for c in curves]) for part in ("quality", "cost")))
             tried.append({"setting": setting, "aiq": summarise(whole.points(), singles).aiq})

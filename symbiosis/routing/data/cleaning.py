@@ -88,9 +88,10 @@ def clean(whole: pl.DataFrame, path: Path, params: CleanRoutingParams) -> dict[s
     needed = [name for name in splits.SPLITS if name != "online" or params.online_share > 0]
     empty = [name for name in needed if not (queries["split"] == name).any()]
     if empty:
+        distinct = queries.select(splits.normalised(pl.col("query_text")).n_unique()).item()
         raise InputError(
-            f"{path}: {queries.height} queries are too few: the {empty[0]} split is empty; give more queries, or "
-            "change `clean_routing.test_share` or `.online_share`"
+            f"{path}: {queries.height} queries are too few: the {empty[0]} split is empty ({distinct} different texts; "
+            "equal ones share a split); give more queries, or change `clean_routing.test_share` or `.online_share`"
         )
     outcomes = gaps.filled(whole.join(queries.select("query_id", "query", "split"), on="query_id"), params)
     described = prices.describe(

@@ -7,14 +7,15 @@ partial matrix, see `symbiosis.routing.data.partial`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
 from symbiosis.routing.data import table
 from symbiosis.routing.data.readers import (
     decisions,
@@ -55,6 +56,8 @@ _MARKS = {
     "frozen": "say how answers were by `symbiosis feedback` or POST /v1/feedback",
 }
 _SAMPLE = 50
+_MISSHAPEN = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What a reader of records stumbles with over one that has another form than its layout says."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,14 @@ def recognise(path: Path) -> str:
         columns = set(pickles.read_frame(path).columns)
     else:
         sample = [record for _, record in islice(records.read_records(path), _SAMPLE)]
-        return _of_records(sample, {name for record in sample for name in record})
+        return _of_records(sample, {name for record in sample for name in record}, path)
     if any(name.endswith(routerbench.COST) for name in columns):
         return "routerbench"
     if columns >= decisions.FROZEN:
         return "frozen"
     if _is_long(columns) and not (columns >= litellm.KEYS or columns >= pairs.ARENA):
         return "table"
-    return _of_records([record for _, record in islice(_records(path), _SAMPLE)], columns)
+    return _of_records([record for _, record in islice(_records(path), _SAMPLE)], columns, path)
 
 
 def read(path: Path, layout: str | None = None) -> Reading:
@@ -125,7 +128,8 @@ def read(path: Path, layout: str | None = None) -> Reading:
         pickled = format_of(path) == "pickle"
         return Reading(layout, table.renamed(_wide(path)) if pickled else table.long_frame(path))
     left: Counter[str] = Counter()
-    given = decisions.store_records(path) if format_of(path) == "store" else _records(path)
+    seen: list[str] = []
+    given = _watched(decisions.store_records(path) if format_of(path) == "store" else _records(path), seen)
     makers: dict[str, Callable[[], Iterator[tuple[str, Record]]]] = {
         "nested": lambda: nested.rows(given),
         "pairs": lambda: pairs.rows(given),
@@ -134,11 +138,16 @@ def read(path: Path, layout: str | None = None) -> Reading:
         "decisions": lambda: decisions.rows(given, left),
         "frozen": lambda: decisions.frozen_rows(given, left),
     }
-    try:
+    with _of_its_form(path, layout, seen):
         frame = records.to_frame(makers[layout](), COLUMNS)
-    except InputError as error:
-        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     return Reading(layout, frame.select(c for c in frame.columns if frame[c].null_count() < frame.height), dict(left))
+
+
+def _watched(given: Iterable[tuple[str, Record]], seen: list[str]) -> Iterator[tuple[str, Record]]:
+    """Yield records, and keep in `seen` where the last one stands."""
+    for place, record in given:
+        seen[:] = [place]
+        yield place, record
 
 
 def read_all(paths: list[Path]) -> Reading:
@@ -203,23 +212,47 @@ def _counted(left_out: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
 
 
-def _of_records(sample: list[Record], columns: set[str]) -> str:
+def _of_records(sample: list[Record], columns: set[str], path: Path) -> str:
     """Tell the layout of JSON, or of a parquet file with nested columns, by some records of it."""
     if columns >= decisions.EXPORTED:
         return "decisions"
     if columns >= pairs.ALPACA or columns >= pairs.ARENA:
         return "pairs"
-    if any(map(opentelemetry.is_one, sample)):
-        return "opentelemetry"
-    if any(map(litellm.is_one, sample)):
-        return "litellm"
+    with _of_its_form(path):
+        if any(map(opentelemetry.is_one, sample)):
+            return "opentelemetry"
+        if any(map(litellm.is_one, sample)):
+            return "litellm"
     if any(name.endswith(routerbench.COST) for name in columns):
         return "routerbench"
     if _is_long(columns):
         return "table"
-    if any(nested.is_results_of_one(record) or nested.answers_of(record) for record in sample):
-        return "nested"
+    with _of_its_form(path):
+        if any(nested.is_results_of_one(record) or nested.answers_of(record) for record in sample):
+            return "nested"
     return "table"
+
+
+@contextmanager
+def _of_its_form(path: Path, layout: str | None = None, seen: Sequence[str] = ()) -> Iterator[None]:
+    """Name the file, and the last record that was seen, where a reader stumbles over a record.
+
+    Raises
+    ------
+    InputError
+        A record has another form than its layout, or a reader refuses it.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except _MISSHAPEN as error:
+        where = f", {seen[-1]} or before" if seen else ""
+        what = f", unlike {TITLES[layout]}" if layout else ""
+        reason = one_line(f"{type(error).__name__}: {error}", 200)
+        raise InputError(
+            f"{path}{where}: a record has another form than the others{what} ({reason}): correct it, or take it out"
+        ) from None
 
 
 def _is_long(columns: set[str]) -> bool:

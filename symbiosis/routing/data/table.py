@@ -240,4 +240,5 @@ def require_plausible(frame: pl.DataFrame, path: Path) -> None:
 def place(frame: pl.DataFrame, row: int | None) -> str:
     """Name a row by its query and LLM, for messages."""
     column = "query_id" if "query_id" in frame.columns else "query_text"
-    return f"query {quoted(frame[column][row or 0])}, LLM {quoted(frame['llm'][row or 0])}"
+    parts = [("query", column), ("LLM", "llm")]
+    return ", ".join(f"{what} {quoted(frame[name][row or 0])}" for what, name in parts if name in frame.columns)

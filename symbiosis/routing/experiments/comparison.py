@@ -179,6 +179,11 @@ def compare(
         "aiq_by_seed": {},
     }
     known = Training(Sample.of(training), training.outcomes, llms, seed)
+    budget = params.tuning_queries
+    rows = np.arange(len(training))
+    if budget is not None and len(training) > budget:
+        rows = np.sort(np.random.default_rng(seed).choice(len(training), budget, replace=False))
+    small = known if len(rows) == len(training) else known.take(rows)
     singles = known.reference.curve(test.outcomes).points()
     more_seeds = [seed + SEED_STEP * number for number in range(1, params.method_seeds)]
 
@@ -204,7 +209,7 @@ def compare(
                 ours = router, predicted
                 streams |= routers_seeing_waits(traffic, router, predicted, places)
     for name in tqdm(params.baselines, desc="baselines", unit="baseline"):
-        tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
+        tuned = tune(BASELINES[name], BASELINES[name].Params(), known, small)
         curves[name] = tuned.baseline.play(Sample.of(test), test.outcomes)
         if (
             params.robustness is not None
@@ -224,7 +229,7 @@ def compare(
                 its_own = replace(ours[1], quality=quality, cost_usd=cost)
                 streams[f"{name}{WAITS_SEEN}"] = with_deadline(traffic, ours[0], its_own, places)
         report["settings"][name] = {"chosen": tuned.setting, "tried": len(tuned.tried), **tuned.baseline.notes}
-    point = trade_off_for(params.quality_share, training, llms, router_params, seed)
+    point = trade_off_for(params.quality_share, training.take(rows), llms, router_params, seed)
     report["operating_point"] = {
         "share": params.quality_share,
         "trade_off": float(TRADE_OFFS[point]),
@@ -282,40 +287,3 @@ def _judge(quality: np.ndarray, cost: np.ndarray, outcomes: Outcomes) -> dict[st
         "ece": rounded(calibration_error(quality.ravel(), outcomes.quality.ravel())),
         "cost_mae_share": rounded(float(ratio(np.abs(cost - outcomes.cost_usd).sum(), outcomes.cost_usd.sum()))),
     }
-
-
-def leave_one_domain_out(
-    whole: Split, llms: Llms, params: RouterTrainParams, baselines: Sequence[str], seed: int
-) -> tuple[dict[str, Curve], dict[str, Any]]:
-    """Answer every query with methods trained and tuned on the other domains alone.
-
-    Every method chooses its settings by the same kind of 5-fold cross-validation on the other domains' queries; none
-    of them sees a query of the domain left out.
-
-    Returns
-    -------
-    dict of Curve
-        By method, over all N queries in their order.
-    dict
-        By domain and baseline: the chosen setting and how many were tried.
-    """
-    domains = np.array(whole.domains, dtype=object)
-    parts: dict[str, list[Curve]] = {name: [] for name in ("router", *baselines)}
-    settings: dict[str, Any] = {}
-    order = []
-    for domain in tqdm(sorted(set(whole.domains)), desc="leaving out", unit="domain"):
-        rest, own = whole.take(np.flatnonzero(domains != domain)), whole.take(np.flatnonzero(domains == domain))
-        order.append(np.flatnonzero(domains == domain))
-        fitted = priced(llms, rest.outcomes)
-        router = train_form("router", rest, fitted, params, seed)
-        parts["router"].append(Curve.of(choices(*predictions(router, own), router.cost_scale), own.outcomes))
-        known = Training(Sample.of(rest), rest.outcomes, fitted, seed)
-        for name in baselines:
-            tuned = tune(BASELINES[name], BASELINES[name].Params(), known)
-            parts[name].append(tuned.baseline.play(Sample.of(own), own.outcomes))
-            settings.setdefault(domain, {})[name] = {"chosen": tuned.setting, "tried": len(tuned.tried)}
-    back = np.argsort(np.concatenate(order))
-    return {
-        name: Curve(*(np.hstack([getattr(c, what) for c in curves])[:, back] for what in ("quality", "cost")))
-        for name, curves in parts.items()
-    }, settings

@@ -132,7 +132,7 @@ class RouterPair:
         """Train both; see `adapt` for the parameters."""
         everything = _trained(offline, llms, range(len(llms)), train_params)
         named = [llms.names.index(name) for name in withheld]
-        new = named or most_used(everything, offline, params, 2)
+        new = named or most_used(everything, offline, params, min(2, len(llms) - 1))
         old = [arm for arm in range(len(llms)) if arm not in new]
         without = _trained(offline, llms, old, train_params)
         experience = Experience.fit(

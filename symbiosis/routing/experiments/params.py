@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from symbiosis.core.params import StageParams
 from symbiosis.routing.learning.params import BinaryParams, LearningParams, UserParams
-from symbiosis.routing.policy.params import DeadlineParams, PenaltyParams, SamplingParams, ScoreParams
+from symbiosis.routing.policy.params import CycleParams, DeadlineParams, PenaltyParams, SamplingParams, ScoreParams
 from symbiosis.routing.simulation.params import StreamParams
 
 RouterForm = Literal[
@@ -44,6 +44,7 @@ class CompareStreamParams(StreamParams):
     controls: tuple[str, ...]
     deadline: DeadlineParams
     penalty: PenaltyParams
+    cycle: CycleParams
 
 
 class RobustnessParams(StageParams):
@@ -67,6 +68,7 @@ class CompareRoutersParams(SplitsParams):
     forms: tuple[RouterForm, ...] = Field(min_length=1)
     baselines: tuple[str, ...]
     method_seeds: int = Field(ge=1)
+    tuning_queries: Annotated[int, Field(ge=50)] | None
     quality_share: float = Field(gt=0)
     leave_domains_out: tuple[str, ...]
     robustness: RobustnessParams | None

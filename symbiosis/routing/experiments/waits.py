@@ -1,4 +1,7 @@
-"""The router's decisions in a stream when it sees the waits: MixLLM's penalty, and a deadline on the completion."""
+"""The router's decisions in a stream when it sees the waits.
+
+MixLLM's penalty on the wait, a deadline on the completion, and the worth per service cycle.
+"""
 
 from collections.abc import Sequence
 
@@ -7,17 +10,21 @@ import numpy as np
 from symbiosis.routing.experiments.timed import WAITS_SEEN, TimedCurve, Traffic
 from symbiosis.routing.metrics.curves import TRADE_OFFS
 from symbiosis.routing.model.router import Predictions, Router
-from symbiosis.routing.policy.objectives import Deadline, Outlook, Paper, TradeOff, decide
+from symbiosis.routing.policy.objectives import Deadline, Outlook, Paper, ServiceCycle, TradeOff, decide
 from symbiosis.routing.policy.score import Rule
 from symbiosis.routing.simulation.replay import Choose, dispatch
 from symbiosis.routing.simulation.simulator import Dispatch
 
 LEADER = f"router{WAITS_SEEN}"
 PENALTY = "router_waits_penalty"
+CYCLE = "router_waits_cycle"
 
 
 def seeing_waits(
-    router: Router, predictions: Predictions, objective: TradeOff | Paper, deadline: Deadline | None = None
+    router: Router,
+    predictions: Predictions,
+    objective: TradeOff | Paper | ServiceCycle,
+    deadline: Deadline | None = None,
 ) -> Choose:
     """Return decisions that know the waits; a deadline counts the answer's own time, too, at idle LLMs as well.
 
@@ -65,7 +72,7 @@ def routers_seeing_waits(
     dict of TimedCurve
         `LEADER`: a deadline on the predicted completion, queries sent since the last look are reckoned with if params
         say so; `PENALTY`: MixLLM's exponential penalty on the bare waits as they were at the last look, without its
-        exploration.
+        exploration; `CYCLE`: worth per service cycle, by the same times as `LEADER`.
     """
     params = traffic.params
     rules = [
@@ -73,9 +80,14 @@ def routers_seeing_waits(
         for place in positions
     ]
     published = [seeing_waits(router, predictions, Paper(rule)) for rule in rules]
+    reference = params.cycle.share * params.limit_s
+    cycles = [
+        seeing_waits(router, predictions, ServiceCycle(float(TRADE_OFFS[place]), reference)) for place in positions
+    ]
     return {
         LEADER: with_deadline(traffic, router, predictions, positions),
         PENALTY: traffic.seeing(published, False),
+        CYCLE: traffic.seeing(cycles, params.own_dispatches),
     }
 
 

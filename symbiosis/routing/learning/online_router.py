@@ -4,7 +4,7 @@ The service (`symbiosis.routing.serving.service`), the replay of a stream (`symb
 the studies all call it, so what is served is what was measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from symbiosis.routing.policy.explanation import Bounds, Decision
 from symbiosis.routing.policy.exploration import Kind, among_best, drawn, prefer_idle, with_burn_in
 from symbiosis.routing.policy.goals import AS_EXPECTED, Circumstances, Goal
 from symbiosis.routing.policy.objectives import Budget, Deadline, Objective, Outlook, decide
+from symbiosis.routing.policy.response_time import completion_interval
 
 NO_PROBES = np.zeros(0)
 
@@ -215,7 +216,15 @@ class OnlineRouter:
             score,
             verdict.admissible,
             chances,
-            partial(_bounds, self._single, router.ranges, half_width, x, quality),
+            partial(
+                _bounds,
+                self._single,
+                router.ranges,
+                half_width,
+                x,
+                quality,
+                partial(completion_interval, waits_s, startup, service, self.log_deviation),
+            ),
             x,
             expected,
             goal.trade_off,
@@ -409,12 +418,18 @@ class OnlineRouter:
 
 
 def _bounds(
-    single: SingleQuery, ranges: Ranges | None, half_width: float, x: np.ndarray, quality: np.ndarray
+    single: SingleQuery,
+    ranges: Ranges | None,
+    half_width: float,
+    x: np.ndarray,
+    quality: np.ndarray,
+    times: Callable[[], tuple[np.ndarray, np.ndarray]],
 ) -> Bounds:
-    """Intervals of quality (L,) of a query with features (D,)."""
+    """Intervals of quality (L,) of a query with features (D,), and of the time to its answer."""
     half = half_width * np.sqrt(single.variance(x))
     lower, upper = np.maximum(quality - half, 0.0), np.minimum(quality + half, 1.0)
+    soonest, latest = times()
     if ranges is None:
-        return Bounds(lower, upper)
+        return Bounds(lower, upper, soonest_s=soonest, latest_s=latest)
     answer_lower, answer_upper = ranges.quality(quality[None])
-    return Bounds(lower, upper, answer_lower[0], answer_upper[0])
+    return Bounds(lower, upper, answer_lower[0], answer_upper[0], soonest, latest)

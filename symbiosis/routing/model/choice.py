@@ -203,7 +203,8 @@ def choose(split: Split, llms: Llms, params: RouterTrainParams, kept: Kept | Non
     if len(split) > budget.queries:
         drawn = np.random.default_rng(params.seed).choice(len(split), budget.queries, replace=False)
         small = split.take(np.sort(drawn))
-    trial = _Trial(small, llms, params, Judge.of(small.outcomes, llms, params.seed), kept or Kept(None))
+    judge = Judge.of(small.outcomes, llms, params.seed)
+    trial = _Trial(small, llms, params, judge, (kept or Kept(None)).of(params, small))
     linear = trial.features()
     if params.predictor == "forest":  # it takes too long to be tried: what suits the linear one suits it
         tried = [replace(one, setting=replace(one.setting, predictor="forest")) for one in linear]

@@ -262,8 +262,8 @@ def _chosen(
     offline: Offline,
     llms: Llms,
     cost_scale: float,
-    tag_penalties: Grid,
-    component_penalties: Grid,
+    tag_penalties: Sequence[float],
+    component_penalties: Sequence[float],
 ) -> tuple[dict[str, float], dict[str, dict[float, dict[str, float]]], np.ndarray]:
     """Choose the penalties of tags and components, in this order, by the AIQ of what they predict for held-out queries.
 

@@ -8,6 +8,12 @@ import numpy as np
 
 from symbiosis.core.artifacts import read_array, staged
 from symbiosis.core.errors import InputError
+from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.model.params import RouterTrainParams
+
+ROUTING = Path(__file__).resolve().parents[1]
+CODE = ("data", "metrics", "model", "queries")
+"""Rooms whose code a choice depends on."""
 
 
 class Kept:
@@ -16,11 +22,26 @@ class Kept:
     Parameters
     ----------
     folder
-        Of one run: params, code and data decide its name; None keeps nothing.
+        Everything lies in it; None keeps nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+
+    def of(self, params: RouterTrainParams, split: Split) -> "Kept":
+        """Return what is kept of one choice: other params, code or data never pick it up."""
+        if self._folder is None:
+            return self
+        digest = hashlib.sha256(params.model_dump_json().encode())
+        for room in CODE:
+            for path in sorted((ROUTING / room).glob("*.py")):
+                digest.update(path.read_bytes())
+        outcomes = split.outcomes
+        values = (outcomes.quality, outcomes.prompt_tokens, outcomes.response_tokens, outcomes.cost_usd)
+        for array in (split.embeddings, *values, outcomes.known):
+            digest.update(b"" if array is None else array.tobytes())
+        digest.update("\n".join([*split.domains, *split.subdomains]).encode())
+        return Kept(self._folder / digest.hexdigest()[:16])
 
     def load(self, name: str) -> np.ndarray | None:
         """Return what was saved under a name; None if nothing was, or it is damaged."""
@@ -38,7 +59,7 @@ class Kept:
                 np.save(file, values)
 
     def clear(self) -> None:
-        """Remove all of the run; call it after the outputs are written."""
+        """Remove all that is kept; call it after the outputs are written."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 

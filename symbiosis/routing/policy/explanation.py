@@ -19,12 +19,16 @@ class Bounds(NamedTuple):
     answer_lower, answer_upper
         90 % interval of an answer's quality (conformal, fitted offline); None if the router has none. Of qualities
         that are 0 or 1 it says little, because single answers are.
+    soonest_s, latest_s
+        90 % interval of the seconds until the last token, `symbiosis.routing.policy.response_time`; None: not known.
     """
 
     lower: np.ndarray
     upper: np.ndarray
     answer_lower: np.ndarray | None = None
     answer_upper: np.ndarray | None = None
+    soonest_s: np.ndarray | None = None
+    latest_s: np.ndarray | None = None
 
 
 @dataclass
@@ -61,7 +65,7 @@ class Decision:
     chances
         (L,), with which each LLM would have been chosen; None: the chosen one was certain.
     interval
-        Gives the intervals of quality.
+        Gives the intervals of quality and of the time to the answer.
     features
         (D,), of the query.
     expected
@@ -100,7 +104,7 @@ class Decision:
 
     @cached_property
     def bounds(self) -> Bounds:
-        """Intervals of quality."""
+        """Intervals of quality and of the time to the answer."""
         return self.interval()
 
     @property
@@ -132,6 +136,8 @@ class Decision:
             "quality_high": bounds.upper,
             "answer_low": bounds.answer_lower,
             "answer_high": bounds.answer_upper,
+            "completion_low_s": bounds.soonest_s,
+            "completion_high_s": bounds.latest_s,
             **{name: getattr(self, name) for name in _COLUMNS},
         }
         rows = [
@@ -164,6 +170,10 @@ class Decision:
         ]
         return "\n".join([f"{self.objective}: {self.llm} (propensity {self.propensity:.3f})", *told])
 
+    def _time_interval(self, arm: int) -> str:
+        soonest, latest = self.bounds.soonest_s, self.bounds.latest_s
+        return "" if soonest is None or latest is None else f" ({soonest[arm]:.1f}..{latest[arm]:.1f})"
+
     def _line(self, arm: int) -> list[str]:
         return [
             ">" if arm == self.arm else "" if self.admissible[arm] else "x",
@@ -172,7 +182,7 @@ class Decision:
             f"{self.lower[arm]:.3f}..{self.upper[arm]:.3f}",
             f"{self.cost_usd[arm]:.3g}",
             f"{self.wait_s[arm]:.1f}",
-            f"{self.completion_s[arm]:.1f}",
+            f"{self.completion_s[arm]:.1f}{self._time_interval(arm)}",
             *(f"{values[arm]:+.4f}" for values in self.parts.values()),
             f"{self.score[arm]:+.4f}",
             f"{self.probability[arm]:.3f}",

@@ -1,6 +1,7 @@
 """What a decision is made for: a trade-off, a quality floor, a dollar budget, and a limit on the time to the answer.
 
-They stand beside MixLLM's score (`symbiosis.routing.policy.score`), which weighs the bare wait and has no constraint.
+They stand beside MixLLM's score (`symbiosis.routing.policy.score`), which weighs the bare wait and has no constraint,
+and the worth per service cycle.
 All work on batches, and no query's decision depends on its batch.
 """
 
@@ -213,7 +214,35 @@ class Budget:
         self.spent += self.smoothing * (usd - expected_usd) / (usd_per_query or self.usd_per_query)
 
 
-Objective = Paper | TradeOff | QualityFloor | Budget
+@dataclass(frozen=True)
+class ServiceCycle:
+    """What a query is worth per service cycle (LQM-ContextRoute, arXiv 2605.14241): V = u / (1 + T / L).
+
+    A worker is taken for as long as an answer takes, so by renewal-reward what counts is worth over time, and a fast
+    answer cannot make up for a bad one as in a sum. The paper's u is quality alone; here it is the convex mean of
+    quality and of what is saved of the cost scale, both 0..1, so that among equally fast LLMs it ranks as `TradeOff`.
+
+    Attributes
+    ----------
+    trade_off
+        See `TradeOff`.
+    reference_s
+        L, seconds of a cycle that are spent whoever answers.
+    """
+
+    trade_off: float
+    reference_s: float
+    needs_uncertainty: ClassVar[bool] = False
+
+    def judge(self, outlook: Outlook) -> Parts:
+        """Return the parts of the score, (N, L) each, and which LLMs are admissible, (N, L)."""
+        unit = 1 / (1 + self.trade_off)
+        quality, saved = self.trade_off * unit * outlook.quality, unit * (1 - outlook.cost)
+        lost = outlook.completion_s / (self.reference_s + outlook.completion_s)
+        return {"quality": quality, "saved": saved, "service cycle": -(quality + saved) * lost}, _all(outlook)
+
+
+Objective = Paper | TradeOff | QualityFloor | Budget | ServiceCycle
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,12 @@ class PenaltyParams(StageParams):
     onset: float = Field(ge=0)
 
 
+class CycleParams(StageParams):
+    """Worth per service cycle; see `symbiosis.routing.policy.objectives.ServiceCycle`."""
+
+    share: float = Field(gt=0)
+
+
 class SamplingParams(StageParams):
     """How LLMs are tried that do not look best; see `symbiosis.routing.policy.exploration.probabilities`."""
 

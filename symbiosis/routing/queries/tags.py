@@ -102,10 +102,11 @@ class KeyPhrases:
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
+        words = r"(?u)\b[^\W\d_]{3,}\b"
         vectorizer = TfidfVectorizer(
             ngram_range=(1, 2),
             stop_words="english",
-            token_pattern=r"(?u)\b[^\W\d_]{3,}\b",
+            token_pattern=words,
             min_df=min(self.minimum, len(queries.texts)),
             max_df=max(0.5, min(self.minimum, len(queries.texts)) / len(queries.texts)),
             sublinear_tf=True,

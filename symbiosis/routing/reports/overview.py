@@ -109,7 +109,7 @@ def bars(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         it is above all; ``held``: whether that is so on half of the tables or more, and below on none; ``labels``: by
         table, AIQ lost without labels; ``log_lines``: quality at the cost of nearest neighbours' best point.
     """
-    lead = {}
+    lead: dict[str, dict[str, Any]] = {}
     for name, table in tables.items():
         bounds = {rival: table["methods"][rival]["router_lead_95"] for rival in rivals(table)}
         above = [rival for rival, one in bounds.items() if one["low"] > 0]

@@ -1,6 +1,6 @@
 """The page of all routing tables: verdict and one picture first, then who leads whom, and everything else per table."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from symbiosis.reporting import page
@@ -149,7 +149,8 @@ def _name(method: str) -> str:
 
 def _leads(tables: Mapping[str, Any], methods: list[str], axis: str) -> Table:
     key = f"router_lead{axis}"
-    rows, classes = [], {}
+    rows: list[Row | Sequence[object]] = []
+    classes: dict[tuple[int, int], str] = {}
     for method in (name for name in methods if name != ROUTER):
         cells: list[object] = [_name(method)]
         for column, table in enumerate(tables.values(), start=1):

@@ -11,7 +11,7 @@ from symbiosis.reporting.page import OURS, Row, Section, Table, Text
 from symbiosis.routing.experiments.comparison_results import SINGLES, SplitResult, shares
 from symbiosis.routing.experiments.timed import WAITS_SEEN
 from symbiosis.routing.experiments.timed_results import LIMITED_SHARES
-from symbiosis.routing.experiments.waits import LEADER, PENALTY
+from symbiosis.routing.experiments.waits import CYCLE, LEADER, PENALTY
 from symbiosis.routing.metrics.metrics import cost_key, hull
 from symbiosis.routing.reports.cells import interval, mark, percent, seconds
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DRAWN = (
     LEADER,
     PENALTY,
+    CYCLE,
     "router",
     f"nearest_neighbours{WAITS_SEEN}",
     "nearest_neighbours",
@@ -97,7 +98,9 @@ def _how(numbers: Mapping[str, Any]) -> str:
     return (
         f"Up to {stream['points']} operating points each, spread along the hull without waits. The router that sees "
         f"the waits weighs the predicted time to the answer{own}; MixLLM's penalty weighs the waits as they were at "
-        "the last look. A cascade's query queues at each of its LLMs, and the time at earlier ones counts as waiting. "
+        "the last look; worth per service cycle divides by one and the time to the answer over "
+        f"{stream['cycle']['share'] * stream['limit_s']:g} s. A cascade's query queues at each of its LLMs, and the "
+        "time at earlier ones counts as waiting. "
         "`random` and `zero` are one draw. What lies between two corners of a hull is a mix of their queries, which "
         "under the limit is not exactly what the hull says. Dropped, failed and seconds to the answer: at the "
         "operating point of `kept`; times of those answered."
@@ -151,7 +154,7 @@ def _curves(splits: Sequence[SplitResult]) -> "Figure":
         strong = method == LEADER
         color = drawings.COLOURS[OURS] if strong else f"C{number}"
         for timed in (True, False):
-            if not timed and (method == PENALTY or method.endswith(WAITS_SEEN)):
+            if not timed and (method in (PENALTY, CYCLE) or method.endswith(WAITS_SEEN)):
                 continue  # nearly the line of the same method that does not see them
             corners = _mean_hull(splits, method, timed)
             axes.plot(

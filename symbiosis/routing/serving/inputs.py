@@ -165,7 +165,7 @@ def checked(key: str, quality: float | None, response_tokens: float | None, sati
         raise InputError(f"feedback for decision {quoted(key)}: satisfied {satisfied} must be true or false")
     if response_tokens is not None and not 0 <= response_tokens <= MOST_TOKENS:
         raise InputError(
-            f"feedback for decision {quoted(key)}: response_tokens {response_tokens:g} must be a number from 0 to "
+            f"feedback for decision {quoted(key)}: response_tokens {response_tokens} must be a number from 0 to "
             f"{MOST_TOKENS:,}"
         )
     return Feedback(

@@ -107,6 +107,12 @@ def test_what_goes_with_the_scores_is_read_too() -> None:
     assert cells(estimated, "response_tokens", "tokens_basis") == [(1, "characters"), (1, "characters")]
 
 
+@pytest.mark.parametrize("extra", [{"metadata": {"score": 1}}, {"model": "a", "ratings": {"help": 1, "truth": 0}}])
+def test_marks_of_one_answer_are_no_llms(extra: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="the column `(llm|quality)` is missing"):
+        download(document([{"prompt": "?", **extra}]))
+
+
 def test_a_file_per_llm_makes_one_table() -> None:
     for llm, score in (("small", 0.0), ("large", 1.0)):
         records = [{"origin_query": "1 + 1?", "score": score, "prompt_tokens": 5, "completion_tokens": 2, "cost": 0.1}]

@@ -22,7 +22,7 @@ from symbiosis.routing.data import prices
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.data.splits import development
 from symbiosis.routing.data.splits import draw as draw_split
-from symbiosis.routing.experiments import comparison, comparison_results, timed
+from symbiosis.routing.experiments import comparison, comparison_results, left_out, timed
 from symbiosis.routing.experiments.params import CompareRoutersParams, StudyFeedbackParams
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, summarise
 from symbiosis.routing.reports.params import ReportRoutersParams
@@ -173,7 +173,7 @@ def test_seeded_methods_show_their_spread_over_seeds() -> None:
 
 def test_a_domain_left_out_is_answered_by_others() -> None:
     whole = world(240, 0)
-    curves, _ = comparison.leave_one_domain_out(whole, LLMS, train_params(), ["global_mean"], 0)
+    curves, _ = left_out.leave_one_domain_out(whole, LLMS, train_params(), ["global_mean"], 0)
     assert curves["router"].quality.shape == (len(TRADE_OFFS), 240)
     # At the largest trade-off the mean of the other domains decides, one LLM for each domain left out.
     own = np.array(whole.domains) == "algebra"
@@ -183,7 +183,7 @@ def test_a_domain_left_out_is_answered_by_others() -> None:
 
 def test_baselines_are_tuned_on_the_other_domains() -> None:
     whole = world(240, 0)
-    curves, settings = comparison.leave_one_domain_out(whole, LLMS, train_params(), ["nearest_neighbours"], 0)
+    curves, settings = left_out.leave_one_domain_out(whole, LLMS, train_params(), ["nearest_neighbours"], 0)
     own = np.array(whole.domains) == "algebra"
     rest = whole.take(np.flatnonzero(~own))
     known = Training(Sample.of(rest), rest.outcomes, prices.priced(LLMS, rest.outcomes), 0)
@@ -334,6 +334,7 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "router",
         "router_waits_seen",
         "router_waits_penalty",
+        "router_waits_cycle",
         "ridge_waits_seen",
         *BASELINES,
     }
@@ -344,3 +345,35 @@ def test_the_stages_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     without = read_json("reports/router_study.json")
     assert without == {key: value for key, value in numbers.items() if key != "limited"}
     assert Path("reports/router_study.html").read_text().count("<figure") == 4
+
+
+def test_fewer_queries_may_tune_and_all_are_learned_from() -> None:
+    chosen = compare_params(baselines=["ridge"], tuning_queries=100)
+    compared = comparison.compare(world(300, 0), world(100, 1), LLMS, train_params(), chosen, 5)
+    whole = comparison.compare(
+        world(300, 0), world(100, 1), LLMS, train_params(), compare_params(baselines=["ridge"]), 5
+    )
+    assert compared.report["settings"]["ridge"]["tried"] == whole.report["settings"]["ridge"]["tried"] == 5
+    np.testing.assert_array_equal(compared.curves["router"].quality, whole.curves["router"].quality)
+    few, known = world(300, 0).take(np.arange(100)), Training(Sample.of(world(300, 0)), world(300, 0).outcomes, LLMS, 5)
+    tuned = tune(NearestNeighbours, NearestNeighbours.Params(neighbours=(10, 320)), known, known.take(np.arange(100)))
+    assert len(tuned.baseline.training.sample) == 300
+    assert (
+        tuned.setting
+        == tune(
+            NearestNeighbours,
+            NearestNeighbours.Params(neighbours=(10, 320)),
+            Training(Sample.of(few), few.outcomes, LLMS, 5),
+        ).setting
+    )
+
+
+def test_without_labels_the_router_sees_none() -> None:
+    """A table whose labels are erased gives the same router."""
+    training, test, params = world(200, 0), world(60, 1), train_params().model_copy(update={"tags": "domain"})
+    erased = replace(training, domains=[""] * 200, subdomains=[""] * 200)
+    told, untold = (
+        comparison.predictions(comparison.train_form(form, split, LLMS, params, 5), test)[0]
+        for form, split in (("router_without_labels", training), ("router", erased))
+    )
+    np.testing.assert_array_equal(told, untold)

@@ -15,6 +15,7 @@ from symbiosis.routing.policy.objectives import (
     Deadline,
     Outlook,
     QualityFloor,
+    ServiceCycle,
     TradeOff,
     decide,
 )
@@ -88,6 +89,24 @@ def test_every_query_has_an_admissible_llm_and_parts_add_up(table: tuple[np.ndar
         assert np.isfinite(verdict.total).all()
         rows = np.arange(len(table[0]))
         assert verdict.admissible[rows, verdict.choice()].all()
+
+
+def test_a_service_cycle_divides_worth_by_time() -> None:
+    # Trade-off 1: half of the quality and half of what is saved, over 1 + T / 5.
+    seen = outlook([0.9, 0.5], [0.3, 0.1], wait=[4.0, 0.0], service=[6.0, 5.0])
+    verdict = decide(ServiceCycle(1.0, reference_s=5.0), seen)
+    np.testing.assert_allclose(verdict.total, [[(0.45 + 0.35) / 3, (0.25 + 0.45) / 2]])
+    assert verdict.choice().tolist() == [1]
+
+
+@given(table=tables, pay=st.floats(1e-3, 1e3), time=st.floats(0, 60), reference=st.floats(1, 100))
+def test_among_equally_fast_llms_a_service_cycle_is_the_trade_off(
+    table: tuple[np.ndarray, ...], pay: float, time: float, reference: float
+) -> None:
+    seen = outlook(table[0], table[1], service=time)
+    plain = decide(TradeOff(pay), seen).total
+    chosen = decide(ServiceCycle(pay, reference), seen).choice()
+    assert (plain[np.arange(len(plain)), chosen] >= plain.max(axis=1) - 1e-9).all()
 
 
 def test_completion_counts_the_answer_and_the_hinge_its_excess() -> None:

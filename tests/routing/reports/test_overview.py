@@ -29,13 +29,7 @@ def study(folder: Path, table: str, leads: dict[str, tuple[float, float]]) -> No
         "settings": [{"known_class": {"classes": 4}}],
         "router": [{"predictor": "linear", "tags": "none"}],
         "robustness": {"queries": 9, "methods": {"router": flips}},
-        "feedback": FEEDBACK
-        | {
-            "adaptability": {
-                "withheld": [["a"]],
-                "recovered": [{"step": 90, "recovered": 0.95, "low": 0.9, "high": 1.0}],
-            }
-        },
+        "feedback": FEEDBACK | {"adaptability": {"withheld": [["a"]], "recovered": [joined]}},
     }
     write_json(folder / table / "router_study.json", numbers)
 

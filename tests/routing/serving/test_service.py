@@ -23,6 +23,7 @@ from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.single_query import SingleQuery
 from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Budget, Deadline, Outlook, Paper, QualityFloor, TradeOff, decide
+from symbiosis.routing.policy.response_time import completion_interval
 from symbiosis.routing.serving import snapshots
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import ServiceSettings
@@ -442,6 +443,10 @@ def test_one_query_is_decided_as_in_a_batch(objective: Any, deadline: Deadline |
         answer = router.ranges.quality(told.quality)
         np.testing.assert_allclose(decision.bounds.answer_lower, answer[0][row], atol=1e-9)  # type: ignore[arg-type]
         np.testing.assert_allclose(decision.bounds.answer_upper, answer[1][row], atol=1e-9)  # type: ignore[arg-type]
+        startup, sigma = router.llms.startup_s, router.ranges.lengths.sigma
+        ends = completion_interval(waits, startup, outlook.service_s[row], sigma)
+        for end, key in zip(ends, ("completion_low_s", "completion_high_s"), strict=True):
+            np.testing.assert_allclose([arm[key] for arm in decision.to_dict()["arms"]], end, rtol=1e-4)
     assert verdict.choice().min() < verdict.choice().max()
 
 

@@ -46,6 +46,8 @@ def told(record: Mapping[str, Any], column: str) -> Any:
 
 def answers_of(record: Record) -> list[Record]:
     """Return one row per answer that a record holds; none if it is not of the four forms."""
+    if any(isinstance(record.get(name), str) for name in ("llm", *ALIASES["llm"])):
+        return []  # it is of one LLM, whatever marks of it there are
     parts = _of_structures(record) or _of_list(record) or _of_maps(record) or _of_parallel_lists(record)
     if not parts:
         return []
@@ -89,11 +91,16 @@ def _row(record: Mapping[str, Any]) -> Record:
 
 
 def _of_structures(record: Record) -> list[Record]:
-    return [
-        _row(value) | {"llm": name, "query_text": None, "query_id": None, "domain": None, "subdomain": None}
-        for name, value in record.items()
-        if isinstance(value, dict) and told(value, "llm") is None and _is_mark(told(value, "quality"))
-    ]
+    found = {name: value for name, value in record.items() if isinstance(value, dict) and _marked(value)}
+    if len(found) < 2:  # one may be anything, such as metadata
+        return []
+    about: Record = dict.fromkeys(("query_text", "query_id", "domain", "subdomain"))
+    return [_row(value) | about | {"llm": name} for name, value in found.items() if _is_mark(told(value, "quality"))]
+
+
+def _marked(value: Mapping[str, Any]) -> bool:
+    """Tell whether a structure has a place for a quality, given or null."""
+    return any(name in value and (value[name] is None or _is_mark(value[name])) for name in NAMES["quality"])
 
 
 def _of_list(record: Record) -> list[Record]:

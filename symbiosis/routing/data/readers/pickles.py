@@ -9,7 +9,7 @@ Covers what pandas 1.3 to 2 write, and pandas 3 for columns of the dtype object:
 object arrays. Anything else (pandas 3's Arrow texts, dates, categories) is refused with the way to convert the file.
 """
 
-import pickle
+import pickle  # nosec B403: only its opcodes' reader, which is told what to make of each name
 from pathlib import Path
 from typing import Any
 

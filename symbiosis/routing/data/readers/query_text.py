@@ -44,7 +44,10 @@ def text_of(value: object) -> str | None:
             return "\n".join(text for text in map(_part, said) if text is not None)
         return "" if said is None else text_of(said) if isinstance(said, str | list) else None
     if isinstance(value, list):
-        texts = [text_of(part) for part in _asked(value) if part is not None]
+        try:
+            texts = [text_of(part) for part in _asked(value) if part is not None]
+        except RecursionError:  # nested deeper than any conversation
+            return None
         return None if None in texts else "\n".join(text for text in texts if text is not None)
     return None
 
@@ -61,7 +64,7 @@ def _asked(messages: list[object]) -> list[object]:
     end = len(messages)
     while end > 1 and (last := messages[end - 1]) and is_message(last) and _speaker(last) in _ANSWERED:
         end -= 1
-    return messages[:end] if is_message(messages[0]) else messages
+    return messages[:end] if messages and is_message(messages[0]) else messages
 
 
 def _speaker(message: object) -> str:

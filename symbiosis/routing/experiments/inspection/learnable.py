@@ -193,7 +193,8 @@ def _words(texts: list[str], seed: int) -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
-        matrix = TfidfVectorizer(sublinear_tf=True, max_features=20_000, token_pattern=r"\S+").fit_transform(texts)
+        words = r"\S+"
+        matrix = TfidfVectorizer(sublinear_tf=True, max_features=20_000, token_pattern=words).fit_transform(texts)
     except ValueError:  # no text has a word
         return np.zeros((len(texts), 1))
     size = min(DIMENSION, min(matrix.shape) - 1)

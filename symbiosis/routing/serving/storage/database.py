@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
@@ -108,7 +109,7 @@ class Database:
         else:
             options["connect_args"] = {"connect_timeout": int(PATIENCE_S), "application_name": "symbiosis"}
         try:
-            engine = create_engine(self.url, **options)
+            engine = create_engine(_readable(self.url, self.file) if self.file else self.url, **options)
         except ModuleNotFoundError:
             raise InputError(f"the store {self.name} needs psycopg: pip install 'symbiosis[postgres]'") from None
         if self.is_sqlite:
@@ -196,6 +197,17 @@ def _checked(url: str) -> URL:
     elif parsed.drivername != "postgresql+psycopg":
         raise InputError(f"a store cannot lie in {parsed.drivername}: {remedy}")
     return parsed
+
+
+def _readable(url: URL, file: Path) -> URL:
+    """Return the URL to read a database by where nothing can be written: SQLite makes files beside it otherwise.
+
+    What another process has not yet moved from its log into the file could not be read: then nothing changes.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    if not file.is_file() or os.access(file.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+        return url
+    return URL.create("sqlite", database=f"file:{quote(str(file))}", query={"immutable": "1", "uri": "true"})
 
 
 def _at_connect(connection: Any, _: Any) -> None:

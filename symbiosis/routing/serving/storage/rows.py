@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+ROWS = 2000
+"""Of a frame, that are read at once."""
 _CALL = tuple(field.name for field in fields(CallEntry))
 _PLAIN = tuple(field.name for field in fields(DecisionEntry) if field.name not in ("record", "text"))
 _RECORD = ("llm", "at", "propensity", "prompt_tokens", "cost_usd", "quality", "budget_usd")
@@ -133,7 +135,10 @@ def frame(connection: Connection, table: Table, since: float, without: Sequence[
         for column in columns
     }
     chosen = select(*columns).where(table.c.at >= since).order_by(table.c.sequence)
-    return pl.DataFrame([tuple(row) for row in connection.execute(chosen)], schema=schema, orient="row")
+    # Some at a time: as objects of Python, a day's rows would take many times what the frame does.
+    found = connection.execute(chosen.execution_options(yield_per=ROWS))
+    parts = [pl.DataFrame([tuple(row) for row in part], schema=schema, orient="row") for part in found.partitions()]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
 def details(connection: Connection, since: float, step: int) -> "pl.DataFrame":

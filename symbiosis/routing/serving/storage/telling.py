@@ -134,7 +134,7 @@ def _told(
     lifetime_s: float | None,
     llms: Collection[str] | None,
 ) -> bool:
-    name, before = quoted(one.decision), requests.get(one.idempotency_key or "")
+    name, before = quoted(one.decision), requests.get(one.idempotency_key or "")  # nosec B113: a dictionary
     if before is not None:
         if before == (one.decision, one.told):
             return False
