@@ -19,8 +19,8 @@ import polars as pl
 
 from symbiosis.core.errors import InputError
 
-_LEFT = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
-"""Names of temporary folders: of what, and a random end."""
+_LEFT = re.compile("[a-z0-9_]{8}")
+"""How names of temporary folders end."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -117,12 +117,10 @@ def remove_left(folder: Path, name: str | None = None) -> None:
     name
         Of one target; None: all.
     """
-    if not folder.is_dir():
-        return
     # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
-    for left in list(folder.iterdir()):
-        found = _LEFT.fullmatch(left.name)
-        if found and name in (None, found["of"]):
+    for left in list(folder.iterdir()) if folder.is_dir() else ():
+        start, _, end = left.name.rpartition(".")
+        if start.startswith(".") and _LEFT.fullmatch(end) and name in (None, start[1:]):
             with suppress(OSError), _locked(left):
                 shutil.rmtree(left)
 
