@@ -135,8 +135,7 @@ class KnownClass(Baseline):
 
     def play(self, sample: Sample, outcomes: Outcomes) -> Curve:
         """Choose by class, and expect over the classes of each query."""
-        scaled = scaled_cost(self.cost, self.training.cost_scale)
-        arms = np.stack([utility(self.model.rate, scaled, float(weight)).argmax(axis=1) for weight in TRADE_OFFS])
+        arms = self._arms()
         member = self.model.members(_known(outcomes))
         # (P, N): the classes' LLMs, weighted by the probability of each class.
         shares = np.zeros((len(arms), *outcomes.quality.shape))
@@ -144,6 +143,18 @@ class KnownClass(Baseline):
             for known, arm in enumerate(row.tolist()):
                 shares[number, :, arm] += member[:, known]
         return Curve((shares * outcomes.quality).sum(axis=2), (shares * outcomes.cost_usd).sum(axis=2))
+
+    def stream(self, sample: Sample, outcomes: Outcomes, played: Curve) -> Curve:
+        """Draw a class for each query by its probabilities."""
+        member = self.model.members(_known(outcomes))
+        luck = np.random.default_rng(self.training.seed).random((len(member), 1))
+        drawn = np.minimum((member.cumsum(axis=1) < luck).sum(axis=1), member.shape[1] - 1)
+        return Curve.of(self._arms()[:, drawn], outcomes)
+
+    def _arms(self) -> np.ndarray:
+        """Return the LLM to ask for each class at every trade-off, (P, classes)."""
+        scaled = scaled_cost(self.cost, self.training.cost_scale)
+        return np.stack([utility(self.model.rate, scaled, float(weight)).argmax(axis=1) for weight in TRADE_OFFS])
 
 
 def _known(outcomes: Outcomes) -> np.ndarray:
