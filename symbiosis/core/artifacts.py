@@ -20,7 +20,7 @@ import polars as pl
 from symbiosis.core.errors import InputError
 
 _LEFT = re.compile(r"\.(?P<of>.+)\.[a-z0-9_]{8}")
-"""How names of temporary folders end."""
+"""Names of temporary folders: of what, and a random end."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -117,6 +117,8 @@ def remove_left(folder: Path, name: str | None = None) -> None:
     name
         Of one target; None: all.
     """
+    if not folder.is_dir():
+        return
     # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
     for left in list(folder.iterdir()):
         found = _LEFT.fullmatch(left.name)
