@@ -17,7 +17,11 @@ help:
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-repro: .venv/.installed ## install, run the pipeline on the embedded data (CONFIG=NAME: on that of configs/NAME.yaml), print the results
+# A checkout without git, such as an unpacked archive: DVC must be told.
+.dvc-ready: .venv/.installed
+	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
+
+repro: .dvc-ready ## install, run the pipeline on the embedded data (CONFIG=NAME: on that of configs/NAME.yaml), print the results
 ifdef CONFIG
 	python -m flows.configuration $(CONFIG) $(if $(DIRTY),--dirty)
 else
@@ -33,10 +37,10 @@ table: .venv/.installed ## the recommender's comparison over data sets, seeds an
 routers: .venv/.installed ## the router and its rivals on every routing table, on one page (TABLE=realroute12: that one anew)
 	python -m flows.routers $(TABLE) $(if $(DIRTY),--dirty)
 
-flow: .venv/.installed ## the same as a Prefect flow (ARGS="--help")
+flow: .dvc-ready ## the same as a Prefect flow (ARGS="--help")
 	python -m flows.pipeline $(ARGS)
 
-serve: .venv/.installed ## Prefect server and worker, MLflow and the gateway on loopback, deployed on schedule
+serve: .dvc-ready ## Prefect server and worker, MLflow and the gateway on loopback, deployed on schedule
 	python -m flows.serve
 
 lint: .venv/.installed ## format, style, types and layering

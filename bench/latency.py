@@ -6,7 +6,7 @@ predicted from their text: start-up + expected tokens / rate, or by ridge regres
 features. An interval should hold 90 % of the measured latencies:
 
 - ``lengths``: log-normal, as far as the length of the answer is uncertain;
-- ``lengths and 0.3``: the same and the usual jitter of a service time, `symbiosis.routing.policy.response_time.JITTER`;
+- ``lengths and 0.2``: the same and the usual jitter of a service time, `symbiosis.routing.policy.response_time.JITTER`;
 - ``lengths and jitter``: the jitter fitted to each LLM;
 - ``conformal``: the quantiles of each LLM's errors of log latency on queries held out within the training queries.
 
@@ -47,12 +47,15 @@ class Errors:
     ----------
     by_tokens, by_features
         Mean absolute error of the predicted latency as a share of the mean latency.
+    jitter
+        Fitted: standard deviation of the log of a service time whose tokens are known.
     covered, width
         By kind of interval: share of the answers within it, and its median width as a share of the predicted time.
     """
 
     by_tokens: np.ndarray
     by_features: np.ndarray
+    jitter: np.ndarray
     covered: dict[str, np.ndarray]
     width: dict[str, np.ndarray]
 
@@ -85,11 +88,12 @@ def measure(whole: Split, llms: Llms, texts: list[str], seconds: np.ndarray, par
     names = ("lengths", f"lengths and {JITTER:g}", "lengths and jitter", "conformal")
     covered: dict[str, list[float]] = {name: [] for name in names}
     width: dict[str, list[float]] = {name: [] for name in names}
-    by_tokens, by_features = [], []
+    by_tokens, by_features, jitters = [], [], []
     for arm in kept:
         known = np.isfinite(seconds[:, arm])
         own, test = rows[known[rows]], held[known[held]]
         fit = ServiceTime.fit(whole.outcomes.response_tokens[own, arm], seconds[own, arm])
+        jitters.append(fit.jitter)
         expected = fit.startup_s + tokens[:, arm] / fit.tokens_per_s
         direct = LogRidge.fit(features[own], seconds[own, arm, None])(features[test], np.full((len(test), 1), np.nan))
         true = seconds[test, arm]
@@ -110,6 +114,7 @@ def measure(whole: Split, llms: Llms, texts: list[str], seconds: np.ndarray, par
     return Errors(
         np.array(by_tokens),
         np.array(by_features),
+        np.array(jitters),
         {name: np.array(values) for name, values in covered.items()},
         {name: np.array(values) for name, values in width.items()},
     )
@@ -135,7 +140,8 @@ def main() -> None:
         "",
         f"{len(timed):,} queries, {len(errors.by_tokens)} LLMs with latencies, one of {FOLDS} folds held out. Mean "
         f"absolute error as a share of the mean latency, median of the LLMs: {np.median(errors.by_tokens):.1%} by "
-        f"tokens, {np.median(errors.by_features):.1%} by features.",
+        f"tokens, {np.median(errors.by_features):.1%} by features. Fitted jitter, median: "
+        f"{np.median(errors.jitter):.2f}.",
         "",
         "| interval | holds, median | least | most | width as a share of the time |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -145,7 +151,7 @@ def main() -> None:
             for name, held in errors.covered.items()
         ),
     ]
-    print("\n".join(lines[6:]))
+    print("\n".join(lines[4:]))
     if options.report:
         write_report(options.report, lines)
 

@@ -1,12 +1,12 @@
 """Whether what is served is what was measured.  Run it:  python -m bench.served realroute12 --folder /tmp/served
 
 WHAT is ``synthetic``, a configuration of configs/ with a routing table (data below SYMBIOSIS_DATA_DIR), or the path of
-a table of any layout, which is used with params.yaml as it is. The stages
-up to router-train run in a folder of their own. Then the test queries are decided twice: in one batch from
-data/embeddings, as the reports do, and one after the other from their text through
-`symbiosis.routing.serving.workspace.Workspace`, as a user does. Told are the share of vectors with the same bytes, the
-share of equal choices at the trained trade-off and over all trade-offs, and AIQ both ways. Evaluations let the router
-see the text alone, so the first row must be 100 %; the second shows what knowing the length of the prompt would change.
+a table of any layout, which is used with params.yaml as it is. The stages up to router-train run in a folder of their
+own. Then the test queries are decided twice: in one batch from data/embeddings, as the reports do, and one after the
+other from their text through `symbiosis.routing.serving.workspace.Workspace`, as a user does. Told are the share of
+vectors with the same bytes, the share of equal choices at the trained trade-off and over all trade-offs, and AIQ both
+ways. Evaluations let the router see the text alone, so the first row must be 100 %; the second shows what knowing the
+length of the prompt would change.
 """
 
 import argparse
@@ -54,6 +54,8 @@ def prepared(what: str, folder: Path, queries: int | None = None) -> Iterator[No
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             if not (folder / place).exists():
                 table = pl.read_parquet(Path(os.environ["SYMBIOSIS_DATA_DIR"], source))
+                domains = configuration.params.get("clean_routing", {}).get("domains")
+                table = table.filter(pl.col("domain").is_in(domains)) if domains else table
                 ids = table["query_id"].unique().sort()
                 kept = ids if queries is None else ids.sample(min(queries, len(ids)), seed=0)
                 table.filter(pl.col("query_id").is_in(kept.implode())).write_parquet(folder / place)

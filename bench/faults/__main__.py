@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.faults import subjects
-from bench.faults.harness import CODE, FAILED, KINDS, POINTS, Harness, Verdict, no_code, table
+from bench.faults.harness import CODE, FAILED, KINDS, POINTS, TEMPORARY, Harness, Verdict, no_code, table
 from bench.faults.injection import Kind
 from bench.faults.runs import Disk
 from bench.faults.states import states
@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(harness: Harness, stages: list[Subject], wanted: list[Subject], kinds: Sequence[Kind]) -> list[Verdict]:
     """Make the world, as far as the subjects need it, and try them."""
-    (harness.disk.folder / "tmp").mkdir()
-    tempfile.tempdir = os.environ["TMPDIR"] = str(harness.disk.folder / "tmp")
+    (harness.disk.folder / TEMPORARY).mkdir()
+    tempfile.tempdir = os.environ["TMPDIR"] = str(harness.disk.folder / TEMPORARY)
     harness.folder.mkdir()
     for name in CODE:
         shutil.copytree(ROOT / name, harness.folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -15,6 +15,7 @@ from bench.faults.subjects import LEFT_OVER, Subject, said
 
 KINDS: tuple[Kind, ...] = ("killed", "cut", "limited", "full", "read-only", "memory", "slow", "clock")
 CODE = ("stages", "symbiosis")
+TEMPORARY = "tmp"
 POINTS = 40
 MEMORY_MIB = (0, 4, 16, 64)
 AGED = b"an older output"
@@ -108,6 +109,8 @@ class Harness:
 
     def _judged(self, subject: Subject, fault: Fault) -> tuple[str, str]:
         reset(self.folder, self._template, CODE)
+        for left in (self.disk.folder / TEMPORARY).glob("*"):  # the system's to clear up
+            shutil.rmtree(left, ignore_errors=True)
         self.disk.prepare(fault)
         ended = in_child(subject.work, self.folder, fault)
         self.disk.restore()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["none", "killed", "cut", "limited", "full", "read-only", "memory", "slow", "clock", "descriptors"]
+Kind = Literal["none", "killed", "cut", "limited", "full", "read-only", "memory", "slow", "clock"]
 SLOW_S = 0.01
 """Seconds that each file operation takes on a slow disk."""
 JUMPS_S = (0.0, -3_600.0, 365 * 86_400.0)
@@ -32,8 +32,8 @@ class Fault:
     kind
         ``killed``: by SIGKILL right before the file operation `amount`, counted from 1. ``cut``: killed while a file
         grows beyond `amount` bytes. ``limited``: no file may grow beyond `amount` bytes. ``full``: `amount` KiB are
-        left on the disk. ``memory``: the process may take `amount` MiB more than at its start. ``descriptors``: it may
-        have `amount` files open. ``read-only``, ``slow``, ``clock``: no amount. ``none``: nothing goes wrong.
+        left on the disk. ``memory``: the process may take `amount` MiB more than at its start. ``read-only``, ``slow``,
+        ``clock``: no amount. ``none``: nothing goes wrong.
     amount
         As `kind` says.
     """
@@ -127,8 +127,6 @@ def arm(fault: Fault, folder: Path) -> None:
         limit = _memory() + fault.amount * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    elif fault.kind == "descriptors":
-        resource.setrlimit(resource.RLIMIT_NOFILE, (fault.amount, fault.amount))
 
 
 def _die() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import runpy
+import selectors
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from bench.faults.injection import Fault, Operations, arm
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 _BAR = re.compile(r"([\w ,-]+:)? *\d+%\|[^|]*\|[^\]]*\]$")
 ROOM = "800m"
 """Of the disk that may be full."""
@@ -56,16 +57,13 @@ def in_child(work: Callable[[], None], folder: Path, fault: Fault = Fault("none"
         _be_child(work, folder, fault, pipes)
     for _, writing in pipes:
         os.close(writing)
-    # In files: a pipe that is full would hold the child up, one that is read by a thread forbids further forks.
-    told = [_read_all([reading for reading, _ in pipes])]
+    output, errors = _read_all([reading for reading, _ in pipes])
     _, waited = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(waited), *told[0])
+    return Ended(os.waitstatus_to_exitcode(waited), output, errors)
 
 
 def _read_all(handles: Sequence[int]) -> tuple[str, ...]:
     """Read pipes to their ends, whichever has something, without a thread: threads and forks do not mix."""
-    import selectors
-
     parts: dict[int, list[bytes]] = {handle: [] for handle in handles}
     with selectors.DefaultSelector() as selector:
         for handle in handles:

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from bench.fuzzing.inputs import MAXIMUM
 from bench.fuzzing.trying import CORPUS, LIMIT_S, Found, crash_of, known_inputs, limit_memory
@@ -94,7 +95,7 @@ def keep(name: str, most: int, root: Path = Path()) -> int:
 
 def _take_in(found: Found, told: Path, log: bytes, status: int, place: Path) -> None:
     """Add what a process has found, and how it ended."""
-    known = json.loads(told.read_text()) if told.is_file() else {"tried": 0, "crashes": {}}
+    known: dict[str, Any] = json.loads(told.read_text()) if told.is_file() else {"tried": 0, "crashes": {}}
     done = _DONE.search(log)
     rounds = _ROUND.findall(log)
     found.tried += max(known["tried"], int(done[1]) if done else 0, int(rounds[-1]) if rounds else 0)

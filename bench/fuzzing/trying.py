@@ -106,10 +106,11 @@ def crash_of(target: Target, content: bytes, limit_s: float = LIMIT_S) -> str | 
     """Read an input, and tell what went wrong: the error, where it arose, and its message; None if nothing did."""
     from symbiosis.core.errors import InputError
 
+    refusals: tuple[type[BaseException], ...] = (InputError, *target.refuses)
     try:
         with _limited(limit_s), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             target.read(content)
-    except (InputError, *target.refuses) as error:
+    except refusals as error:
         message = str(error)
         if "\n" in message and not target.several_lines:
             return f"several lines at {_place(error)}: {message!r}"

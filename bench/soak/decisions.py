@@ -192,8 +192,8 @@ def faults(report: dict[str, Any], store: Store) -> list[str]:
     return [words for wrong, words in found if wrong]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Soak from the command line."""
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.soak decisions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -208,7 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lessons", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Soak from the command line."""
+    options = parser().parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Path(folder), options)
         report = soak.run()

@@ -26,7 +26,7 @@ import yaml
 from bench.children import write_report
 from bench.gateway_load import vocabulary
 from bench.soak.clients import Client, Heard
-from bench.soak.judging import Check, checks
+from bench.soak.judging import Check, checks, cpu_ms
 from bench.soak.world import ROOT, Process, free_port, order
 from symbiosis.core.artifacts import write_json
 from symbiosis.gateway.simulation.llms import upstream_config
@@ -46,7 +46,7 @@ SAMPLE_S = 5.0
 
 
 class Sample(NamedTuple):
-    """What the gateway takes at a moment: seconds, which life of its process, MB, files, threads, requests so far."""
+    """What the gateway takes at a moment: seconds, its life, MB, files, threads, requests so far, CPU seconds."""
 
     at: float
     life: int
@@ -54,6 +54,7 @@ class Sample(NamedTuple):
     files: int
     threads: int
     sent: int
+    cpu_s: float
 
 
 class World:
@@ -142,7 +143,15 @@ class World:
         seen = self.gateway.seen
         size = seen.memory_info().rss / 1e6
         self.samples.append(
-            Sample(time.time(), self.gateway.lives, size, seen.num_fds(), seen.num_threads(), self.heard.sent)
+            Sample(
+                time.time(),
+                self.gateway.lives,
+                size,
+                seen.num_fds(),
+                seen.num_threads(),
+                self.heard.sent,
+                sum(seen.cpu_times()[:2]),
+            )
         )
 
     async def _watch(self) -> None:
@@ -203,6 +212,7 @@ def document(world: World, found: Sequence[Check]) -> dict[str, Any]:
                 {
                     "minutes": round(high / 60, 1),
                     "answers": len(inside),
+                    "cpu_ms": round(cpu_ms(samples), 1),
                     "overhead_p50_ms": round(float(np.percentile(inside, 50)), 2),
                     "overhead_p99_ms": round(float(np.percentile(inside, 99)), 2),
                     "mb": round(float(np.median([one.mb for one in samples])), 1),

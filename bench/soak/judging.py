@@ -1,5 +1,6 @@
 """What was heard of a soaked gateway against what is in its store and its newest version, and whether it grew."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,7 +44,19 @@ def _answers(world: "World") -> list[Check]:
         checked.append(
             Check(f"overhead {name} flat", flat, f"{first:.2f} ms in the first third, {last:.2f} in the last")
         )
+    # Of wall-clock times other work on the machine is a part; of CPU it is not.
+    last_life = [one for one in world.samples if one.life == world.samples[-1].life]
+    third = max(len(last_life) // 3, 2)
+    first, last = cpu_ms(last_life[third : 2 * third]), cpu_ms(last_life[-third:])
+    checked.append(Check("CPU a request flat", not last > SLOWER * first, f"{first:.1f} ms, later {last:.1f}"))
     return [Check("no error of the gateway's own", not heard.wrong, wrong), *checked]
+
+
+def cpu_ms(samples: "Sequence[Sample]") -> float:
+    """Return milliseconds of CPU per request, over the samples of the last life among them; nan where it is short."""
+    own = [one for one in samples if one.life == samples[-1].life]
+    requests = own[-1].sent - own[0].sent if own else 0
+    return 1e3 * (own[-1].cpu_s - own[0].cpu_s) / requests if requests else float("nan")
 
 
 def _stored(world: "World") -> list[Check]:

@@ -1,10 +1,15 @@
 """The command `symbiosis`, its sub-commands and how it ends."""
 
+import signal
+import sys
+
+if sys.argv and sys.argv[0].endswith("symbiosis"):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted import has no traceback, see `__main__.py`
+
 import atexit
 import errno
 import gc
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated

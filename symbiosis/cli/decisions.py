@@ -108,7 +108,7 @@ def prune(
     store: Annotated[str | None, typer.Option(metavar="URL", help="[default: gateway.yaml's, or of --state]")] = None,
     as_json: JSON = False,
 ) -> None:
-    """Delete what need not be kept, now; the gateway does it once an hour, and `symbiosis feedback` now and then.
+    """Delete what need not be kept, now; the gateway does it once an hour, and commands now and then.
 
     \b
     symbiosis decisions prune

@@ -94,11 +94,7 @@ def _beside(final: Path) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
-        for left in list(final.parent.iterdir()):
-            if left.name.startswith(f".{final.name}.") and _LEFT.fullmatch(left.name[len(final.name) + 2 :]):
-                with suppress(OSError), _locked(left):
-                    shutil.rmtree(left)
+        remove_left(final.parent, final.name)
     except OSError as error:
         raise InputError(f"{final} cannot be written ({error.strerror}): {_remedy(error)}") from error
     with ExitStack() as held:
@@ -107,6 +103,26 @@ def _beside(final: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes have left of `staged` in a folder; what a living one uses is locked.
+
+    Whoever writes the same target again does so; for those that nobody writes again, call this.
+
+    Parameters
+    ----------
+    folder
+        Where the targets lie.
+    name
+        Of one target; None: all.
+    """
+    # Not by `glob`, which remembers every pattern: a server saves many versions, each with a name of its own.
+    for left in list(folder.iterdir()) if folder.is_dir() else ():
+        start, _, end = left.name.rpartition(".")
+        if start.startswith(".") and _LEFT.fullmatch(end) and name in (None, start[1:]):
+            with suppress(OSError), _locked(left):
+                shutil.rmtree(left)
 
 
 def _own_folder(final: Path, held: ExitStack) -> Path:

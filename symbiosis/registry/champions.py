@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from symbiosis.core.artifacts import staged, write_json
+from symbiosis.core.artifacts import remove_left, staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.serving import LINKS, Kind, current, serving_folder
 from symbiosis.core.text_files import mended
@@ -354,12 +354,14 @@ def _remember(change: Change, root: Path | str) -> None:
 
 
 def _clear_up(kind: Kind, root: Path | str, registry: Registry) -> None:
-    """Remove the copies of other versions than candidate, champion and its predecessor."""
+    """Remove the copies of other versions than candidate, champion and its predecessor, and unfinished ones."""
     versions, aliases = {one.version: one for one in registry.versions(kind)}, registry.aliases(kind)
     kept = [versions[number] for number in aliases.values()]
     former = [versions[one.former] for one in kept if one.former in versions]
     digests = {one.digest for one in (*kept, *former)}
-    for folder in (_place(kind, root) / VERSIONS).iterdir():
+    place = _place(kind, root) / VERSIONS
+    remove_left(place)
+    for folder in place.iterdir():
         if folder.name not in digests and not folder.name.startswith("."):
             shutil.rmtree(folder, ignore_errors=True)
 

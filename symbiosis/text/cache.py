@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.core.artifacts import staged
+from symbiosis.core.artifacts import remove_left, staged
 
 FOLDER = Path(".embeddings")
 TEXTS_PER_FILE = 512  # what a killed run loses at most
@@ -56,8 +56,10 @@ def embed_cached(
 
 
 def _read(place: Path) -> dict[bytes, np.ndarray]:
-    """All entries of an encoder; damaged files are removed."""
+    """All entries of an encoder; damaged files, and what killed processes have left, are removed."""
     from safetensors.numpy import load
+
+    remove_left(place)
 
     known: dict[bytes, np.ndarray] = {}
     for file in sorted(place.glob("*.safetensors")):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbiosis.tracking.state import StageState, State, read_state
-from symbiosis.tracking.store import Store, metric_name, numbers, tracking_uri, without_credentials
+from symbiosis.tracking.store import Store, named, numbers, tracking_uri, without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -175,7 +175,8 @@ def _summarise(store: Store, parent: str, stage: StageState, disputed: set[str])
 def _log_params_and_data(store: Store, run_id: str, stage: StageState, without: Collection[str] = frozenset()) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    params = [Param(metric_name(name), str(value)) for name, value in stage.params.items() if name not in without]
+    told = named({name: value for name, value in stage.params.items() if name not in without})
+    params = [Param(name, str(value)) for name, value in told.items()]
     for i in range(0, len(params), 100):
         store.client.log_batch(run_id, params=params[i : i + 100])
     context = [InputTag("mlflow.data.context", "input")]

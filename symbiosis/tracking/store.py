@@ -4,11 +4,14 @@
 or ``SYMBIOSIS_TRACKING=off`` records nothing. ``MLFLOW_EXPERIMENT_NAME`` names the experiment.
 """
 
+import hashlib
 import logging
 import os
+import posixpath
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from symbiosis.core.processes import spare_loopback
 from symbiosis.core.telemetry import switch_telemetry_off
@@ -16,6 +19,10 @@ from symbiosis.tracking import database
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
+
+Value = TypeVar("Value")
+LONGEST_NAME = 250
+"""Of a metric or param in MLflow, characters."""
 
 
 def workspace(root: Path | str | None = None) -> Path:
@@ -51,17 +58,37 @@ def explain(error: Exception) -> str:
 
 
 def metric_name(name: str) -> str:
-    """Return the name as MLflow allows it: ``recall@20`` becomes ``recall_at_20``."""
-    return re.sub(r"[^/\w.\- :]", "_", name.replace("@", "_at_"))
+    """Return the name as MLflow allows it: ``recall@20`` becomes ``recall_at_20``.
+
+    Names of users, such as those of LLMs, may be no plain path there, or too long.
+    """
+    kept = re.sub(r"[^/\w.\- :]", "_", name.replace("@", "_at_"))
+    if posixpath.normpath(kept) != kept or kept.startswith(("/", ".")):
+        return _told_apart(kept.replace("/", "_").replace("..", "_").strip(".") or "_", name)
+    return kept if len(kept) <= LONGEST_NAME else _told_apart(kept, name)
 
 
-def numbers(values: dict[str, object]) -> dict[str, float]:
+def named(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return values under names that MLflow allows; of two that would be called the same, the later has a digest."""
+    found: dict[str, Value] = {}
+    for name, value in values.items():
+        allowed = metric_name(name)
+        found[_told_apart(allowed, name) if allowed in found else allowed] = value
+    return found
+
+
+def _told_apart(allowed: str, name: str) -> str:
+    return f"{allowed[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def numbers(values: Mapping[str, object]) -> dict[str, float]:
     """Keep the finite numbers, under names that MLflow allows."""
-    return {
-        metric_name(name): float(value)
+    kept = {
+        name: float(value)
         for name, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     }
+    return named(kept)
 
 
 class Store:

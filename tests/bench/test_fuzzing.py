@@ -17,7 +17,8 @@ from bench.fuzzing.targets import GROUPS, TARGETS, opened
 from bench.fuzzing.trying import CORPUS, Found, Target, TookTooLong, crash_of, known_inputs, try_at_random
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = {"requests": 200, "reviews": 100, "metadata": 100, "benchmark-csv": 100, "tags": 100, "prompts": 60}
+INPUTS = {"requests": 200, "reviews": 100, "metadata": 100, "benchmark-csv": 100, "tags": 100}
+INPUTS |= {"prompts": 20, "bundles": 10}
 SLOW = ("door", "command-line")
 """They train small models first."""
 MOST_CORPUS = 300_000

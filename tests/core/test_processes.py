@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from symbiosis.core import stage
-from symbiosis.core.artifacts import staged
+from symbiosis.core.artifacts import remove_left, staged
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import StageParams
 from symbiosis.core.processes import spare_loopback
@@ -37,7 +37,7 @@ def test_loopback_is_never_asked_of_a_proxy(variable: str, monkeypatch: pytest.M
 
 def test_what_a_killed_process_has_left_goes_with_the_next_write(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from symbiosis.core.artifacts import staged\n"
+        "import os, signal; from symbiosis.core.artifacts import remove_left, staged\n"
         "with staged('out/table') as (folder,):\n"
         "    folder.mkdir(); (folder / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -53,6 +53,17 @@ def test_what_a_killed_process_has_left_goes_with_the_next_write(tmp_path: Path)
         path.write_text("whole")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["table"]
     assert (tmp_path / "out/table").read_text() == "whole"
+
+
+def test_what_stays_of_targets_that_nobody_writes_again(tmp_path: Path) -> None:
+    (tmp_path / ".one.abc_1234").mkdir()
+    (tmp_path / ".two.abc_1234/two").mkdir(parents=True)
+    (tmp_path / ".config").mkdir()
+    with staged(tmp_path / "three") as (path,):
+        path.touch()
+        remove_left(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".config", "three"]
+    remove_left(tmp_path / "nowhere")
 
 
 def test_a_target_below_a_file_is_one_line(tmp_path: Path) -> None:

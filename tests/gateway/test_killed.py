@@ -203,7 +203,8 @@ def judge(folder: Path, url: str, heard: Acknowledged) -> None:
     newest = versions.numbers()[-1]
     state = read_state(versions.open(newest))
     assert (state.logged, state.lessons) == (len(lessons), len(lessons))
-    # Each call is paid for once.
+    # No call of an answer that came to its end is lost, and each is paid for once.
+    assert set(heard.decisions) <= set(calls["decision"])
     assert calls.select("decision", "attempt").is_duplicated().sum() == 0
     assert np.isclose(spent, calls["cost_usd"].fill_null(0).sum(), rtol=1e-9)
     print(

@@ -12,12 +12,13 @@ import yaml
 from conftest import command
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
 from flows.overrides import override
 from symbiosis.tracking.live import live_run
 from symbiosis.tracking.publish import publish
 from symbiosis.tracking.state import flatten, read_state
-from symbiosis.tracking.store import metric_name, numbers, tracking_uri, without_credentials
+from symbiosis.tracking.store import LONGEST_NAME, metric_name, named, numbers, tracking_uri, without_credentials
 
 
 def runs(uri: str) -> list[Run]:
@@ -46,6 +47,20 @@ def test_names_and_numbers() -> None:
     assert metric_name("ours.recall@20 (±)") == "ours.recall_at_20 ___"
     nested = {"a": {"b": 1, "c": [1, 2]}, "d": True, "e": "x", "f": float("inf"), "g": float("nan"), "h@1": 0.5}
     assert numbers(flatten(nested)) == {"a.b": 1.0, "h_at_1": 0.5}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["模型", "../../x", "a//b", "/x", "x/", ".", "..", "a/./b", "<b>", "𝕏😀", "x" * 300, 'q"\\', "=1+1", "a\nb"],
+)
+def test_names_of_users_are_legal_metrics(name: str) -> None:
+    """LLMs stand in the keys of reports and params; MLflow refuses what is no plain path of its own."""
+    for key in (name, f"llms.{name}", f"{name}.aiq"):
+        legal = metric_name(key)
+        _validate_metric_name(legal)
+        _validate_param_name(legal)
+        assert 0 < len(legal) <= LONGEST_NAME
+    assert len(named({name: 1, f"{name}|": 2, f"{name}*": 3})) == 3
 
 
 def test_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

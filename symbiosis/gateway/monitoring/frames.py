@@ -63,17 +63,18 @@ class Frames:
         since
             Seconds since the epoch.
         most_arms
-            Decisions whose arms are read; a systematic sample if there are more.
+            Decisions whose arms are read; a systematic sample if there are more. 0: none, for whoever needs none of
+            them: they are most of what is read.
         fits_after
             Vectors of decisions up to this sequence are of another form than the router's.
         """
         decisions = store.decisions_frame(since)
-        step = -(-max(decisions.height, 1) // most_arms)
+        step = -(-max(decisions.height, 1) // most_arms) if most_arms else 0
         return cls(
             decisions,
             store.calls_frame(since),
             store.feedback_frame(since),
-            arms(store.details_frame(since, step)),
+            arms(store.details_frame(since, step)) if step else pl.DataFrame(schema=ARMS),
             store.vectors(since, fits_after, MOST_VECTORS),
         )
 

@@ -27,6 +27,7 @@ from symbiosis.gateway.requests.policies import Policies
 from symbiosis.gateway.service.engine import Engine
 from symbiosis.gateway.service.guards import body_of
 from symbiosis.gateway.service.learning import Learning
+from symbiosis.gateway.service.memory import give_back, share_arenas
 from symbiosis.gateway.service.problems import Problem
 from symbiosis.gateway.service.recording import Recorder
 from symbiosis.gateway.upstreams.client import Upstreams
@@ -100,6 +101,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin to learn, or to follow the one who does, and load the encoder before the first query."""
+        share_arenas()
         asyncio.get_running_loop().set_exception_handler(_log_fault)
         self.synchronise()
         self.later(self._follow())
@@ -268,11 +270,12 @@ class Gateway:
             except InputError as error:
                 self.metrics.store_failed("read")
                 LOG.warning("%s", error)
+            await asyncio.to_thread(give_back)
             await self._pause(self._stopping, DRIFT_PAUSE_S)
 
     def _drift(self) -> Drift:
         begin = time.time() - DRIFT_HOURS * 3600
-        frames = Frames.read(self.store, begin, fits_after=self._training.fits_after)
+        frames = Frames.read(self.store, begin, most_arms=0, fits_after=self._training.fits_after)
         return drift(frames, self._training.reference)
 
     @staticmethod

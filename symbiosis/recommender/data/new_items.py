@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 
-from symbiosis.core import parquet_files
 from symbiosis.core.errors import InputError, one_line, quoted
 from symbiosis.core.text_files import LONGEST_LINE, decode, mended, read_lines
 
@@ -37,6 +36,8 @@ def read_new_items(path: Path | str) -> pl.DataFrame:
     if not path.is_file():
         raise InputError(f"{path} is {'no file' if path.exists() else 'missing'}: give a file of new items")
     if path.suffix == ".parquet":
+        from symbiosis.core import parquet_files  # here: pyarrow is slow to import, and few have new items
+
         try:
             return parquet_files.read(path)
         except (ValueError, *parquet_files.UNREADABLE) as error:

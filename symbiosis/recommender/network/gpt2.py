@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, quoted
 
 _GELU_NEW = math.sqrt(2 / math.pi)
 
@@ -94,12 +94,32 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "GPT2Config":
-        """Read a configuration; other keys, such as those that `transformers` adds, are ignored."""
-        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
+        """Read a configuration; other keys, such as those that `transformers` adds, are ignored.
+
+        Raises
+        ------
+        InputError
+            A setting is of another kind, or a size is below 1.
+        """
+        given = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
+        for name, value in given.items():
+            if not _fits(value, getattr(cls, name)):
+                raise InputError(f"GPT-2 cannot have `{name}` {quoted(value)}: restore its config.json")
+        return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings by name."""
         return asdict(self)
+
+
+def _fits(value: object, usual: object) -> bool:
+    """Tell whether a setting is of the kind of its default; that of `n_inner`, None, stands for a size."""
+    if isinstance(usual, bool | str):
+        return type(value) is type(usual)
+    if isinstance(usual, float):
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    is_size = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_size or (usual is None and value is None)
 
 
 class Conv1D(nn.Module):

@@ -87,10 +87,12 @@ def complete(
             raise InputError(
                 f"{path}: `{column}` is missing in {frame[column].null_count()} rows, as in {where}: give it"
             )
-    for column, what in (("llm", "an LLM"), ("domain", "a domain")):
+    frame = frame.with_columns(pl.col("subdomain").fill_null(""))
+    for column, what in (("llm", "an LLM"), ("domain", "a domain"), ("subdomain", "a sub-domain")):
         for name in frame[column].unique().sort():
-            require_name(name, f"{what} (column `{column}` of {path})")
-    frame = frame.with_columns(pl.col("subdomain").fill_null("")).sort("query_id", "llm", maintain_order=True)
+            if name or column != "subdomain":
+                require_name(name, f"{what} (column `{column}` of {path})")
+    frame = frame.sort("query_id", "llm", maintain_order=True)
     repeated = frame.group_by("query_id", "llm").len().filter(pl.col("len") > 1).sort("query_id", "llm")
     if repeated.height:
         query, llm, times = repeated.row(0)

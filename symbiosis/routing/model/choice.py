@@ -148,12 +148,17 @@ def tags_of(split: Split, params: RouterTrainParams, tags: Tags) -> tuple[np.nda
     return numbers, groups_of(numbers, split.domains if tags == "subdomain" else one_group)
 
 
-def prepare(split: Split, params: RouterTrainParams, tags: Tags) -> Offline:
-    """Compute the features of training queries under one source of tags; `params` say the dimension."""
+def prepare(
+    split: Split, params: RouterTrainParams, tags: Tags, numbered: tuple[np.ndarray, np.ndarray] | None = None
+) -> Offline:
+    """Compute the features of training queries under one source of tags.
+
+    `params` say the dimension; `numbered` is what `tags_of` gives where it is at hand.
+    """
     if params.dimension == AUTO:
         raise AssertionError("a choice leaves no dimension open")
     folds = draw_folds(len(split), params.seed)
-    numbers, groups = tags_of(split, params, tags)
+    numbers, groups = tags_of(split, params, tags) if numbered is None else numbered
     feature_map, crossed = fit(split.embeddings, numbers, groups, params.dimension, folds)
     told = feature_map.told(split.embeddings, numbers)
     return Offline(feature_map, crossed, told, numbers, folds, split.outcomes)
@@ -255,7 +260,8 @@ class _Trial:
     params: RouterTrainParams
     judge: Judge
     kept: Kept
-    prepared: dict[tuple[Tags, int], Offline] = field(default_factory=dict)
+    prepared: dict[Tags, Offline] = field(default_factory=dict)
+    numbers: dict[Tags, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def leaves(self) -> Sequence[int]:
@@ -277,8 +283,14 @@ class _Trial:
             return (self.params.tags,)
         different: dict[bytes, Tags] = {}
         for tags in TAGS:
-            different.setdefault(tags_of(self.split, self.params, tags)[0].tobytes(), tags)
+            different.setdefault(self.numbered(tags)[0].tobytes(), tags)
         return list(different.values())
+
+    def numbered(self, tags: Tags) -> tuple[np.ndarray, np.ndarray]:
+        """Tags and groups as of `tags_of`, found once."""
+        if tags not in self.numbers:
+            self.numbers[tags] = tags_of(self.split, self.params, tags)
+        return self.numbers[tags]
 
     def features(self) -> list[Candidate]:
         """Judge tags in the smallest dimension, then the other dimensions with the best tags and with none."""
@@ -318,10 +330,10 @@ class _Trial:
             trees = min(self.params.choice.trees, self.params.forest.trees)
             cheap = setting.params(self.params)
             cheap = cheap.model_copy(update={"forest": cheap.forest.model_copy(update={"trees": trees})})
-            place = setting.tags, setting.dimension
-            if place not in self.prepared:
-                self.prepared[place] = prepare(self.split, cheap, setting.tags)
-            offline = self.prepared[place]
+            if setting.tags not in self.prepared:
+                widest = cheap.model_copy(update={"dimension": self.dimensions[-1]})
+                self.prepared[setting.tags] = prepare(self.split, widest, setting.tags, self.numbered(setting.tags))
+            offline = self.prepared[setting.tags].leading(setting.dimension)
             held_out = fit_predictor(setting.predictor, offline, self.llms, cheap).held_out
             self.kept.save(setting.name, held_out)
         return self.candidate(setting, held_out)

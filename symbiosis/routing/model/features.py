@@ -152,15 +152,18 @@ def _temperature(logits: np.ndarray, tags: np.ndarray) -> float:
 def _classifier(vectors: np.ndarray, tags: np.ndarray, n_tags: int) -> tuple[np.ndarray, np.ndarray]:
     """Linear discriminant analysis with a shrunken covariance.
 
-    A tag without queries gets probability 0; so does one with a single query, which has no covariance, unless all are.
+    A tag without queries gets probability 0; so does one with a single query, which has no covariance. Where all have
+    one alone, they are equally likely.
     """
     present, counts = np.unique(tags, return_counts=True)
-    if (counts > 1).any():
-        present = present[counts > 1]
-        known = np.isin(tags, present)
-        vectors, tags = vectors[known], tags[known]
     weights = np.zeros((vectors.shape[1], n_tags))
     bias = np.full(n_tags, -np.inf)
+    if len(present) == 1 or counts.max() == 1:
+        bias[present] = 0.0
+        return weights, bias
+    present = present[counts > 1]
+    known = np.isin(tags, present)
+    vectors, tags = vectors[known], tags[known]
     if len(present) == 1:
         bias[present] = 0.0
         return weights, bias

@@ -98,6 +98,14 @@ class Offline:
         rows = self.outcomes.take(np.arange(len(self.outcomes))[self.table])
         return replace(rows, known=None) if rows.known is not None and rows.known.all() else rows
 
+    def leading(self, dimension: int) -> "Offline":
+        """Return the same queries with the leading components alone, as if the features had been fitted so."""
+        surplus = self.feature_map.components.shape[1] - dimension
+        if surplus <= 0:
+            return self
+        feature_map = replace(self.feature_map, components=self.feature_map.components[:, :dimension])
+        return replace(self, feature_map=feature_map, crossed=self.crossed[:, :-surplus], told=self.told[:, :-surplus])
+
     def heads(
         self, features: np.ndarray, targets: np.ndarray, penalty: float | np.ndarray, rows: np.ndarray | None = None
     ) -> LinearHeads:

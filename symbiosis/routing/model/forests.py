@@ -255,3 +255,36 @@ class SharedForest:
     def with_average(self) -> "SharedForest":
         """Return this forest with, for one LLM more, the mean over the others."""
         return replace(self, value=np.concatenate([self.value, self.value.mean(axis=1, keepdims=True)], axis=1))
+
+
+class Walk:
+    """A shared forest laid out for one query at a time: all trees go down together, and leaves stay where they are.
+
+    The same numbers as `SharedForest` gives, to the last bit, in a fraction of the time.
+
+    Parameters
+    ----------
+    forest
+        Not copied.
+    """
+
+    def __init__(self, forest: SharedForest) -> None:
+        inner, nodes = forest.feature >= 0, np.arange(len(forest.feature))
+        self._roots, self._value = forest.roots, forest.value
+        self._feature = np.where(inner, forest.feature, 0)
+        self._threshold = np.where(inner, forest.threshold, np.inf)
+        children = np.stack([forest.left, forest.right], axis=1)
+        self._child = np.where(inner[:, None], children, nodes[:, None]).ravel()
+        self._depth, level = 0, forest.roots
+        while inner[level].any():
+            level = children[level[inner[level]]].ravel()
+            self._depth += 1
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return (L, 2) for features (D,)."""
+        single, node = x.astype(np.float32), self._roots
+        for _ in range(self._depth):
+            right = single[self._feature[node]] > self._threshold[node]
+            node = self._child[2 * node + right]
+        total: np.ndarray = self._value[node].astype(np.float64).sum(axis=0)
+        return total / len(node)

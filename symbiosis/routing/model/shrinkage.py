@@ -6,13 +6,15 @@ two ridge penalties, noise over these variances, are those under which the outco
 LLM, and one of noise alone always is.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from symbiosis.routing.model.features import FeatureMap
 
-LADDER = np.geomspace(0.3, 100_000.0, 23)  # penalties from almost none to nearly the mean
-ROUNDS = 3  # of one penalty after the other; likelihoods have been seen to settle in two
+LADDER: list[float] = np.geomspace(0.3, 100_000.0, 23).tolist()  # penalties from almost none to nearly the mean
+ROUNDS = 4  # of one penalty after the other; they settle in two or three
 
 
 def likeliest_penalties(
@@ -51,12 +53,32 @@ def likeliest_penalties(
             total -= 0.5 * (count * np.log(noise / count).sum() + len(squares) * spread)
         return total
 
-    of_tags, of_components = LADDER[len(LADDER) // 2], LADDER[len(LADDER) // 2]
+    tags = components = len(LADDER) // 2
     for _ in range(ROUNDS):
-        before = of_tags, of_components
-        of_components = max(LADDER, key=lambda tried: likelihood(of_tags, float(tried)))
+        before = tags, components
+
+        def of_components(place: int, tags: int = tags) -> float:
+            return likelihood(LADDER[tags], LADDER[place])
+
+        components = _climbed(of_components, components)
+
+        def of_tags(place: int, components: int = components) -> float:
+            return likelihood(LADDER[place], LADDER[components])
+
         if feature_map.n_tags > 1:
-            of_tags = max(LADDER, key=lambda tried: likelihood(float(tried), of_components))
-        if (of_tags, of_components) == before:
+            tags = _climbed(of_tags, tags)
+        if (tags, components) == before:
             break
-    return float(of_tags), float(of_components)
+    return LADDER[tags], LADDER[components]
+
+
+def _climbed(likelihood: Callable[[int], float], place: int) -> int:
+    """Return the place on the ladder from which no step leads up."""
+    known = {place: likelihood(place)}
+    while True:
+        near = [other for other in (place - 1, place + 1) if 0 <= other < len(LADDER)]
+        known |= {other: likelihood(other) for other in near if other not in known}
+        best = max((place, *near), key=lambda other: known[other])
+        if best == place:
+            return place
+        place = best

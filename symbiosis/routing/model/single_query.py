@@ -1,9 +1,12 @@
 """Predictions for one query at a time, without work per LLM in Python: what a router that serves has to be fast at."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from symbiosis.routing.model.calibration import Calibration
-from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, TagPrior
+from symbiosis.routing.model.forests import SharedForest, Walk
+from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, AveragePrior, Prior, TagPrior
 from symbiosis.routing.model.router import Router
 
 
@@ -29,7 +32,7 @@ class SingleQuery:
         self._sums = np.hstack([features.groups, np.ones((features.n_tags, 1))])
         self._tags, self._constant = features.n_tags, features.n_tags + features.groups.shape[1]
         self._known = np.zeros((len(router.llms), N_TARGETS, heads.dimension))
-        self._forests = None if isinstance(router.prior, TagPrior) else router.prior
+        self._forests = _forests_of(router.prior)
         if isinstance(router.prior, TagPrior):
             self._known += router.prior.common.T
             self._known[:, :, : self._tags] += router.prior.means.swapaxes(1, 2)
@@ -72,7 +75,7 @@ class SingleQuery:
         """
         mean = np.matmul(self._weights, x)
         if self._forests is not None:
-            mean += self._forests(x[None])[0] if prior is None else prior
+            mean += self._forests(x) if prior is None else prior
         tokens = np.exp(np.minimum(mean[:, LENGTH], self._ceiling))
         tokens *= self._smear
         return self._curve(mean[:, QUALITY]), np.minimum(tokens, self._longest)
@@ -82,6 +85,18 @@ class SingleQuery:
         single = x.astype(np.float32)
         variance = np.maximum(np.matmul(np.matmul(self._inverse, single), single), 0.0).astype(np.float64)
         return self._router.heads.aged(variance)
+
+
+def _forests_of(prior: Prior) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return what gives the prior (L, 2) for features (D,) where it is made of forests."""
+    if isinstance(prior, TagPrior):
+        return None
+    if isinstance(prior, SharedForest):
+        return Walk(prior)
+    if isinstance(prior, AveragePrior):
+        walk, linear = Walk(prior.stacked), prior.linear
+        return lambda x: (linear(x[None])[0] + walk(x)) / 2
+    return lambda x: prior(x[None])[0]
 
 
 class _Curves:

@@ -10,7 +10,7 @@ from symbiosis.reporting.names import INFORMED, label, strongest_baseline, told_
 from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
 from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, SplitResult, shares
 from symbiosis.routing.metrics.metrics import cost_key, hull
-from symbiosis.routing.reports import timed
+from symbiosis.routing.reports import choices, timed
 from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def html(splits: Sequence[SplitResult], numbers: Mapping[str, Any]) -> str:
     if "domains" in numbers:
         note = "Every query is answered by methods trained on the other domains alone."
         body.append(Section("Domains left out", [_domains(numbers["domains"]), Text(note)]))
-    body += _feedback(numbers["feedback"])
+    body += [*choices.section(numbers), *_feedback(numbers["feedback"])]
     lead = (
         f"{data['queries']:,} queries, {data['llms']} LLMs, {len(splits)} random splits: "
         f"{splits[0].report['queries_training']:,} training and {len(splits[0].rows):,} test queries each."

@@ -37,6 +37,9 @@ STORE = "store.db"
 TAIL = 20_000
 """Decisions since the newest version: beyond them the version is written anew, so that loading stays quick."""
 
+PRUNED_EVERY = 100
+"""Versions, after which a program without a gateway deletes what the store need not keep."""
+
 
 @dataclass(frozen=True)
 class VersionInfo:
@@ -163,10 +166,11 @@ class Workspace:
             before = service.lessons
             yield service
             if service.lessons != before:
-                save(service, self._versions, opened.origin)
+                due = save(service, self._versions, opened.origin) % PRUNED_EVERY == 0
             else:
-                self._keep_short(opened)
-        self.prune()
+                due = self._keep_short(opened)
+        if due:
+            self.prune()
 
     def serving(self, objective: Objective | None = None, deadline: Deadline | None = None) -> RoutingService:
         """Return a service for a process that only decides, such as one of a gateway.
@@ -306,15 +310,21 @@ class Workspace:
                         service.route(text, prompt_tokens, waits, vector)
                         for text, vector in zip(texts, vectors, strict=True)
                     ]
-                    self._keep_short(opened)
-                    return decisions
+                    due = self._keep_short(opened)
+                    break
                 form = opened.origin.vectors
-        raise InputError(f"the router in {self._versions.folder} changes faster than a text is encoded: try again")
+        else:
+            raise InputError(f"the router in {self._versions.folder} changes faster than a text is encoded: try again")
+        if due:
+            self.prune()
+        return decisions
 
-    def _keep_short(self, opened: Snapshot) -> None:
-        """Write the newest version anew where much has been asked since."""
-        if opened.service.position - opened.position > TAIL:
+    def _keep_short(self, opened: Snapshot) -> bool:
+        """Write the newest version anew where much has been asked since; tell whether that was so."""
+        long = opened.service.position - opened.position > TAIL
+        if long:
             save(opened.service, self._versions, opened.origin, opened.service.signature[1] or None)
+        return long
 
     def feedback(
         self,

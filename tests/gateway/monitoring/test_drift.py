@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from symbiosis.gateway.monitoring.drift import LEAST, Drift, chance_error, drift
 from symbiosis.gateway.monitoring.frames import Frames
 from symbiosis.routing.learning.reference import LEVEL, Expectations, Reference
 from symbiosis.routing.metrics.metrics import calibration_error
+from symbiosis.routing.serving.records import DecisionEntry, DecisionRecord
+from symbiosis.routing.serving.store import Store
 
 MANY = range(LEAST)
 
@@ -130,3 +133,14 @@ def test_too_little_says_nothing() -> None:
     assert found.bias is found.calibration_error is found.cost_log_ratio is None
     assert found.feedback_rate == 1.0
     assert drift(frames()).feedback_rate is None
+
+
+def test_a_check_of_drift_reads_no_explanations(tmp_path: Path) -> None:
+    record = DecisionRecord("d", "a", 1.0, 1.0, 10.0, 1e-4, 0.5, np.zeros(2))
+    told = {"arms": [{"llm": "a", "quality": 0.5}]}
+    with Store.in_file(tmp_path / "store.db") as store:
+        store.write([DecisionEntry(record, "a", details=told)])
+        assert Frames.read(store, 0.0).arms["llm"].to_list() == ["a"]
+        without = Frames.read(store, 0.0, most_arms=0)
+    assert without.arms.is_empty()
+    assert without.decisions["id"].to_list() == ["d"]

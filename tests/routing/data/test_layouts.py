@@ -472,3 +472,21 @@ def test_files_of_several_kinds_are_not_put_together() -> None:
 def test_every_layout_has_a_name() -> None:
     assert set(layouts.LOGS) < set(layouts.TITLES)
     assert set(REQUIRED) < set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [
+        (
+            [{"id": "1", "llm": "a", "calls": "none", "text_sha256": "x", "text": "Who?", "feedback": None}],
+            r"t.jsonl, line 1 or before: a record has another form than the others, unlike decisions of a router of "
+            r"ours \(AttributeError: .*\): correct it, or take it out",
+        ),
+        ([{"resourceSpans": True}], r"t.jsonl, line 1 or before: a record has another form .* OpenTelemetry's spans"),
+    ],
+    ids=["decisions", "spans"],
+)
+def test_a_record_of_another_form_is_named(records: list[Any], told: str) -> None:
+    with pytest.raises(InputError, match=told) as caught:
+        layouts.read(Path(lines(*records)))
+    assert "\n" not in str(caught.value)

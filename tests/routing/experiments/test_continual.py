@@ -20,7 +20,8 @@ from symbiosis.routing.experiments.continual import (
     stratified,
 )
 from symbiosis.routing.learning.feedback import Noise
-from symbiosis.routing.learning.onboarding import onboard
+from symbiosis.routing.learning.onboarding import filled, onboard
+from symbiosis.routing.model.forests import SharedForest, leaves
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.training import train
@@ -35,14 +36,20 @@ def world(n: int, seed: int) -> Split:
     return Split(outcomes, vectors, labels, labels)
 
 
+def trained(params: RouterTrainParams) -> Router:
+    split = world(300, seed=0)
+    three = Split(split.outcomes.of_llms(range(3)), split.embeddings, split.domains, split.domains)
+    return train(three, LLMS.take(range(3)), params)[0]
+
+
 @pytest.fixture(scope="module")
 def router() -> Router:
-    split = world(300, seed=0)
-    return train(
-        Split(split.outcomes.of_llms(range(3)), split.embeddings, split.domains, split.domains),
-        LLMS.take(range(3)),
-        SMALL,
-    )[0]
+    return trained(SMALL)
+
+
+@pytest.fixture(scope="module")
+def stacked() -> Router:
+    return trained(SMALL.model_copy(update={"predictor": "stacked"}))
 
 
 def test_a_division_keeps_every_query_once() -> None:
@@ -142,6 +149,39 @@ def test_a_new_llm_is_known_from_its_probes(router: Router, known: bool) -> None
         error[probes] = float(((predicted.quality[:, 3] - fresh.outcomes.quality[:, 3]) ** 2).mean())
     assert error[200] < error[20] < error[0]
     assert error[200] < fresh.outcomes.quality[:, 3].var()
+
+
+def test_answers_fill_the_leaves_of_a_shared_forest(stacked: Router) -> None:
+    forest = stacked.prior.with_average()
+    assert isinstance(forest, SharedForest)
+    features = stacked.feature_map(world(60, seed=8).embeddings)
+    as_expected = filled(forest, features, np.zeros((60, 2)), noise=0.1)
+    np.testing.assert_array_equal(as_expected.value, forest.value)
+    better = filled(forest, features, np.full((60, 2), 0.2), noise=0.1)
+    np.testing.assert_array_equal(better.value[:, :3], forest.value[:, :3])
+    rise = better.value[:, 3] - forest.value[:, 3]
+    assert rise.max() < 0.2  # the others' mean counts, too
+    seen = np.unique(leaves(forest, features))
+    assert (rise[seen] > 0).all()
+    assert (np.delete(rise, seen, axis=0) == 0).all()
+    noisy = filled(forest, features, np.full((60, 2), 0.2), noise=1.0)
+    assert (noisy.value[seen, 3, 0] < better.value[seen, 3, 0]).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_shared_forest_learns_a_new_llm_as_if_trained_with_it(stacked: Router, known: bool) -> None:
+    fresh, whole = world(300, seed=9), world(300, seed=0)
+    told = train(whole, LLMS, SMALL.model_copy(update={"predictor": "stacked"}))[0]
+    expected = told.predict(told.feature_map(fresh.embeddings)).quality[:, 3]
+    features = stacked.feature_map(fresh.embeddings)
+    apart = []
+    for probes in (0, 20, 200):
+        more = joined(stacked, probes, known)
+        apart.append(float(np.abs(more.predict(features).quality[:, 3] - expected).mean()))
+        if probes:
+            assert more.heads.updates[3] == probes
+    assert max(apart[1:]) < apart[0] / 1.5
+    assert apart[2] < 0.1
 
 
 def test_a_new_llm_leaves_the_others_bit_identical(router: Router) -> None:

@@ -216,6 +216,11 @@ def test_waits_are_seen_only_where_there_are_any() -> None:
     np.testing.assert_array_equal(seen[PENALTY].idle.quality, curve.quality[places])
 
 
+def test_a_served_deadline_counts_as_the_compared_one() -> None:
+    compared, served = BLOCK["stream"]["deadline"], Deadline(5.0)
+    assert (served.weight, served.risk) == (compared["weight"], compared["risk"])
+
+
 def test_a_router_that_sees_the_waits_beats_one_that_does_not() -> None:
     """All take the dear LLM at a high trade-off; with a worker of each it can serve a fraction of them."""
     training, test = split_of(300, 0), split_of(300, 1)

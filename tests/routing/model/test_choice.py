@@ -187,6 +187,17 @@ def test_a_choice_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "run").exists()
 
 
+def test_leading_components_are_those_of_a_smaller_fit() -> None:
+    split = world(150)
+    wide, narrow = (choice.prepare(split, train_params(dimension=dimension), "domain") for dimension in (8, 3))
+    cut = wide.leading(3)
+    assert cut.feature_map.dimension == narrow.feature_map.dimension
+    for name in ("crossed", "told"):
+        np.testing.assert_array_equal(getattr(cut, name), getattr(narrow, name))
+    np.testing.assert_array_equal(cut.feature_map(split.embeddings), narrow.feature_map(split.embeddings))
+    assert narrow.leading(8) is narrow
+
+
 def test_training_with_an_open_choice_is_training_with_what_is_chosen(chosen: PredictorChoice) -> None:
     split = world(300)
     router, report = train(split, LLMS, LEFT_OPEN)

@@ -15,7 +15,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.metrics.metrics import calibration_error
 from symbiosis.routing.model import calibration, features, lengths
-from symbiosis.routing.model.forests import Forest, SharedForest
+from symbiosis.routing.model.forests import Forest, SharedForest, Walk
 from symbiosis.routing.model.linear_heads import REFRESH, LinearHeads, inverse_of, sherman_morrison
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.predictors import TagPrior, fit_lengths
@@ -366,6 +366,18 @@ def test_a_shared_forest_equals_scikit_learn_and_keeps_its_own_predictions_out_o
     np.testing.assert_array_equal(part(new), forest(new)[:, [2, 0]])
     np.testing.assert_array_equal(more(new)[:, :3], forest(new))
     np.testing.assert_allclose(more(new)[:, 3], forest(new).mean(axis=1), rtol=1e-5)
+
+
+def test_one_query_at_a_time_walks_the_same_trees(stacked_router: Router) -> None:
+    forest = stacked_router.prior
+    assert isinstance(forest, SharedForest)
+    x = stacked_router.feature_map(VECTORS[:50])
+    walk = Walk(forest)
+    np.testing.assert_array_equal(np.stack([walk(row) for row in x]), forest(x))
+    # A forest of one leaf.
+    none = np.array([-1])
+    leaf = SharedForest(np.zeros(1, dtype=np.int64), none, np.zeros(1), none, none, np.ones((1, 2, 2)))
+    np.testing.assert_array_equal(Walk(leaf)(x[0]), np.ones((2, 2)))
 
 
 def test_stacked_heads_learn_what_the_forest_leaves() -> None:

@@ -184,3 +184,21 @@ def test_feedback_stays_while_a_version_might_learn_it_again(
 def test_less_than_feedback_needs_is_refused(given: dict[str, Any], name: str) -> None:
     with pytest.raises(InputError, match=f"`{name}` is .*: keep at least"):
         Retention(**given)
+
+
+def test_a_program_without_a_gateway_forgets_now_and_then(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many versions, or where so much was asked that the newest version is written anew."""
+    done: list[int] = []
+    monkeypatch.setattr(Workspace, "prune", lambda self: done.append(self.newest()))
+    monkeypatch.setattr("symbiosis.routing.serving.workspace.PRUNED_EVERY", 2)
+    ids = [workspace.route(f"text {number}").id for number in range(4)]
+    for key in ids:
+        workspace.feedback(key, quality=1.0)
+    assert done == [2, 4]
+    monkeypatch.setattr("symbiosis.routing.serving.workspace.TAIL", 1)
+    workspace.route_many(["one", "two"])
+    assert done == [2, 4]
+    workspace.route("three")
+    assert done == [2, 4, 4]

@@ -59,9 +59,12 @@ def service_of(
     return RoutingService(router, objective or TradeOff(1.4), deadline, **{"clock": Clock(), "session": "t"} | options)
 
 
-@pytest.mark.parametrize("calibration", ["none", "platt", "isotonic"])
-def test_one_query_is_predicted_as_in_a_batch(calibration: str) -> None:
-    router = trained(train_params(calibration=calibration))
+@pytest.mark.parametrize(
+    ("predictor", "calibration"),
+    [("linear", "none"), ("linear", "platt"), ("linear", "isotonic"), ("stacked", "none"), ("linear+stacked", "none")],
+)
+def test_one_query_is_predicted_as_in_a_batch(predictor: str, calibration: str) -> None:
+    router = trained(train_params(predictor=predictor, calibration=calibration))
     router = router.with_llm("new", 1e-6, 2e-6, 0.5, 50.0, penalty=10.0)
     features = router.feature_map(VECTORS)
     single = SingleQuery(router)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, one_line
 
 _KINDS = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "?", "O8": None}
 
@@ -111,7 +111,7 @@ def read_frame(path: Path) -> pl.DataFrame:
         with path.open("rb") as handle:
             return _frame(_Reader(handle).load())
     except _RefusedError as reason:
-        detail = f"it holds {reason}, which this reader does not run"
+        detail = f"it holds {one_line(reason, 200)}, which this reader does not run"
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as error:
