@@ -24,7 +24,7 @@ LOG_LINES, LOG_QUALITY = "optllm_log_parsing", 0.80
 LABEL_LOSS = 0.005
 """AIQ that a router without labels may be below the one with them."""
 JOINED = 0.9
-"""Share of the gain by which newcomers count as taken up."""
+"""Share of the gain by which newcomers count as taken up, if its interval lies above 0."""
 
 
 def collect(folder: Path) -> dict[str, dict[str, Any]]:
@@ -62,8 +62,8 @@ def _table(numbers: Mapping[str, Any]) -> dict[str, Any]:
         "newcomers": _newcomers(numbers["feedback"]["adaptability"]["recovered"]),
         "feedback": _feedback(numbers["feedback"]["continual"]),
     }
-    if CEILING in methods:
-        found["share_of_ceiling"] = _share_of_ceiling(methods)
+    if {"zero", "oracle"} <= methods.keys():
+        found["share_of_oracle"] = _share_of_oracle(methods)
     return found
 
 
@@ -71,7 +71,7 @@ def _newcomers(rows: list[dict[str, Any]]) -> dict[str, Any]:
     known = [row for row in rows if "recovered" in row]
     if not known:
         return {}
-    taken = [row["step"] for row in known if row["recovered"] >= JOINED]
+    taken = [row["step"] for row in known if row["recovered"] >= JOINED and row["low"] > 0]
     return {"last": known[-1], "first_taken_up": min(taken, default=None)}
 
 
@@ -88,9 +88,9 @@ def _feedback(continual: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _share_of_ceiling(methods: Mapping[str, Any]) -> dict[str, float]:
-    """Place every method between the mix of single LLMs (0) and the noise ceiling (1), by AIQ."""
-    floor, top = methods["zero"]["aiq"], methods[CEILING]["aiq"]
+def _share_of_oracle(methods: Mapping[str, Any]) -> dict[str, float]:
+    """Place every method between the mix of single LLMs (0) and the oracle (1), by AIQ."""
+    floor, top = methods["zero"]["aiq"], methods["oracle"]["aiq"]
     return {name: rounded((one["aiq"] - floor) / (top - floor)) for name, one in methods.items()} if top > floor else {}
 
 

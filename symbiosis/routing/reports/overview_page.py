@@ -13,6 +13,9 @@ from symbiosis.routing.reports.cells import interval, percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEFT = -0.3
+"""Where methods are drawn that are worse than the mix of single LLMs."""
+
 SHOWN = (ROUTER, "nearest_neighbours", "best_single")
 """Methods whose standard scores stand on this page; those of all others are on each table's own page."""
 
@@ -29,7 +32,7 @@ def html(numbers: Mapping[str, Any]) -> str:
     methods = _methods(tables)
     body: list[Block] = [
         Text(verdict(numbers), "verdict"),
-        page.Figure.of(_placed(tables), "Routers between the mix of single LLMs and the noise ceiling"),
+        page.Figure.of(_placed(tables), "Routers between the mix of single LLMs and the oracle"),
         Section("What was wanted", [_bars(bars), Text(WANTED)]),
         Section("The router's lead in AIQ over every method", [_leads(tables, methods, ""), Text(LEADS)]),
         Section("The same over log cost", [_leads(tables, methods, "_log")], folded=True),
@@ -61,7 +64,8 @@ LEADS = (
 AIQ = (
     "Mean quality along the concave hull between the costs of the cheapest and of the best single LLM. Noise ceiling: "
     "the class of each query in a latent-class model is known, the luck of each answer is not; its lead over the "
-    "router is what a better text router could still gain, the oracle's lead over it is coin-flipping."
+    "router is what a better text router could still gain, the oracle's lead over it is coin-flipping. With few "
+    "queries the classes cannot be told apart, and where it lies below a router it is no ceiling."
 )
 STANDARD = (
     "RouterArena's score at the best operating point; APGR and CPT of RouteLLM, read for a pool of LLMs; gain and "
@@ -245,23 +249,26 @@ def _placed(tables: Mapping[str, Any]) -> "Figure":
 
     figure = Figure(figsize=(9, 1.2 + 0.5 * len(tables)), layout="constrained")
     axes = figure.subplots()
-    drawn = {"router": ("o", "#c92a2a"), "nearest_neighbours": ("s", "#2a6f97"), "oracle": ("*", "#555555")}
+    drawn = {
+        ROUTER: ("o", "#c92a2a"),
+        "nearest_neighbours": ("s", "#2a6f97"),
+        "known_class": ("D", "#e6a700"),
+    }
     names = list(tables)
     for row, name in enumerate(names):
-        places = tables[name].get("share_of_ceiling", {})
+        places = tables[name].get("share_of_oracle", {})
         others = [v for m, v in places.items() if m not in drawn and m not in INFORMED and not m.startswith(ROUTER)]
-        axes.plot([max(v, -0.5) for v in others], [row] * len(others), "|", color="0.55", markersize=9)
+        axes.plot([max(v, LEFT) for v in others], [row] * len(others), "|", color="0.55", markersize=9)
         for method, (form, colour) in drawn.items():
             if method in places:
-                axes.plot([min(places[method], 2.5)], [row], form, color=colour, markersize=7)
+                axes.plot([max(places[method], LEFT)], [row], form, color=colour, markersize=7)
     for method, (form, colour) in drawn.items():
         axes.plot([], [], form, color=colour, label=label(method))
     axes.plot([], [], "|", color="0.55", label="other baselines")
-    axes.axvline(1, color="0.4", linewidth=0.8, linestyle=":")
     axes.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(-0.55, 2.55)
-    axes.set_xlabel("AIQ: 0 the mix of single LLMs, 1 the noise ceiling (beyond the ends: drawn at them)")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.set_xlim(LEFT - 0.03, 1.03)
+    axes.set_xlabel("AIQ: 0 the mix of single LLMs, 1 the oracle, which is lucky with every answer")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
