@@ -17,7 +17,7 @@ A run is a folder with params.yaml and data, as `make repro CONFIG=realroute12` 
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -224,7 +224,7 @@ def of_run(run: Path, options: argparse.Namespace) -> list[str]:
     rows = np.sort(np.random.default_rng(0).permutation(rows)[: options.queries])
     if len(rows) < 100:
         raise InputError(f"{run}: {len(rows)} queries are too few: raise --fifths")
-    document: Mapping[str, object] = read_document(run / PARAMS_FILE)
+    document = read_document(run / PARAMS_FILE)
     replay = validate_block(document, "online_replay", OnlineReplayParams)
     params = choose(whole.take(rows), llms, validate_block(document, "router_train", RouterTrainParams)).params
     most = int(0.66 * len(rows))

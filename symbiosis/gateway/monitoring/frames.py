@@ -70,11 +70,12 @@ class Frames:
         """
         decisions = store.decisions_frame(since)
         step = -(-max(decisions.height, 1) // most_arms) if most_arms else 0
+        empty = pl.DataFrame(schema=ARMS)
         return cls(
             decisions,
             store.calls_frame(since),
             store.feedback_frame(since),
-            arms(store.details_frame(since, step)) if step else pl.DataFrame(schema=ARMS),
+            pl.concat([empty, *(arms(part) for part in store.details_frames(since, step))] if step else [empty]),
             store.vectors(since, fits_after, MOST_VECTORS),
         )
 

@@ -21,7 +21,7 @@ def section(numbers: Mapping[str, Any]) -> list[Block]:
     rows: list[Sequence[object]] = []
     for number, one in enumerate(choices, start=1):
         runner_up = one["runner_up"]
-        lead = (runner_up["lead"][key] for key in ("difference", "low", "high"))
+        lead = runner_up["lead"]
         rows.append(
             [
                 f"split {number}",
@@ -29,7 +29,7 @@ def section(numbers: Mapping[str, Any]) -> list[Block]:
                 f"{one['chosen']['aiq']:.4f}",
                 f"{one['nested_aiq']:.4f}",
                 named(runner_up),
-                Interval(*lead, "+.4f"),
+                Interval(lead["difference"], lead["low"], lead["high"], "+.4f"),
             ]
         )
     header = ["", "chosen", "AIQ", "AIQ of choosing", "runner-up", "its distance"]

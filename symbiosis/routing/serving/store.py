@@ -496,10 +496,10 @@ class Store:
         with self._database.reading() as connection:
             return rows.frame(connection, decisions, since, without=("vector", "vector_type", "text", "details"))
 
-    def details_frame(self, since: float = 0.0, step: int = 1) -> "pl.DataFrame":
-        """Return ``id`` and ``details``, the explanation as JSON text, of each step-th decision since a time."""
+    def details_frames(self, since: float = 0.0, step: int = 1) -> "Iterator[pl.DataFrame]":
+        """Give ``id`` and ``details``, explanations as JSON text, of each step-th decision since a time; in parts."""
         with self._database.reading() as connection:
-            return rows.details(connection, since, step)
+            yield from rows.details(connection, since, step)
 
     def vectors(self, since: float = 0.0, after: int = 0, most: int = 1000) -> "np.ndarray":
         """Return vectors of queries, (n, d); those of another length than the newest one are left out.

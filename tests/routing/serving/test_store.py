@@ -22,7 +22,7 @@ from routing_world import ROOT
 from symbiosis.core.errors import InputError
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import CallEntry, DecisionEntry, DecisionRecord, ServedEntry
-from symbiosis.routing.serving.storage import database
+from symbiosis.routing.serving.storage import database, rows
 from symbiosis.routing.serving.store import (
     FeedbackConflict,
     NothingServed,
@@ -211,15 +211,18 @@ def test_pages_frames_and_the_export(store: Store, tmp_path: Path, monkeypatch: 
     assert store.export(tmp_path / "none.jsonl", since=9e9) == 0
 
 
-def test_explanations_of_a_sample(store: Store) -> None:
-    """Each second decision since a time, of those that have an explanation."""
+def test_explanations_of_a_sample(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each second decision since a time, of those that have an explanation, some at a time."""
+    monkeypatch.setattr(rows, "EXPLANATIONS", 3)
     explained = [DecisionEntry(record(number), "bio-mid", details={"arms": [number]}) for number in range(6)]
     store.write([*explained, DecisionEntry(record(6), "bio-mid"), DecisionEntry(record(7), "bio-mid")])
-    every = store.details_frame(1002.0)
-    assert every["id"].to_list() == ["d-2", "d-3", "d-4", "d-5"]
-    assert [json.loads(text) for text in every["details"]] == [{"arms": [number]} for number in (2, 3, 4, 5)]
-    assert store.details_frame(0.0, step=2)["id"].to_list() == ["d-1", "d-3", "d-5"]
-    assert store.details_frame(9e9).columns == ["id", "details"]
+    first, last = store.details_frames(1002.0)
+    assert [*first["id"], *last["id"]] == ["d-2", "d-3", "d-4", "d-5"]
+    told = [json.loads(text) for text in (*first["details"], *last["details"])]
+    assert told == [{"arms": [number]} for number in (2, 3, 4, 5)]
+    (second,) = store.details_frames(0.0, step=2)
+    assert second["id"].to_list() == ["d-1", "d-3", "d-5"]
+    assert list(store.details_frames(9e9)) == []
 
 
 def test_pacing_reads_what_routers_decided(store: Store) -> None:

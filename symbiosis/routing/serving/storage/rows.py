@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 ROWS = 2000
 """Of a frame, that are read at once."""
+EXPLANATIONS = 200
+"""That are read at once: polars takes 40 kB to read one of them."""
 _CALL = tuple(field.name for field in fields(CallEntry))
 _PLAIN = tuple(field.name for field in fields(DecisionEntry) if field.name not in ("record", "text"))
 _RECORD = ("llm", "at", "propensity", "prompt_tokens", "cost_usd", "quality", "budget_usd")
@@ -141,16 +143,17 @@ def frame(connection: Connection, table: Table, since: float, without: Sequence[
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
-def details(connection: Connection, since: float, step: int) -> "pl.DataFrame":
-    """Return the id and the explanation, as JSON text, of each step-th decision since a time that has one."""
+def details(connection: Connection, since: float, step: int) -> "Iterator[pl.DataFrame]":
+    """Give the id and the explanation, as JSON text, of each step-th decision since a time that has one, in parts."""
     import polars as pl
 
     table = decisions.c
     wanted = (table.at >= since, table.details.is_not(None), table.sequence % step == 0)
     # As text: a table of many is read faster by polars than row by row into objects.
     chosen = select(table.id, cast(table.details, Text)).where(*wanted).order_by(table.sequence)
-    found = [tuple(row) for row in connection.execute(chosen)]
-    return pl.DataFrame(found, schema={"id": pl.String, "details": pl.String}, orient="row")
+    found = connection.execute(chosen.execution_options(yield_per=EXPLANATIONS))
+    for part in found.partitions():
+        yield pl.DataFrame([tuple(row) for row in part], schema={"id": pl.String, "details": pl.String}, orient="row")
 
 
 def vectors(connection: Connection, since: float, after: int, most: int) -> list["np.ndarray"]:
