@@ -11,7 +11,10 @@ MODULES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpic
 CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "pickle.load"}
 
 # RouterBench is published as a pickle: its reader knows a handful of classes and refuses every other one.
-ALLOWED = {"symbiosis/routing/data/readers/pickles.py": ["import pickle"]}
+ALLOWED = {
+    "bench/fuzzing/table_targets.py": ["import pickle"],  # writes inputs for the reader
+    "symbiosis/routing/data/readers/pickles.py": ["import pickle"],
+}
 
 
 def faults(source: str) -> list[str]:

@@ -258,9 +258,9 @@ def test_an_operator_adds_removes_reprices_and_drains(open_door: Any) -> None:
         assert client.post("/admin/llms", headers=ADMIN, json={"name": "pocket-7b"}).status_code == 409
         assert client.post("/admin/llms", headers=ADMIN, json={"name": "nobody"}).status_code == 404
         assert door.ask(model="auto:cheap").headers["x-symbiosis-model"] == "pocket-7b"
-        price = {"price_prompt": 1e6, "price_response": 1e6}
+        price = {"price_prompt": 1e4, "price_response": 1e4}
         repriced = client.post("/admin/llms/pocket-7b/prices", headers=ADMIN, json=price)
-        assert repriced.json()["price_prompt"] == 1e6
+        assert repriced.json()["price_prompt"] == 1e4
         assert door.ask(model="auto:cheap").headers["x-symbiosis-model"] != "pocket-7b"
         version = door.gateway.engine.service.signature[1]
         back = client.post("/admin/rollback/0", headers=ADMIN).json()
@@ -273,7 +273,7 @@ def test_an_operator_adds_removes_reprices_and_drains(open_door: Any) -> None:
     # What was agreed on outlives the process, for it is in the store.
     with open_door() as door:
         assert door.gateway.is_drained("forge-34b")
-        assert door.gateway.llm("pocket-7b").price_prompt == 1e6
+        assert door.gateway.llm("pocket-7b").price_prompt == 1e4
 
 
 def test_a_full_gateway_says_when_to_come_back(open_door: Any) -> None:

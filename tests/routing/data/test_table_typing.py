@@ -242,7 +242,7 @@ def test_any_bytes_give_rows_or_one_line(
     ("name", "column", "expected"),
     [
         ("20-jsonl-bool-quality/t.jsonl", "quality", (0.0, 1.0)),
-        ("23-jsonl-messages/t.jsonl", "query_text", "math question number 0: what is the value of item 137?\nok"),
+        ("23-jsonl-messages/t.jsonl", "query_text", "math question number 0: what is the value of item 137?"),
         ("23c-parquet-list/t.parquet", "query_text", "math question number 0: what is the value of item 137?"),
         ("24-jsonl-nan/t.jsonl", "latency_s", 1),
         ("26-parquet-nan-quality/t.parquet", "quality", 2),
