@@ -19,9 +19,9 @@ import numpy as np
 from bench.children import write_report
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.model.choice import choose
+from symbiosis.routing.fitting.choice import choose
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.model.params import PREDICTORS, RouterTrainParams
-from symbiosis.routing.model.training import train
 
 CENTRES = 60
 DIMENSION = 402

@@ -40,10 +40,10 @@ from bench.decision_methods import (
 from bench.decision_queries import real, router_of, synthetic
 from symbiosis.core.params import read_document
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import TradeOff
 from symbiosis.routing.queries.query_encoder import RememberingEncoder, encoder_of
 from symbiosis.routing.serving.service import RoutingService

@@ -28,10 +28,10 @@ from symbiosis.core.statistics import interval, resample
 from symbiosis.routing.data import table
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.data.params import CleanRoutingParams
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise, sweep
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.routing.model.training import train
 from symbiosis.routing.queries.finetuning import QualityObjective, TagObjective, fine_tune, with_mean_pooling
 from symbiosis.routing.queries.params import EmbedQueriesParams, TrainEncoderParams
 from symbiosis.routing.queries.tagging import tag

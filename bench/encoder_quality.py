@@ -11,12 +11,12 @@ from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.data.splits import normalised
 from symbiosis.routing.experiments.comparison import choices
+from symbiosis.routing.fitting.choice import choose
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise
 from symbiosis.routing.metrics.utility import scaled_cost, utility
-from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 FOLDS = 5
 SAMPLES = 1000

@@ -29,9 +29,9 @@ from symbiosis.core.params import PARAMS_FILE, read_document, validate_block
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.data.splits import read_whole
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.model.cost_model import LogRidge
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.response_time import JITTER, completion_interval
 from symbiosis.routing.simulation.service_times import ServiceTime
 

@@ -34,16 +34,16 @@ from symbiosis.routing.experiments.comparison import choices, predictions
 from symbiosis.routing.experiments.continual import divide
 from symbiosis.routing.experiments.logged_policy import compare
 from symbiosis.routing.experiments.logged_rows import Served
+from symbiosis.routing.fitting.choice import choose
+from symbiosis.routing.fitting.logged_answers import LoggedAnswers
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience, Feedback
 from symbiosis.routing.learning.logged_feedback import answers_of, train_with_log, trainable
 from symbiosis.routing.learning.online_router import OnlineRouter
 from symbiosis.routing.metrics.curves import Curve, Reference
 from symbiosis.routing.metrics.utility import scaled_cost, utility
-from symbiosis.routing.model.choice import choose
-from symbiosis.routing.model.logged_answers import LoggedAnswers
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.exploration import among_best
 from symbiosis.routing.policy.objectives import TradeOff
 

@@ -33,11 +33,11 @@ from symbiosis.routing.data.splits import FIFTHS, development, read_whole
 from symbiosis.routing.experiments.continual import divide
 from symbiosis.routing.experiments.newcomers import RouterPair, probes_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.fitting.choice import choose
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics.utility import scaled_cost, utility
-from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 ENOUGH = 0.9
 SAMPLES = 2000

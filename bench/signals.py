@@ -37,10 +37,10 @@ from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.data.prices import priced
 from symbiosis.routing.data.splits import development, read_whole
 from symbiosis.routing.experiments.comparison import choices
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.routing.model.training import train
 
 FIFTHS = 2
 SAMPLES = 500

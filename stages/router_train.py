@@ -9,10 +9,10 @@ from symbiosis.routing.data import training_texts
 from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Llms
 from symbiosis.routing.data.splits import read_split
+from symbiosis.routing.fitting.kept import Kept
 from symbiosis.routing.learning.logged_feedback import train_with_log
 from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import Lessons, ServingState
-from symbiosis.routing.model.kept import Kept
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.queries.vector_form import VectorForm
 

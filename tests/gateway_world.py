@@ -20,8 +20,8 @@ from symbiosis.core.artifacts import write_json
 from symbiosis.gateway.simulation.llms import router_llms, upstream_config
 from symbiosis.routing.data import synthetic
 from symbiosis.routing.data.outcomes import Outcomes, Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.serving_state import ServingState
-from symbiosis.routing.model.training import train
 from symbiosis.routing.queries.text_shape import VERSION, query_vectors
 from symbiosis.routing.queries.vector_form import VectorForm
 from symbiosis.text.encoder import embed, load_chosen, weights_sha256

@@ -12,10 +12,10 @@ from symbiosis.core.params import read_document
 from symbiosis.routing.data.logged import OUTCOMES, Logged
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments.params import CompareRoutersParams, OnlineReplayParams
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.reference import Reference
 from symbiosis.routing.learning.serving_state import Lessons, ServingState
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.score import Rule
 from symbiosis.routing.queries.text_shape import VERSION
 from symbiosis.routing.queries.vector_form import VectorForm

@@ -11,8 +11,8 @@ from symbiosis.core.artifacts import read_frame, write_json
 from symbiosis.registry.params import GateParams, RecommenderGateParams, RouterGateParams
 from symbiosis.routing.data import training_texts
 from symbiosis.routing.data.splits import read_split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.serving_state import ServingState
-from symbiosis.routing.model.training import train
 
 PARAMS = GateParams(
     seed=1,

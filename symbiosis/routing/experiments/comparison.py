@@ -18,14 +18,14 @@ from symbiosis.routing.experiments.params import CompareRoutersParams, RouterFor
 from symbiosis.routing.experiments.robustness import Chooser
 from symbiosis.routing.experiments.timed import SINGLES, WAITS_SEEN, TimedCurve, Traffic, spread_points
 from symbiosis.routing.experiments.waits import routers_seeing_waits, with_deadline
+from symbiosis.routing.fitting.choice import choose
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, summarise
 from symbiosis.routing.metrics.metrics import brier, calibration_error, ratio
 from symbiosis.routing.metrics.utility import scaled_cost, utility
-from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.features import draw_folds
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.simulation.queues import Capacities
 
 SEED_STEP = 1000  # between the seeds of a method, away from those of the splits

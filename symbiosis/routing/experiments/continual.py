@@ -15,13 +15,13 @@ from symbiosis.core.statistics import interval
 from symbiosis.routing.data.outcomes import Llms, Split
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, summarise
 from symbiosis.routing.metrics.metrics import cumulative_regret, ratio
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 KINDS: dict[str, tuple[FeedbackKind, bool]] = {

@@ -17,11 +17,11 @@ from symbiosis.routing.experiments.newcomers import ROUTERS, NewcomerResult, ada
 from symbiosis.routing.experiments.off_policy import EstimateCheck, certain, check_estimates
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams, StudyFeedbackParams
+from symbiosis.routing.fitting.choice import choose
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics.curves import Curve
-from symbiosis.routing.model.choice import choose
 from symbiosis.routing.model.params import RouterTrainParams
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Outlook, Paper, decide
 
 ESTIMATES_OFFLINE_SHARE = 0.5  # of the training queries; the others are logged

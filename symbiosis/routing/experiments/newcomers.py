@@ -13,12 +13,12 @@ from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments.continual import divide, stratified
 from symbiosis.routing.experiments.online import rule_of
 from symbiosis.routing.experiments.params import OnlineReplayParams
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.learning.onboarding import onboard
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 ROUTERS = ("without", "added", "known")

@@ -13,18 +13,18 @@ import numpy as np
 
 from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Llms, Split
+from symbiosis.routing.fitting.kept import Kept
+from symbiosis.routing.fitting.logged_answers import LoggedAnswers
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience, Noise
-from symbiosis.routing.model.kept import Kept
-from symbiosis.routing.model.logged_answers import LoggedAnswers
 from symbiosis.routing.model.params import LoggedParams, RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 
 def train_with_log(
     offline: Split, llms: Llms, params: RouterTrainParams, logged: Logged, kept: Kept | None = None
 ) -> tuple[Router, dict[str, Any], Logged]:
-    """Train a router; without logged rows exactly as `symbiosis.routing.model.training.train` does.
+    """Train a router; without logged rows exactly as `symbiosis.routing.fitting.training.train` does.
 
     Parameters
     ----------

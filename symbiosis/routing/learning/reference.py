@@ -133,7 +133,7 @@ class Reference:
         logged
             (M, d), vectors of the queries whose feedback it was trained on, too; with M = 0 of any width.
         report
-            Of the training, `symbiosis.routing.model.training.train`.
+            Of the training, `symbiosis.routing.fitting.training.train`.
         seed
             Of folds and frequencies.
         """

@@ -18,7 +18,7 @@ TAGS: tuple[Tags, ...] = ("none", "domain", "subdomain", "clusters")
 """Those that ``auto`` chooses from, simplest first."""
 
 Penalties = Auto | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
-"""Ridge penalties to try; ``auto``: told from the table, see `symbiosis.routing.model.shrinkage`."""
+"""Ridge penalties to try; ``auto``: told from the table, see `symbiosis.routing.fitting.shrinkage`."""
 
 
 class ForestParams(StageParams):
@@ -29,7 +29,7 @@ class ForestParams(StageParams):
 
 
 class ChoiceParams(StageParams):
-    """Budget of choosing what is left to ``auto``; see `symbiosis.routing.model.choice`.
+    """Budget of choosing what is left to ``auto``; see `symbiosis.routing.fitting.choice`.
 
     Attributes
     ----------

@@ -19,12 +19,12 @@ from symbiosis.routing.experiments.continual import (
     pooled,
     stratified,
 )
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Noise
 from symbiosis.routing.learning.onboarding import filled, onboard
 from symbiosis.routing.model.forests import SharedForest, leaves
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 IDLE = {"workers": 100, "queries_per_s": 1.0}
 SMALL: RouterTrainParams = train_params(tag_penalties=[3], component_penalties=[30], dimension=4)

@@ -17,11 +17,11 @@ from symbiosis.routing.data.logged import Logged as Answers
 from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.experiments.logged_policy import PolicyEstimate, compare, estimate, report
 from symbiosis.routing.experiments.logged_rows import LoggedRows, Served
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Satisfaction
 from symbiosis.routing.learning.off_policy import Estimate, Estimator, Logged, compare_policies, evaluate_policy
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.exploration import probabilities
 
 TRADE_OFF = 1.4

@@ -6,9 +6,9 @@ from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.online_router import DecisionSettings, OnlineRouter
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.goals import Circumstances, Goal
 from symbiosis.routing.policy.objectives import Budget, Deadline, QualityFloor, TradeOff
 

@@ -11,11 +11,11 @@ from routing_world import DOMAINS, LLMS, SKILL, draw, replay_params, train_param
 
 from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.experiments.online import rule_of
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience, Noise, Satisfaction
 from symbiosis.routing.learning.policy_network import TRUNK, PolicyNetwork
 from symbiosis.routing.learning.satisfaction import Confidence, SupervisedHead
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.simulation.replay import FeedbackKind, ReplayedRouter, run
 
 # ---------------------------------------------------------------- policy gradient

@@ -11,6 +11,7 @@ from routing_world import FORM, LLMS, logged_of, split_of, train_params, write_r
 
 from symbiosis.routing.data.logged import Logged
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience, Feedback, Noise, Satisfaction
 from symbiosis.routing.learning.logged_feedback import answers_of, train_with_log, trainable, weights
 from symbiosis.routing.learning.online_router import OnlineRouter
@@ -18,7 +19,6 @@ from symbiosis.routing.learning.serving_state import FILE, Lessons, ServingState
 from symbiosis.routing.model.lengths import LengthDistribution
 from symbiosis.routing.model.params import LoggedParams, RouterTrainParams
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import TradeOff
 
 PLAIN = LoggedParams(weight="none", clip=10, holdout_share=0.0)

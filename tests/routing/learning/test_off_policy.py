@@ -12,10 +12,10 @@ from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.experiments.off_policy import certain, check_estimates
 from symbiosis.routing.experiments.online import rule_of
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Noise
 from symbiosis.routing.learning.off_policy import ESTIMATORS, Estimator, Logged, evaluate_policy, table, true_value
 from symbiosis.routing.metrics.utility import scaled_cost, utility
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.exploration import Kind
 
 N_LLMS = 4

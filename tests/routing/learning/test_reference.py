@@ -9,8 +9,8 @@ from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.reference import FILE, LEVEL, TENSORS, Distance, Reference
-from symbiosis.routing.model.training import train
 
 WINDOWS = 200
 

@@ -9,10 +9,10 @@ from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing.data.outcomes import Outcomes, Split
 from symbiosis.routing.data.prices import priced
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.model.cost_model import LogRidge, choose_costs, price_error
 from symbiosis.routing.model.features import draw_folds
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 OUTCOMES, VECTORS, DOMAIN = draw(300, 0)
 LABELS = [DOMAINS[d] for d in DOMAIN]

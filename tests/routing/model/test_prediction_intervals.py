@@ -8,13 +8,13 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics import metrics
 from symbiosis.routing.model import lengths
 from symbiosis.routing.model.calibration import Intervals, spread
 from symbiosis.routing.model.forests import Forest
 from symbiosis.routing.model.lengths import LengthDistribution, Neighbours, Network
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 LEVEL = 0.9
 

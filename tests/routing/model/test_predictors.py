@@ -13,6 +13,8 @@ from routing_world import DOMAINS, LLMS, draw, long_table, train_params
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.fitting.shrinkage import likeliest_penalties
+from symbiosis.routing.fitting.training import cost_scale_of, train
 from symbiosis.routing.metrics.metrics import calibration_error
 from symbiosis.routing.model import calibration, features, lengths
 from symbiosis.routing.model.forests import Forest, SharedForest, Walk
@@ -20,8 +22,6 @@ from symbiosis.routing.model.linear_heads import REFRESH, LinearHeads, inverse_o
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.predictors import TagPrior, fit_lengths
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.shrinkage import likeliest_penalties
-from symbiosis.routing.model.training import cost_scale_of, train
 from symbiosis.routing.queries.tags import groups_of, number_tags
 
 OFFLINE, VECTORS, DOMAIN = draw(400, seed=0)

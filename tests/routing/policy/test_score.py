@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from routing_world import DOMAINS, LLMS, RULE, draw, train_params
 
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.metrics.utility import scaled_cost, utility
 from symbiosis.routing.model.router import Predictions
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Outlook, Paper, Verdict, decide
 from symbiosis.routing.policy.score import Rule, waiting_penalty
 

@@ -4,7 +4,7 @@ from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.reporting.page import Section, Table
 from symbiosis.routing.data.outcomes import Split
-from symbiosis.routing.model.choice import choose
+from symbiosis.routing.fitting.choice import choose
 from symbiosis.routing.reports import choices
 
 

@@ -9,9 +9,9 @@ import pytest
 from routing_world import DOMAINS, LLMS, RULE, draw, replay_params, train_params
 
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.learning.satisfaction import BinaryHead
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Paper
 from symbiosis.routing.serving.service import RoutingService
 from symbiosis.routing.serving.settings import ServiceSettings

@@ -16,12 +16,12 @@ from routing_world import DOMAINS, LLMS, ROOT, RULE, draw, train_params
 
 from symbiosis.core.errors import InputError
 from symbiosis.routing.data.outcomes import Split
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import CAUTIOUS, Experience, Noise, Satisfaction
 from symbiosis.routing.learning.satisfaction import BinaryHead
 from symbiosis.routing.model.params import RouterTrainParams
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.model.single_query import SingleQuery
-from symbiosis.routing.model.training import train
 from symbiosis.routing.policy.objectives import Budget, Deadline, Outlook, Paper, QualityFloor, TradeOff, decide
 from symbiosis.routing.policy.response_time import completion_interval
 from symbiosis.routing.serving import snapshots

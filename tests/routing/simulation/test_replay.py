@@ -22,12 +22,12 @@ from symbiosis.core.fingerprint import imported_files
 from symbiosis.core.statistics import resample
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
 from symbiosis.routing.experiments import online
+from symbiosis.routing.fitting.training import train
 from symbiosis.routing.learning.feedback import Experience
 from symbiosis.routing.metrics import metrics
 from symbiosis.routing.metrics.curves import Curve, Reference, summarise
 from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.router import Router
-from symbiosis.routing.model.training import train
 
 # ---------------------------------------------------------------- hull, AIQ, regret
 

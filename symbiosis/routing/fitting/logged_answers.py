@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Outcomes
+from symbiosis.routing.fitting.fitting import Offline
 from symbiosis.routing.model.features import FOLDS
-from symbiosis.routing.model.fitting import Offline
 
 if TYPE_CHECKING:
     from symbiosis.routing.model.router import Router

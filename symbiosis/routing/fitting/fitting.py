@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from symbiosis.routing.data.outcomes import Llms, Outcomes
+from symbiosis.routing.fitting.judging import judge
+from symbiosis.routing.fitting.shrinkage import likeliest_penalties
 from symbiosis.routing.model.features import FeatureMap
 from symbiosis.routing.model.forests import SharedForest
-from symbiosis.routing.model.judging import judge
 from symbiosis.routing.model.lengths import LengthChoice
 from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
 from symbiosis.routing.model.params import Auto
 from symbiosis.routing.model.predictors import N_TARGETS, QUALITY, AveragePrior, Prior, TagPrior, targets_of
-from symbiosis.routing.model.shrinkage import likeliest_penalties
 
 COMMON = (3.0, 10.0, 30.0, 100.0, 300.0)  # ridge penalties tried for the common part
 MULTIPLES = (
@@ -148,7 +148,7 @@ def fit_linear(
         Dollars that count as 1.
     tag_penalties, component_penalties
         To try, in queries' worth of evidence; see `FeatureMap.penalties`. ``auto``: those under which the outcomes are
-        likeliest, see `symbiosis.routing.model.shrinkage`, and for the components `MULTIPLES` of it.
+        likeliest, see `symbiosis.routing.fitting.shrinkage`, and for the components `MULTIPLES` of it.
     """
     targets, told, table = targets_of(offline.outcomes), offline.told, offline.table
     feature_map, tags = offline.feature_map, offline.tags

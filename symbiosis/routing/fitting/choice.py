@@ -13,12 +13,12 @@ import numpy as np
 from symbiosis.core.progress import tqdm
 from symbiosis.core.rounding import rounded
 from symbiosis.routing.data.outcomes import Llms, Split
+from symbiosis.routing.fitting.fitting import Offline, PredictorFit, average, fit_forest, fit_linear, fit_stacked
+from symbiosis.routing.fitting.judging import Judge, Verdict, aiq_of
+from symbiosis.routing.fitting.kept import Kept
 from symbiosis.routing.metrics.curves import Curve
 from symbiosis.routing.metrics.utility import cost_scale_of
 from symbiosis.routing.model.features import draw_folds, fit
-from symbiosis.routing.model.fitting import Offline, PredictorFit, average, fit_forest, fit_linear, fit_stacked
-from symbiosis.routing.model.judging import Judge, Verdict, aiq_of
-from symbiosis.routing.model.kept import Kept
 from symbiosis.routing.model.params import AUTO, PREDICTORS, TAGS, Predictor, RouterTrainParams, Tags
 from symbiosis.routing.queries.tags import cluster_tags, groups_of, number_tags
 

@@ -8,15 +8,15 @@ import numpy as np
 
 from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
+from symbiosis.routing.fitting.choice import choose, fit_predictor, prepare
+from symbiosis.routing.fitting.fitting import Offline, PredictorFit
+from symbiosis.routing.fitting.kept import Kept
+from symbiosis.routing.fitting.logged_answers import LoggedAnswers, with_answers
 from symbiosis.routing.metrics.metrics import calibration_error, discrimination
 from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 from symbiosis.routing.model import calibration
 from symbiosis.routing.model.calibration import Ranges
-from symbiosis.routing.model.choice import choose, fit_predictor, prepare
 from symbiosis.routing.model.cost_model import LogRidge, choose_costs, cross_fitted
-from symbiosis.routing.model.fitting import Offline, PredictorFit
-from symbiosis.routing.model.kept import Kept
-from symbiosis.routing.model.logged_answers import LoggedAnswers, with_answers
 from symbiosis.routing.model.params import AUTO, RouterTrainParams
 from symbiosis.routing.model.predictors import LENGTH, QUALITY, fit_lengths
 from symbiosis.routing.model.router import Router
@@ -44,7 +44,7 @@ def train(
         none. Predictors and tags are chosen, and held-out queries judged, by the offline queries alone.
 
     kept
-        See `symbiosis.routing.model.choice.choose`.
+        See `symbiosis.routing.fitting.choice.choose`.
 
     Returns
     -------

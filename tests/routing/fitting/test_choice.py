@@ -7,11 +7,11 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing.data.outcomes import Split
-from symbiosis.routing.model import choice
-from symbiosis.routing.model.choice import PredictorChoice, choose, simplest_of_best
-from symbiosis.routing.model.judging import Judge, Verdict, judge
-from symbiosis.routing.model.kept import Kept
-from symbiosis.routing.model.training import train
+from symbiosis.routing.fitting import choice
+from symbiosis.routing.fitting.choice import PredictorChoice, choose, simplest_of_best
+from symbiosis.routing.fitting.judging import Judge, Verdict, judge
+from symbiosis.routing.fitting.kept import Kept
+from symbiosis.routing.fitting.training import train
 
 
 def world(n: int, seed: int = 0, labels: bool = True) -> Split:
