@@ -25,7 +25,7 @@ from stages import clean_routing, collect_feedback, download_routing, embed_quer
 from symbiosis.core.artifacts import read_frame
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.params import BLOCKS
-from symbiosis.routing.data.outcomes import Llms, Outcomes, load_embeddings
+from symbiosis.routing.data.outcomes import CHARACTERS_PER_TOKEN, Llms, Outcomes, load_embeddings
 from symbiosis.routing.metrics.curves import TRADE_OFFS, Curve, Reference, summarise
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.policy.objectives import Outlook, TradeOff, decide
@@ -134,6 +134,16 @@ def compare(what: str) -> None:
 
     print(f"# {what}: {len(texts):,} test queries, {len(llms)} LLMs: `python -m bench.served {what}`\n")
     print(f"Vectors with the same bytes as in training: {100 * same_bytes:.1f} %.\n")
+    longer = np.zeros(len(texts), dtype=bool)
+    if router.prompts is not None:
+        most = router.prompts.most.max()
+        longer = np.array([len(text) / CHARACTERS_PER_TOKEN > most for text in texts])
+    if longer.any():
+        same = (served["text alone"] == evaluated)[:, ~longer].mean()
+        print(
+            f"{longer.sum()} texts are longer than every prompt in training: there the service counts characters, and "
+            f"the evaluation cannot. Without them, over all trade-offs: {100 * same:.2f} %.\n"
+        )
     rows = [
         {
             "served from": name,

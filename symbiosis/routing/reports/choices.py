@@ -37,7 +37,7 @@ def section(numbers: Mapping[str, Any]) -> list[Block]:
         f"By cross-validation on at most {max(one['queries'] for one in choices):,} training queries: form, tags, "
         "components, least queries in a leaf. AIQ of choosing: each fold's queries routed by what the others would "
         "have chosen. Distance: AIQ of the chosen one minus the runner-up's, the one with the largest AIQ among the "
-        "others, with its paired 95 % interval; of candidates within one standard error the simpler is taken."
+        "others, with its paired 95 % interval; of candidates within half a standard error the simpler is taken."
     )
     return [Section("What the router chose", [Table(header, rows), Text(note)], folded=True)]
 

@@ -67,13 +67,15 @@ def test_features_and_then_predictors_on_the_best_of_them_are_judged(chosen: Pre
     )
 
 
-def test_a_richer_candidate_must_lead_by_more_than_a_standard_error() -> None:
+def test_a_richer_candidate_must_lead_beyond_noise() -> None:
     samples = np.random.default_rng(0).standard_normal((3, 100)) * 0.01
     samples -= samples.mean(axis=1, keepdims=True)
     simple = Verdict(0.2, 0.80, 0.7, 0.80 + samples[0])
     error = float((samples[1] - samples[0]).std())
-    within = Verdict(0.2, 0.80 + 0.9 * error, 0.7, 0.80 + 0.9 * error + samples[1])
-    beyond = Verdict(0.2, 0.80 + 1.1 * error, 0.7, 0.80 + 1.1 * error + samples[1])
+    within, beyond = (
+        Verdict(0.2, 0.80 + share * choice.NOISE * error, 0.7, 0.80 + share * choice.NOISE * error + samples[1])
+        for share in (0.9, 1.1)
+    )
 
     def taken(*verdicts: Verdict) -> int:
         return simplest_of_best([one.aiq for one in verdicts], verdicts)
@@ -82,7 +84,7 @@ def test_a_richer_candidate_must_lead_by_more_than_a_standard_error() -> None:
     assert taken(simple, beyond) == 1
     assert taken(beyond, simple) == 0
     lead = beyond.lead(simple)
-    assert lead.difference == pytest.approx(1.1 * error)
+    assert lead.difference == pytest.approx(1.1 * choice.NOISE * error)
     assert lead.error == pytest.approx(error)
     assert lead.low < lead.difference < lead.high
 
