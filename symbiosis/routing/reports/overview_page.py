@@ -65,7 +65,10 @@ AIQ = (
     "Mean quality along the concave hull between the costs of the cheapest and of the best single LLM. Noise ceiling: "
     "the class of each query in a latent-class model is known, the luck of each answer is not; its lead over the "
     "router is what a better text router could still gain, the oracle's lead over it is coin-flipping. With few "
-    "queries the classes cannot be told apart, and where it lies below a router it is no ceiling."
+    "queries the classes cannot be told apart, and of log lines that come again more than their class is known: where "
+    "it lies below a router it is no ceiling. The mix of single LLMs (RouterBench's zero router) is the hull of their "
+    "means over the test queries themselves, which flatters it where LLMs are many and queries few; the global mean "
+    "is the same, chosen on training queries."
 )
 STANDARD = (
     "RouterArena's score at the best operating point; APGR and CPT of RouteLLM, read for a pool of LLMs; gain and "
