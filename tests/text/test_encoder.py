@@ -333,12 +333,12 @@ def test_the_stages_write_one_row_per_query(tmp_path: Path, monkeypatch: pytest.
     embed_queries.work(params())
     first = sha256_of("data/embeddings")
     vectors = read_array("data/embeddings/queries.npy")
-    assert vectors.shape == (len(TEXTS), 402)
+    assert vectors.shape == (len(TEXTS), 401)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     manifest = read_json("data/embeddings/manifest.json")
     assert manifest["encoder"] == encoder.OFFLINE
-    assert manifest["dimension"] == 402
+    assert manifest["dimension"] == 401
     assert len(manifest["weights_sha256"]) == 64
     embed_queries.work(params())
     assert sha256_of("data/embeddings") == first
@@ -407,7 +407,7 @@ def test_the_first_layers_serve_as_they_embedded(few_shot: None) -> None:
             {"weights_sha256": "0" * 64},
             r"is not the encoder that the router was trained with \(weights_sha256: .*\): run `dvc repro",
         ),
-        ({"text_shape": 1}, r"is not the encoder that the router was trained with \(text_shape: 2, trained with 1\)"),
+        ({"text_shape": 1}, r"is not the encoder that the router was trained with \(text_shape: 3, trained with 1\)"),
         ({"maximum_tokens": 7}, "trained with 7"),
         ({"precision": "float8"}, "manifest.json: `precision`: .*delete data/embeddings and run `dvc repro"),
         ({"shape_weight": None}, "manifest.json: `shape_weight`: .*delete data/embeddings and run `dvc repro"),
