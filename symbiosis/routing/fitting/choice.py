@@ -232,7 +232,7 @@ def simplest_of_best(aiq: Sequence[float], verdicts: Sequence[Verdict]) -> int:
     """
     held = 0
     for place in range(1, len(verdicts)):
-        if aiq[place] - aiq[held] > NOISE * verdicts[place].lead(verdicts[held]).error:
+        if aiq[place] - aiq[held] > NOISE * verdicts[place].lead(verdicts[held]).standard_error:
             held = place
     return held
 

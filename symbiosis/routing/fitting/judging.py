@@ -54,10 +54,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much one AIQ is above another on the same queries: difference, its standard error, and 95 % interval."""
+    """By how much one AIQ is above another on the same queries: difference, its standard error, and 95 % interval.
+
+    No name here is ``error``: `dvc metrics show` takes a number of that name for a file that it could not read.
+    """
 
     difference: float
-    error: float
+    standard_error: float
     low: float
     high: float
 

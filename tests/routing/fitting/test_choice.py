@@ -85,7 +85,7 @@ def test_a_richer_candidate_must_lead_beyond_noise() -> None:
     assert taken(beyond, simple) == 0
     lead = beyond.lead(simple)
     assert lead.difference == pytest.approx(1.1 * choice.NOISE * error)
-    assert lead.error == pytest.approx(error)
+    assert lead.standard_error == pytest.approx(error)
     assert lead.low < lead.difference < lead.high
 
 
@@ -95,7 +95,7 @@ def test_verdicts_are_paired_and_as_without_noise(chosen: PredictorChoice) -> No
     bench = Judge.of(split.outcomes, LLMS, seed=3)
     curve = bench.curve(held_out)
     whole = bench.verdict(held_out, curve)
-    assert whole.lead(whole).error == 0
+    assert whole.lead(whole).standard_error == 0
     assert judge(held_out, split.outcomes, LLMS, bench.cost_scale) == {"brier": whole.brier, "aiq": whole.aiq}
     assert bench.aiq(curve, np.arange(300)) == whole.aiq
     assert bench.aiq(curve, np.arange(100)) != whole.aiq
