@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.core.artifacts import read_array, staged
+from symbiosis.core.artifacts import read_array, sha256_of, staged
 from symbiosis.core.errors import InputError
+from symbiosis.core.fingerprint import imported_files
 from symbiosis.routing.data.outcomes import Split
 from symbiosis.routing.model.params import RouterTrainParams
 
-ROUTING = Path(__file__).resolve().parents[1]
-CODE = ("data", "metrics", "model", "queries")
-"""Rooms whose code a choice depends on."""
+ROOT = Path(__file__).resolve().parents[3]
+CHOICE = Path(__file__).with_name("choice.py")
+"""What a choice computes depends on this module and on all that it imports."""
 
 
 class Kept:
@@ -33,9 +34,8 @@ class Kept:
         if self._folder is None:
             return self
         digest = hashlib.sha256(params.model_dump_json().encode())
-        for room in CODE:
-            for path in sorted((ROUTING / room).glob("*.py")):
-                digest.update(path.read_bytes())
+        for path in imported_files(CHOICE, ROOT):
+            digest.update(sha256_of(ROOT / path).encode())
         outcomes = split.outcomes
         values = (outcomes.quality, outcomes.prompt_tokens, outcomes.response_tokens, outcomes.cost_usd)
         for array in (split.embeddings, *values, outcomes.known):

@@ -7,7 +7,7 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing.data.outcomes import Split
-from symbiosis.routing.fitting import choice
+from symbiosis.routing.fitting import choice, kept
 from symbiosis.routing.fitting.choice import PredictorChoice, choose, simplest_of_best
 from symbiosis.routing.fitting.judging import Judge, Verdict, judge
 from symbiosis.routing.fitting.kept import Kept
@@ -153,6 +153,19 @@ def test_the_budget_bounds_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     few = choose(world(300), LLMS, train_params(predictor="linear", tags="auto", choice=BUDGET | {"queries": 80}))
     assert set(seen) == {80}
     assert few.queries == 80
+
+
+@pytest.mark.parametrize("file", ["choice.py", "fitting.py", "shrinkage.py", "features.py", "forests.py", "tags.py"])
+def test_other_code_never_picks_up_what_was_kept(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = world(60)
+
+    def place() -> str:
+        return Kept(tmp_path).of(LEFT_OPEN, split)._place("a candidate").parent.name
+
+    before, whole = place(), kept.sha256_of
+    assert place() == before
+    monkeypatch.setattr(kept, "sha256_of", lambda path: "changed" if path.name == file else whole(path))
+    assert place() != before
 
 
 def test_a_choice_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,6 @@ EXPORTED = {"id", "llm", "calls", "feedback", "text_sha256"}
 """Keys of a line of an export."""
 FROZEN = {"lesson", "decision", "vector", "text_sha256"}
 """Columns of a freeze, see `symbiosis.routing.data.readers.exports.EXPORT`."""
-_MAGIC = b"SQLite format 3\x00"
-
-
-def is_store(path: Path) -> bool:
-    """Tell by its first bytes whether a file is one of SQLite."""
-    with path.open("rb") as handle:
-        return handle.read(len(_MAGIC)) == _MAGIC
 
 
 def store_records(path: Path) -> Iterator[tuple[str, Record]]:
