@@ -43,7 +43,7 @@ def work(params: EvaluateParams) -> None:
     shape = read_sizes(CLEAN)
     train, validation, test = (read_matrix(path, shape) for path in (TRAIN, VALIDATION, TEST))
     protocol, depth = protocol_of(CLEAN), ranking_depth(validation)
-    seen = train + validation if protocol.history_grows else train
+    seen = protocol.history_at_test(train, validation)
     # The files first: a damaged one stops the stage before the model's long work.
     baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", seen, depth) for name in params.baselines.all()}
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}

@@ -12,6 +12,8 @@ from symbiosis.reporting.names import label, metric, strongest_baseline
 REPORTS = Path("reports")
 _PRIMARY = ("recall@20", "ndcg@10")
 """The metric of a headline: that of held-out sets, or of the next item."""
+_CHOSEN_BY = {"recall@20": ("recall@20", "recall@40", "ndcg@100"), "ndcg@10": ("ndcg@10",)}
+"""By that metric, those whose sum sorts methods, as `symbiosis.recommender.metrics.metrics.Protocol` does."""
 T = TypeVar("T")
 
 
@@ -110,7 +112,8 @@ def _read(reports: Path, makers: Mapping[str, Callable[[dict[str, Any], Path], T
 def _recommender(report: dict[str, Any], page: Path) -> Table:
     methods = {"recommender": report["recommender"]} | report["baselines"]
     metrics = [name for name, value in methods["recommender"].items() if isinstance(value, Mapping)]
-    ordered = sorted(methods, key=lambda name: -sum(methods[name][column]["mean"] for column in metrics))
+    by = _CHOSEN_BY[_primary(report)]
+    ordered = sorted(methods, key=lambda name: -sum(methods[name][column]["mean"] for column in by))
     sizes = report["data"]
     return Table(
         "LLM for RecSys",
@@ -123,8 +126,12 @@ def _recommender(report: dict[str, Any], page: Path) -> Table:
     )
 
 
+def _primary(report: dict[str, Any]) -> str:
+    return next(name for name in _PRIMARY if name in report["recommender"])
+
+
 def _recommender_headline(report: dict[str, Any], page: Path) -> Headline:
-    primary = next(name for name in _PRIMARY if name in report["recommender"])
+    primary = _primary(report)
     difference = report.get("difference")
     strongest, gain, lead = "", "", None
     if difference:

@@ -1,5 +1,6 @@
 """What the sequential baselines share: histories in order of time, batches of similar length, next-item loss."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -55,9 +56,9 @@ class SequentialBaseline(NeuralBaseline):
         super().read(histories)
         self.sequences, self.lengths = histories.sequences(), np.diff(self.history.indptr)
 
+    @abstractmethod
     def encode(self, items: "Tensor") -> "Tensor":
         """Turn item numbers (B, L), padded at the end with I, into hidden states (B, L, D) that see no later item."""
-        raise NotImplementedError
 
     def item_vectors(self) -> "Tensor":
         """Vectors of the items, (I, D), that hidden states are multiplied with."""

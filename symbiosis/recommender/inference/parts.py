@@ -147,7 +147,8 @@ class Parts:
     @cached_property
     def history(self) -> csr_array:
         """What the model reads of every user, (U, I): what it read when it was measured."""
-        return self.taken if protocol_of(self.folder / layout.CLEAN).history_grows else self.train
+        protocol = protocol_of(self.folder / layout.CLEAN)
+        return protocol.history_at_test(self.train, self._matrix(layout.VALIDATION))
 
     @cached_property
     def popularity(self) -> np.ndarray:

@@ -168,6 +168,10 @@ class Protocol:
     chosen_by: tuple[str, ...]
     history_grows: bool
 
+    def history_at_test(self, train: csr_array, validation: csr_array) -> csr_array:
+        """Return what a method reads of every user at test, (U, I); nobody is given any of it again."""
+        return csr_array(train + validation) if self.history_grows else train
+
     def score(self, means: Mapping[str, float]) -> float:
         """Sum the metrics that settings and epochs are chosen by."""
         return sum(means[name] for name in self.chosen_by)

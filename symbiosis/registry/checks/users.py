@@ -122,9 +122,8 @@ class Part:
     def scores(self) -> Scores:
         """Return what scores all items for some users, from what was read of them when the model was measured."""
         paths = (layout.FINETUNED, layout.GRAPH, layout.DISTANCES, layout.PROPAGATION)
-        return Scorer.load(*(self.folder / path for path in paths)).prepared(
-            self.taken if self.protocol.history_grows else self.train
-        )
+        read = self.protocol.history_at_test(self.train, self._matrix(layout.VALIDATION))
+        return Scorer.load(*(self.folder / path for path in paths)).prepared(read)
 
     def _matrix(self, path: Path) -> csr_array:
         return read_matrix(self.folder / path, (len(self.users), len(self.items)))

@@ -44,3 +44,14 @@ def cost_shares(methods: Mapping[str, Any], ours: str, rival: str | None) -> Tab
         for name, numbers in sorted(methods.items(), key=lambda pair: -pair[1]["aiq"])
     ]
     return Table(["method", *(f"cost for {100 * share:g} %" for share in SHARES), "AIQ from 0"], rows)
+
+
+SCORES = ("RouterArena", "APGR", "CPT(50 %)", "CPT(80 %)", "gain", "saving")
+"""Heads of the columns that `score_cells` fills."""
+
+
+def score_cells(scores: Mapping[str, float | None]) -> list[str]:
+    """Return the cells of the scores of `symbiosis.routing.metrics.standard`."""
+    fractions = ("none" if (value := scores[key]) is None else f"{value:.3f}" for key in ("apgr", "cpt_50", "cpt_80"))
+    changes = ("none" if (value := scores[key]) is None else f"{value:+.1%}" for key in ("perf_gain", "cost_save"))
+    return [f"{100 * (scores['arena'] or 0):.2f}", *fractions, *changes]

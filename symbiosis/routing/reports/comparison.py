@@ -11,7 +11,7 @@ from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Sect
 from symbiosis.routing.experiments.comparison_results import ROUTER, SINGLES, SplitResult, shares
 from symbiosis.routing.metrics.metrics import cost_key, hull
 from symbiosis.routing.reports import choices, timed
-from symbiosis.routing.reports.cells import cost_shares, interval, mark, percent
+from symbiosis.routing.reports.cells import SCORES, cost_shares, interval, mark, percent, score_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -193,21 +193,11 @@ def _log_cost(methods: Mapping[str, Any], rival: str | None) -> list[Block]:
 
 def standard_scores(methods: Mapping[str, Any], rival: str | None) -> Table:
     """Return the table of scores that other benchmarks report."""
-    rows = []
-    for method, numbers in methods.items():
-        own = numbers["standard"]
-        rows.append(
-            Row(
-                [
-                    label(method),
-                    f"{100 * own['arena']:.2f}",
-                    *("none" if own[key] is None else f"{own[key]:.3f}" for key in ("apgr", "cpt_50", "cpt_80")),
-                    *("none" if own[key] is None else f"{own[key]:+.1%}" for key in ("perf_gain", "cost_save")),
-                ],
-                mark(method, ROUTER, rival),
-            )
-        )
-    return Table(["method", "RouterArena", "APGR", "CPT(50 %)", "CPT(80 %)", "gain", "saving"], rows)
+    rows = [
+        Row([label(method), *score_cells(numbers["standard"])], mark(method, ROUTER, rival))
+        for method, numbers in methods.items()
+    ]
+    return Table(["method", *SCORES], rows)
 
 
 def flips(robustness: Mapping[str, Any]) -> Table:

@@ -21,8 +21,6 @@ UNLABELLED = "router_without_labels"
 CEILING = "known_class"
 NEIGHBOURS = "nearest_neighbours"
 LOG_LINES, LOG_QUALITY = "optllm_log_parsing", 0.80
-LABEL_LOSS = 0.005
-"""AIQ that a router without labels may be below the one with them."""
 JOINED = 0.9
 """Share of the gain by which newcomers count as taken up, if its interval lies above 0."""
 
@@ -125,7 +123,7 @@ def bars(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "lead_held": 2 * sum(one["above_all"] for one in lead.values()) >= len(lead)
         and not any(one["below"] for one in lead.values()),
         "labels": lost,
-        "labels_held": all(one["lost"] <= LABEL_LOSS for one in lost.values()),
+        "labels_held": all(one["lost"] <= overview_page.LABEL_LOSS for one in lost.values()),
         "newcomers": {name: table["newcomers"].get("first_taken_up") for name, table in tables.items()},
     }
     if (lines := tables.get(LOG_LINES)) is not None and NEIGHBOURS in lines["methods"]:

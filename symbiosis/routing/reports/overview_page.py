@@ -8,10 +8,15 @@ from symbiosis.reporting.names import INFORMED, label, strongest_baseline
 from symbiosis.reporting.page import OURS, STRONGEST, Block, Interval, Row, Section, Table, Text
 from symbiosis.routing.experiments.comparison_results import ROUTER
 from symbiosis.routing.metrics.metrics import cost_key
-from symbiosis.routing.reports.cells import interval, percent
+from symbiosis.routing.reports.cells import SCORES, interval, percent, score_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LABEL_LOSS = 0.005
+"""AIQ that a router without labels may be below the one with them."""
+SOON = 500
+"""Queries within which newcomers should be taken up."""
 
 LEFT = -0.3
 """Where methods are drawn that are worse than the mix of single LLMs."""
@@ -131,11 +136,12 @@ def _bars(bars: Mapping[str, Any]) -> Table:
         )
     rows.append(["lead, over all tables", "", bars["lead_held"]])
     for name, one in bars["labels"].items():
-        text = f"AIQ lost without labels {one['lost']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}], at most .005"
-        rows.append([f"no labels on {name}", text, one["lost"] <= 0.005])
+        lost = f"{one['lost']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+        text = f"AIQ lost without labels {lost}, at most {LABEL_LOSS:g}"
+        rows.append([f"no labels on {name}", text, one["lost"] <= LABEL_LOSS])
     for name, step in bars["newcomers"].items():
         text = "not within the queries played" if step is None else f"after {step} queries"
-        rows.append([f"newcomers on {name}", f"90 % of the gain: {text}", step is not None and step <= 500])
+        rows.append([f"newcomers on {name}", f"90 % of the gain: {text}", step is not None and step <= SOON])
     if "log_lines" in bars:
         lines = bars["log_lines"]
         text = f"quality {lines['quality']:.4f} at nearest neighbours' cost, wanted {lines['wanted']:.2f}"
@@ -192,12 +198,9 @@ def _standard(tables: Mapping[str, Any]) -> Table:
     rows = []
     for name, table in tables.items():
         for method in (one for one in SHOWN if one in table["methods"]):
-            own = table["methods"][method]["standard"]
-            fractions = ("none" if own[key] is None else f"{own[key]:.3f}" for key in ("apgr", "cpt_50", "cpt_80"))
-            changes = ("none" if own[key] is None else f"{own[key]:+.1%}" for key in ("perf_gain", "cost_save"))
-            cells = [name, label(method), f"{100 * own['arena']:.2f}", *fractions, *changes]
-            rows.append(Row(cells, OURS if method == ROUTER else ""))
-    return Table(["table", "method", "RouterArena", "APGR", "CPT(50 %)", "CPT(80 %)", "gain", "saving"], rows)
+            scores = score_cells(table["methods"][method]["standard"])
+            rows.append(Row([name, label(method), *scores], OURS if method == ROUTER else ""))
+    return Table(["table", "method", *SCORES], rows)
 
 
 def _flips(tables: Mapping[str, Any]) -> Table:

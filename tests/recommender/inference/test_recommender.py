@@ -258,3 +258,10 @@ def test_the_champion_serves_then_the_final_fit_then_the_workspace(tmp_path: Pat
     assert replace(champion.recommend(Request(1)), model="") == replace(
         Recommender.open(write_recommender(tmp_path / "same")).recommend(Request(1)), model=""
     )
+
+
+@pytest.mark.parametrize(("protocol", "read"), [("random", {0}), ("last_out", {0, 3})])
+def test_what_serves_reads_the_history_that_was_measured(protocol: str, read: set[int], tmp_path: Path) -> None:
+    folder = write_recommender(tmp_path)
+    (folder / layout.PROTOCOL).write_text(f'{{"protocol": "{protocol}"}}')
+    assert set(Recommender.open(folder).parts.history[[0]].indices.tolist()) == read
