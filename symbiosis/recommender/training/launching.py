@@ -10,13 +10,17 @@ import os
 import signal
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.artifacts import write_json
+from symbiosis.core.errors import InputError, is_out_of_memory, no_memory
 from symbiosis.core.params import StageParams
 from symbiosis.recommender.training.params import TrainingParams
 from symbiosis.recommender.training.process_group import (
@@ -28,12 +32,17 @@ from symbiosis.recommender.training.process_group import (
     joined,
 )
 
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
 TRACKING = "SYMBIOSIS_TRACKING"
 
-_LOST = 75
+LOST = 75
 """Exit status of a worker that ended because another one was gone."""
 _SHUTDOWN_S = 10
 """How long workers may take to end before they are killed."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""That torchrun's launcher takes over."""
 _KEPT = "the newest checkpoint is kept: run the stage again to go on"
 
 
@@ -59,7 +68,7 @@ def train_together(
         A worker failed or was killed, or they cannot be started.
     """
     if os.environ.get(WORKER):
-        with joined() as group, _quiet(group):
+        with joined() as group, _as_worker(group):
             train(group)
     elif training.processes == 1:
         train(ALONE)
@@ -68,25 +77,54 @@ def train_together(
 
         run_on_ray(module, params, training.processes)
     else:
-        _run_here(module, training.processes)
+        run_here(module, training.processes)
 
 
 @contextmanager
-def _quiet(group: ProcessGroup) -> Iterator[None]:
-    """Let the first worker alone print and record curves; one that lost another ends without a traceback."""
-    if not group.leads:
-        os.environ[TRACKING] = "off"
-    try:
-        yield
-    except LostPeerError:
-        if os.environ[WORKER] == "torchrun":
-            raise SystemExit(_LOST) from None
-        raise
+def _as_worker(group: ProcessGroup) -> Iterator[None]:
+    """Let the first worker alone print and record curves; leave it to the launcher to tell what went wrong."""
+    with ExitStack() as stack:
+        if not group.leads:
+            os.environ[TRACKING] = "off"
+            nowhere = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        try:
+            yield
+        except Exception as error:
+            if os.environ[WORKER] != "torchrun":  # Ray hands it over as it is
+                raise
+            raise SystemExit(_left(error)) from None
 
 
-def _run_here(module: str, processes: int) -> None:
-    """Start the workers by torchrun's launcher, and wait."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+def _left(error: Exception) -> int:
+    """Leave an error for torchrun's launcher, or its traceback in the log; return the exit status."""
+    if isinstance(error, LostPeerError):
+        return LOST
+    if isinstance(error, InputError | OSError) or is_out_of_memory(error):
+        message = no_memory(error) if is_out_of_memory(error) else str(error)
+        write_json(os.environ["TORCHELASTIC_ERROR_FILE"], {"message": message, "timestamp": int(time.time())})
+    else:
+        traceback.print_exc(file=sys.__stderr__)
+    return 1
+
+
+def run_here(module: str, processes: int) -> None:
+    """Start workers on this machine by torchrun's launcher, and wait; a signal that ends this process ends them, too.
+
+    Parameters
+    ----------
+    module
+        What each of them runs, as ``python -m MODULE``.
+    processes
+        The number of workers.
+
+    Raises
+    ------
+    InputError
+        A worker failed or was killed, or there are fewer CUDA devices than workers.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -101,7 +139,7 @@ def _run_here(module: str, processes: int) -> None:
     loopback = "lo" if sys.platform == "linux" else "lo0"
     os.environ |= {name: os.environ.get(name, loopback) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
     logging.disable(logging.CRITICAL)  # the launcher's own account of a failure, many lines
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     with tempfile.TemporaryDirectory(prefix="symbiosis-") as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -114,49 +152,53 @@ def _run_here(module: str, processes: int) -> None:
             max_restarts=0,
             monitor_interval=0.1,
             shutdown_timeout=_SHUTDOWN_S,
-            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=dict.fromkeys(range(1, processes), Std.ALL)),
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
+        ended: BaseException | None = None
         try:
             elastic_launch(config, sys.executable)("-m", module)
         except SignalException as error:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            if error.sigval == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            os.kill(os.getpid(), error.sigval)
+            ended = KeyboardInterrupt() if error.sigval == signal.SIGINT else _SignalledError(error.sigval)
         except ChildFailedError as error:
-            statuses = {rank: failure.exitcode for rank, failure in error.failures.items()}
-            raise _told(statuses, processes, Path(logs)) from None
+            ended = why(error.failures, processes)
         finally:
             logging.disable(logging.NOTSET)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    if isinstance(ended, _SignalledError):
+        os.kill(os.getpid(), ended.number)  # as a stage without workers would have ended
+    if ended:
+        raise ended
 
 
-def _told(statuses: dict[int, int], processes: int, logs: Path) -> BaseException:
-    """Return what ends the stage: the error of the worker that failed first, told once.
+class _SignalledError(Exception):
+    """A signal asked the launcher to end."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def why(failures: "dict[int, ProcessFailure]", processes: int) -> InputError:
+    """Return what ends the stage: why the worker failed that failed first.
 
     Parameters
     ----------
-    statuses
-        Exit status of each worker that did not succeed; negative: the signal that killed it.
+    failures
+        Of each worker that did not succeed, by rank.
     processes
         The number of workers.
-    logs
-        Holds what all but the first have printed.
     """
+    for _, failure in sorted(failures.items()):
+        if Path(failure.error_file).is_file():
+            return InputError(str(failure.error_file_data["message"]))
     # The launcher ends the others by SIGTERM, and who loses a peer ends by itself.
-    causes = {rank: status for rank, status in statuses.items() if status not in (-signal.SIGTERM, _LOST)} or statuses
-    rank, status = min(causes.items())
+    statuses = {rank: failure.exitcode for rank, failure in sorted(failures.items())}
+    causes = {rank: status for rank, status in statuses.items() if status not in (-signal.SIGTERM, LOST)} or statuses
+    rank, status = next(iter(causes.items()))
+    who = f"process {rank + 1} of the {processes} that trained"
     if status < 0:
-        return InputError(
-            f"process {rank + 1} of the {processes} that trained was killed ({signal.Signals(-status).name}); {_KEPT}"
-        )
-    if rank == 0 and status != _LOST:  # it has printed why
-        return SystemExit(status)
-    printed = "".join(path.read_text(errors="replace") for path in logs.rglob(f"{rank}/stderr.log")).strip()
-    last = printed.rpartition("\n")[2]
-    if last.startswith("error: "):
-        return InputError(last.removeprefix("error: "))
-    if status == _LOST:
-        return InputError(f"the {processes} processes that trained lost each other; {_KEPT}")
-    print(printed, file=sys.stderr)
-    return InputError(f"process {rank + 1} of the {processes} that trained failed; {_KEPT}")
+        return InputError(f"{who} was killed ({signal.Signals(-status).name}); {_KEPT}")
+    if status == LOST:
+        return InputError(f"{who} lost another one; {_KEPT}")
+    return InputError(f"{who} failed, see above; {_KEPT}")
