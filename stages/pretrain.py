@@ -1,5 +1,7 @@
 """Pre-train the graph-attentive GPT-2 on the corpus.  Run it:  python -m stages.pretrain"""
 
+from functools import partial
+
 import polars as pl
 import torch
 
@@ -20,9 +22,11 @@ from symbiosis.graph.build import Graph
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.training.adapters import adapt
 from symbiosis.recommender.training.checkpoints import Checkpoints
+from symbiosis.recommender.training.launching import train_together
 from symbiosis.recommender.training.loop import Schedule, fit
 from symbiosis.recommender.training.params import PretrainParams
 from symbiosis.recommender.training.pretraining import Pretraining, encode_corpus, untrained
+from symbiosis.recommender.training.process_group import ProcessGroup
 from symbiosis.recommender.training.torch_setup import prepare_torch
 from symbiosis.tracking.live import live_run
 
@@ -31,6 +35,11 @@ INPUTS = (CORPUS, DISTANCES, GRAPH, EMBEDDINGS)
 
 def work(params: PretrainParams) -> None:
     """Read corpus, graph, distances and item embeddings; write model, tokenizer and loss curve."""
+    train_together("stages.pretrain", params, params, partial(train, params))
+
+
+def train(params: PretrainParams, group: ProcessGroup) -> None:
+    """Do so in one process of those that train; the first one writes."""
     identity = fingerprint(__file__, params, INPUTS)
     documents = read_frame(DOCUMENTS)
     prepare_torch(params.seed)
@@ -43,11 +52,14 @@ def work(params: PretrainParams) -> None:
         AttentionBias.load(params.bias, model, GRAPH, DISTANCES),
         params,
         vocabulary.end,
+        group,
     )
     schedule = Schedule(params, task.epochs, task.steps())
     checkpoints = Checkpoints.of_stage("pretrain", identity, params.checkpoint_seconds)
     with live_run("pretrain", identity) as live:
         curve = fit(model, task, schedule, checkpoints, live.log, "pretrain")
+    if not group.leads:
+        return
     merge()
     with staged(PRETRAINED, PRETRAIN_CURVE) as (folder, curve_file):
         folder.mkdir()

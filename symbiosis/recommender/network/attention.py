@@ -80,13 +80,14 @@ class AttentionBias:
 
         Returns
         -------
-        float32 tensor of shape (rows, 1 or heads, length, length)
+        float32 tensor of shape (rows, 1 or heads, length, length), where the learned scalars are
             Added to the attention scores of `symbiosis.recommender.network.gpt2`; gradients reach the learned scalars.
         """
         rows, length = ids.shape
         nodes = ids - self.n_words
         row, position = np.nonzero(nodes >= 0)
-        future = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
+        device = torch.device("cpu") if self.scalars is None else self.scalars.weight.device
+        future = torch.full((length, length), torch.finfo(torch.float32).min, device=device).triu(1)
         if self.mode == "none" or not len(row):
             return future.repeat(rows, 1, 1, 1)
         # One slot per ID token, so that pairs cost (ID tokens)^2 and not length^2.
@@ -96,12 +97,12 @@ class AttentionBias:
         compact[row, slot], places[row, slot] = nodes[row, position], position
         if self.pairs is not None and self.scalars is not None:
             r, query, key, buckets = self.pairs(compact)
-            values = self.scalars(torch.from_numpy(buckets)).sum(dim=1)
+            values = self.scalars(torch.from_numpy(buckets).to(device)).sum(dim=1)
         else:
             r, query, key = np.nonzero((compact[:, :, None] >= 0) & (compact[:, None, :] >= 0))
             values = torch.from_numpy(self.scores(compact[r, query], compact[r, key]))[:, None]
-        where = tuple(torch.from_numpy(place) for place in (r, places[r, query], places[r, key]))
-        bias = torch.zeros(rows, length, length, values.shape[1]).index_put(where, values)
+        where = tuple(torch.from_numpy(place).to(device) for place in (r, places[r, query], places[r, key]))
+        bias = torch.zeros(rows, length, length, values.shape[1], device=device).index_put(where, values)
         # Added, not put: the lowest number takes no part of R in, and what is in the future stays hidden.
         return (bias + future[..., None]).permute(0, 3, 1, 2)
 

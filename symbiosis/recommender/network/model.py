@@ -128,7 +128,7 @@ class GraphGPT2(nn.Module):
         Tensor of shape (rows, length, width)
         """
         embedded = self.embedded(ids, table)
-        hidden: Tensor = self.backbone(embedded, bias.to(embedded.dtype), self.positions(ids))
+        hidden: Tensor = self.backbone(embedded, bias.to(embedded), self.positions(ids))
         return hidden
 
     def read_out(self, ids: Tensor, bias: Tensor, table: nn.Embedding, last: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class GraphGPT2(nn.Module):
         is_item = ids >= self.n_words + self.n_users
         follows = torch.zeros_like(is_item)
         follows[:, 1:] = is_item[:, 1:] & is_item[:, :-1]
-        return torch.arange(ids.shape[1])[None] - follows.cumsum(dim=1)
+        return torch.arange(ids.shape[1], device=ids.device)[None] - follows.cumsum(dim=1)
 
     def word_logits(self, hidden: Tensor) -> Tensor:
         """Scores of all words, shape (..., W); tied to the word embeddings."""
@@ -261,7 +261,7 @@ class GraphGPT2(nn.Module):
         """
         node = torch.unique(ids[ids >= self.n_words]) - self.n_words
         if not len(node):
-            return torch.zeros(())
+            return torch.zeros((), device=ids.device)
         return (learning(node) - fixed(node).detach()).square().sum(-1).mean()
 
     def save(self, folder: Path) -> None:

@@ -41,12 +41,14 @@ from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.network.cross_fitting import fit_propagation
+from symbiosis.recommender.network.graph_terms import Propagation
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Row, Schedule, fit
 from symbiosis.recommender.training.params import FinalFitParams, FinetuneParams
+from symbiosis.recommender.training.process_group import ALONE, ProcessGroup
 from symbiosis.recommender.training.starting import Start
 from symbiosis.recommender.training.torch_setup import prepare_torch
 
@@ -101,6 +103,7 @@ def refit(
     identity: str,
     checkpoints: Checkpoints,
     log: Callable[[Row, int], None],
+    group: ProcessGroup = ALONE,
 ) -> list[Row]:
     """Fit graph, walks and fine-tuning to all interactions.
 
@@ -116,6 +119,8 @@ def refit(
         Fingerprint of this fit.
     checkpoints, log
         As in `symbiosis.recommender.training.loop.fit`.
+    group
+        The processes that train; the first one makes graph and walks, and writes.
 
     Returns
     -------
@@ -127,6 +132,44 @@ def refit(
     InputError
         A file is missing or damaged, or an interaction stands in two parts of the split.
     """
+    propagation = _prepared(root, folder, blocks) if group.leads else None
+    group.from_first("prepared")
+    propagation = propagation or Propagation.load(folder / PROPAGATION)
+
+    params = blocks.finetune.model_copy(update={"seed": blocks.final_fit.seed})
+    prepare_torch(params.seed)
+    start = Start.load(root / PRETRAINED, params)
+    start.model.warm.copy_(torch.from_numpy(np.diff(Graph.load(folder / GRAPH).item_offsets) > 0))
+    train, nothing = read_matrix(folder / TRAIN, start.shape), csr_array(start.shape, dtype=np.float32)
+    ratings = Ratings.read(folder / TRAIN.parent, start.shape) if params.objective == "rating" else None
+    task = Finetuning(
+        start.model,
+        start.prompts,
+        start.bias(folder / GRAPH, folder / DISTANCES),
+        propagation if params.graph_term else None,
+        train,
+        nothing,
+        params,
+        ratings,
+        group=group,
+    )
+    epochs = int(read_json(root / FINETUNED / "training.json")["best"]["epoch"])
+    # The measured model's rates: the schedule is that of all epochs, of which the best one was not the last.
+    schedule = Schedule(params, epochs, params.epochs * len(task.batches(0)))
+    curve = fit(start.model, task, schedule, checkpoints, log, "final fit")
+    if not group.leads:
+        return curve
+    start.merge()
+    (folder / FINETUNED).mkdir()
+    last: Row = curve[-1] if curve else {"epoch": 0, "step": 0}
+    start.save(folder / FINETUNED, identity, last, ratings.mean if ratings else None, "all")
+    for file in (folder / PROPAGATION).glob(_CROSS_FITTED):
+        file.unlink()
+    return curve
+
+
+def _prepared(root: Path, folder: Path, blocks: FinalFitBlocks) -> Propagation:
+    """Write all that the training reads, made from all interactions; return the walks."""
     for path in (USERS, ITEMS):
         _copy(root / path, folder / path)
     _copy_common(root, folder)
@@ -141,28 +184,7 @@ def refit(
     propagation = fit_propagation(graph.interactions(), relations, blocks.propagation)
     (folder / PROPAGATION).mkdir()
     propagation.save(folder / PROPAGATION)
-
-    params = blocks.finetune.model_copy(update={"seed": blocks.final_fit.seed})
-    prepare_torch(params.seed)
-    start = Start.load(root / PRETRAINED, params)
-    start.model.warm.copy_(torch.from_numpy(np.diff(graph.item_offsets) > 0))
-    train, nothing = read_matrix(folder / TRAIN, start.shape), csr_array(start.shape, dtype=np.float32)
-    ratings = Ratings.read(folder / TRAIN.parent, start.shape) if params.objective == "rating" else None
-    bias = start.bias(folder / GRAPH, folder / DISTANCES)
-    task = Finetuning(
-        start.model, start.prompts, bias, propagation if params.graph_term else None, train, nothing, params, ratings
-    )
-    epochs = int(read_json(root / FINETUNED / "training.json")["best"]["epoch"])
-    # The measured model's rates: the schedule is that of all epochs, of which the best one was not the last.
-    schedule = Schedule(params, epochs, params.epochs * len(task.batches(0)))
-    curve = fit(start.model, task, schedule, checkpoints, log, "final fit")
-    start.merge()
-    (folder / FINETUNED).mkdir()
-    last: Row = curve[-1] if curve else {"epoch": 0, "step": 0}
-    start.save(folder / FINETUNED, identity, last, ratings.mean if ratings else None, "all")
-    for file in (folder / PROPAGATION).glob(_CROSS_FITTED):
-        file.unlink()
-    return curve
+    return propagation
 
 
 def _write_interactions(root: Path, folder: Path, shape: tuple[int, int]) -> None:

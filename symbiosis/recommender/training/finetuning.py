@@ -30,6 +30,7 @@ from symbiosis.recommender.network.graph_terms import Propagation
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.loop import Row
 from symbiosis.recommender.training.params import FinetuneParams
+from symbiosis.recommender.training.process_group import ALONE, ProcessGroup
 
 _ROWS = 64
 """Prompts in one forward pass of training."""
@@ -49,11 +50,12 @@ class Finetuning:
         params: FinetuneParams,
         ratings: Ratings | None = None,
         protocol: Protocol = HELD_OUT_SETS,
+        group: ProcessGroup = ALONE,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation = model, prompts, bias, propagation
         self.train, self.validation, self.params, self.ratings = train, validation, params, ratings
-        self.protocol = protocol
-        self.cold = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1]) == 0)
+        self.protocol, self.group = protocol, group
+        self.cold = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1]) == 0).to(group.device)
 
     def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
         """Return (users, seed of the hidden items) of each batch."""
@@ -77,40 +79,59 @@ class Finetuning:
         return visible, hidden
 
     def loss(self, batch: tuple[np.ndarray, int]) -> tuple[str, Tensor]:
-        """Loss of the hidden items, the mean per user and then over users, plus the mutual regularisation."""
+        """Loss of the hidden items, the mean per user and then over users, plus the mutual regularisation.
+
+        Each process scores its own users, and divides by all of the batch; the first one adds the regularisation of the
+        whole batch.
+        """
         users, seed = batch
-        visible, hidden = self.hide(users, seed)
-        model = self.model
-        states, tokens = self._read_out(users, visible) if self.params.language_model else (None, torch.empty(0).long())
-        terms = torch.from_numpy(self.propagation.cross_fitted(users, visible)) if self.propagation else None
+        all_visible, all_hidden = self.hide(users, seed)
+        rows = self.group.rows(len(users))
+        visible, hidden = all_visible[rows], all_hidden[rows]
+        if not hidden:
+            return "loss", torch.zeros((), requires_grad=True)
+        loss = self._likelihood_or_error(users[rows], visible, hidden, len(users))
+        if self.group.leads and self.params.language_model:
+            loss = loss + self.params.regularisation * self._disagreement(users, all_visible, all_hidden)
+        return "loss", loss
+
+    def _likelihood_or_error(
+        self, users: np.ndarray, visible: list[np.ndarray], hidden: list[np.ndarray], all_users: int
+    ) -> Tensor:
+        """Sum of the users' mean losses, divided by all users of the batch."""
+        model, device = self.model, self.group.device
+        states = self._read_out(users, visible) if self.params.language_model else None
+        terms = torch.from_numpy(self.propagation.cross_fitted(users, visible)).to(device) if self.propagation else None
         logits = model.scores(states, terms, self.params.personal_gates)
-        rows, wanted = _flat(hidden)
-        weights = 1 / torch.tensor([len(items) for items in hidden], dtype=torch.float32)[rows] / len(users)
+        counts = np.array([len(items) for items in hidden])
+        rows, wanted = (index.to(device) for index in _flat(hidden))
+        weights = 1 / torch.tensor(counts, dtype=torch.float32, device=device)[rows] / all_users
         if self.ratings:
-            given = torch.from_numpy(
-                self.ratings.of(np.repeat(users, [len(items) for items in hidden]), wanted.numpy())
-            )
+            given = torch.from_numpy(self.ratings.of(np.repeat(users, counts), np.concatenate(hidden))).to(device)
             losses = (self.ratings.mean + logits[rows, wanted] - given).square()
         else:
-            shown = _flat(visible)
-            logits = logits.index_put(shown, torch.tensor(-torch.inf)).masked_fill(self.cold, -torch.inf)
+            shown = tuple(index.to(device) for index in _flat(visible))
+            nothing = torch.tensor(-torch.inf, device=device)
+            logits = logits.index_put(shown, nothing).masked_fill(self.cold, -torch.inf)
             losses = -torch.log_softmax(logits, dim=-1)[rows, wanted]
-        loss = (losses * weights).sum()
-        if states is None:
-            return "loss", loss
-        both = torch.cat([tokens, wanted + model.n_words + model.n_users])
-        return "loss", loss + self.params.regularisation * model.disagreement(both, model.collaborative, model.content)
+        return (losses * weights).sum()
 
-    def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """Hidden states of the read-out positions, (B, width), and all tokens; prompts of like length go together."""
-        order = np.argsort([len(row) for row in items], kind="stable")
-        states, tokens = [], []
+    def _disagreement(self, users: np.ndarray, visible: list[np.ndarray], hidden: list[np.ndarray]) -> Tensor:
+        """Mutual regularisation of the ID tokens that a batch reads or predicts."""
+        model = self.model
+        items = np.concatenate([*(row[: self.prompts.maximum_items] for row in visible), *hidden]).astype(np.int64)
+        ids = torch.from_numpy(np.concatenate([users, model.n_users + items]) + model.n_words)
+        return model.disagreement(ids.to(self.group.device), model.collaborative, model.content)
+
+    def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> Tensor:
+        """Hidden states of the read-out positions, (B, width); prompts of like length go together."""
+        order, device = np.argsort([len(row) for row in items], kind="stable"), self.group.device
+        states = []
         for rows in np.array_split(order, math.ceil(len(order) / _ROWS)):
             ids, last = self.prompts(users[rows].tolist(), [items[row] for row in rows])
-            hidden = self.model(torch.from_numpy(ids), self.bias(ids), self.model.collaborative)
+            hidden = self.model(torch.from_numpy(ids).to(device), self.bias(ids), self.model.collaborative)
             states.append(hidden[torch.arange(len(rows)), torch.from_numpy(last)])
-            tokens.append(torch.from_numpy(ids.ravel()))
-        return torch.cat(states)[torch.from_numpy(np.argsort(order))], torch.cat(tokens)
+        return torch.cat(states)[torch.from_numpy(np.argsort(order))]
 
     def validate(self) -> Row:
         """Metrics of the validation items, and the score that the epoch is chosen by: see `Protocol.score`.

@@ -13,6 +13,7 @@ from symbiosis.core.progress import tqdm
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.params import TrainingParams
+from symbiosis.recommender.training.process_group import ProcessGroup
 from symbiosis.recommender.training.torch_setup import prepare_torch
 
 Row = dict[str, float]
@@ -22,13 +23,24 @@ _SCALAR_RATE = 10
 
 
 class Task(Protocol):
-    """What is trained: batches and their loss."""
+    """What is trained: batches and their loss.
+
+    Attributes
+    ----------
+    group
+        The processes that share the batches.
+    """
+
+    group: ProcessGroup
 
     def batches(self, epoch: int) -> Sequence[Any]:
         """Return the batches of an epoch; the same for the same epoch, whatever ran before."""
 
     def loss(self, batch: Any) -> tuple[str, Tensor]:
-        """Return the loss of a batch and the name of its curve."""
+        """Return this process's share of the loss of a batch, and the name of its curve.
+
+        The shares of all processes add up to the loss of the whole batch.
+        """
 
     def validate(self) -> Row:
         """Return metrics after an epoch, among them ``score`` (larger is better)."""
@@ -77,14 +89,16 @@ def fit(
     The curve has a row an epoch, or, where nothing is validated, one every hundredth of the steps.
 
     A run that was killed continues from its newest checkpoint and ends with the same bytes as one that was not: the
-    batches depend on seed and epoch only, and the state holds weights, moments, generator and curve.
+    batches depend on seed and epoch only, and the state holds weights, moments, generator and curve. Another number of
+    processes may go on with it.
 
     Parameters
     ----------
     model
         Trained in place.
     task
-        Batches and loss.
+        Batches and loss, and the processes that share them: all run this function. The first one alone validates and
+        keeps states; only in it do `best` weights, and what is logged, count.
     schedule
         Optimiser settings.
     checkpoints
@@ -99,8 +113,9 @@ def fit(
     list of dict
         The curve: ``epoch, step``, the mean losses since the last row, and the metrics of `Task.validate`.
     """
+    group = task.group
     prepare_torch(schedule.params.seed)
-    model.train()
+    model.to(group.device).train()
     optimiser = _optimiser(model, schedule.params)
     progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "losses": {}, "curve": [], "best": None}
     best: dict[str, Tensor] = {}
@@ -108,37 +123,41 @@ def fit(
         tensors, progress = state
         best = _restore(model, optimiser, tensors)
         tqdm.write(f"{description}: continues from step {progress['step']}", file=sys.stderr)
+    group.require_same(progress["step"], "checkpoint")
     validates = schedule.patience is not None
     bar = tqdm(total=schedule.steps, initial=progress["step"], desc=description, unit="step", dynamic_ncols=True)
     while progress["epoch"] < schedule.epochs and not _exhausted(progress, schedule.patience):
         batches = task.batches(progress["epoch"])
         for batch in batches[progress["batch"] :]:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * schedule.factor(progress["step"])
+            for weights in optimiser.param_groups:
+                weights["lr"] = weights["peak"] * schedule.factor(progress["step"])
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.params.precision == "bfloat16"):
+            group.seed(schedule.params.seed, progress["step"])
+            with torch.autocast(group.device.type, torch.bfloat16, enabled=schedule.params.precision == "bfloat16"):
                 name, loss = task.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
+            value = group.add_up(loss, model.parameters())
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             progress["step"] += 1
             progress["batch"] += 1
-            progress["losses"].setdefault(name, []).append(loss.item())
+            progress["losses"].setdefault(name, []).append(value)
             bar.update()
             if not validates and progress["step"] % max(1, schedule.steps // 100) == 0:
                 _add_row(progress, {}, log, bar)
-            if checkpoints.due() and progress["batch"] < len(batches):
+            if group.leads and checkpoints.due() and progress["batch"] < len(batches):
                 checkpoints.save(_tensors(model, optimiser, best), progress)
         if validates:
-            metrics = validated(model, task)
+            metrics = group.from_first(validated(model, task) if group.leads else {})
             if progress["best"] is None or metrics["score"] > progress["best"]["score"]:
                 progress["best"] = {"score": metrics["score"], "epoch": progress["epoch"] + 1}
                 best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             _add_row(progress, metrics, log, bar)
         progress |= {"epoch": progress["epoch"] + 1, "batch": 0}
-        if checkpoints.due():
+        if group.leads and checkpoints.due():
             checkpoints.save(_tensors(model, optimiser, best), progress)
     bar.close()
+    model.cpu()
     if best:
         model.load_state_dict(best)
     return list(progress["curve"])
@@ -154,12 +173,12 @@ def _add_row(progress: dict[str, Any], metrics: Row, log: Callable[[Row, int], N
 
 
 def validated(model: GraphGPT2, task: Task) -> Row:
-    """Metrics of the model as it is, the generator left as it was."""
+    """Metrics of the model as it is, on the CPU, the generator left as it was."""
     generator = torch.get_rng_state()
-    model.eval()
+    model.cpu().eval()
     with torch.no_grad():
         metrics = task.validate()
-    model.train()
+    model.to(task.group.device).train()
     torch.set_rng_state(generator)
     return metrics
 

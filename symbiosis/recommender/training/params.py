@@ -49,6 +49,13 @@ class TrainingParams(StageParams):
         Of the forward pass.
     checkpoint_seconds
         How often a state to resume from is due.
+    processes
+        That share every batch.
+    launcher
+        What starts them, if there are several, see `symbiosis.recommender.training.launching`.
+
+    The last two are left out where params are written as JSON, and so out of the fingerprint: a training that was
+    killed may go on with others.
     """
 
     seed: int = Field(ge=0)
@@ -62,6 +69,8 @@ class TrainingParams(StageParams):
     regularisation: float = Field(ge=0)
     precision: Literal["float32", "bfloat16"]
     checkpoint_seconds: float = Field(ge=0)
+    processes: int = Field(ge=1, exclude=True)
+    launcher: Literal["torchrun", "ray"] = Field(exclude=True)
 
 
 class PretrainParams(TrainingParams):

@@ -23,6 +23,7 @@ from symbiosis.recommender.network.base_models import load_pretrained, scratch_c
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.loop import Row
 from symbiosis.recommender.training.params import PretrainParams
+from symbiosis.recommender.training.process_group import ALONE, ProcessGroup
 
 LEAST_TEXT = 8  # tokens of the text that truncation always leaves
 
@@ -61,6 +62,13 @@ class Batch:
     ids: np.ndarray
     targets: np.ndarray
     interactions: bool
+
+    def rows(self, chosen: slice) -> "Batch":
+        """Return some of the rows, no longer than the longest of them."""
+        ids, targets = self.ids[chosen], self.targets[chosen]
+        # The last token of a row is the target of the one before it.
+        length = int(np.flatnonzero((targets >= 0).any(axis=0))[-1]) + 2 if len(ids) else 0
+        return Batch(ids[:, :length], targets[:, :length], self.interactions)
 
 
 def untrained(
@@ -146,8 +154,9 @@ class Pretraining:
         bias: AttentionBias,
         params: PretrainParams,
         end: int,
+        group: ProcessGroup = ALONE,
     ) -> None:
-        self.model, self.bias, self.params, self.end = model, bias, params, end
+        self.model, self.bias, self.params, self.end, self.group = model, bias, params, end, group
         self.sides = {
             False: ([d for d in documents if not d.interactions], params.content_epochs),
             True: ([d for d in documents if d.interactions], params.interaction_epochs),
@@ -205,22 +214,29 @@ class Pretraining:
     def loss(self, plan: tuple[bool, np.ndarray, int]) -> tuple[str, Tensor]:
         """Cross-entropy of the texts' tokens, the first one included, plus the mutual regularisation.
 
-        The logits are made at the text's positions only.
+        The logits are made at the text's positions only. Each process sums over the tokens of its own rows, and divides
+        by those of the whole batch; the first one adds the regularisation of the whole batch.
         """
-        batch, model = self.make(plan), self.model
-        ids, targets = torch.from_numpy(batch.ids), torch.from_numpy(batch.targets)
+        batch, model, device = self.make(plan), self.model, self.group.device
         learning, fixed = model.content, model.collaborative
         if batch.interactions:
             learning, fixed = fixed, learning
-        hidden = model(ids, self.bias(batch.ids), learning)[targets >= 0]
+        name = "interaction_loss" if batch.interactions else "content_loss"
+        own = batch.rows(self.group.rows(len(batch.ids)))
+        if not len(own.ids):
+            return name, torch.zeros((), requires_grad=True)
+        targets = torch.from_numpy(own.targets).to(device)
+        hidden = model(torch.from_numpy(own.ids).to(device), self.bias(own.ids), learning)[targets >= 0]
         wanted = targets[targets >= 0]
         if batch.interactions:
             logits, wanted = model.item_logits(hidden), wanted - model.n_words - model.n_users
         else:
             logits = model.word_logits(hidden)
-        loss = F.cross_entropy(logits.float(), wanted)
-        name = "interaction_loss" if batch.interactions else "content_loss"
-        return name, loss + self.params.regularisation * model.disagreement(ids, learning, fixed)
+        loss = F.cross_entropy(logits.float(), wanted, reduction="sum") / int((batch.targets >= 0).sum())
+        if self.group.leads:
+            ids = torch.from_numpy(batch.ids).to(device)
+            loss = loss + self.params.regularisation * model.disagreement(ids, learning, fixed)
+        return name, loss
 
     def validate(self) -> Row:
         """Nothing is chosen in pre-training."""
