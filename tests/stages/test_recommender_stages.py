@@ -263,76 +263,44 @@ def test_a_changed_param_never_picks_up_a_stale_state(workspace: Path) -> None:
         time.sleep(0.002)
     process.kill()
     process.communicate()
-    path = workspace / "params.yaml"
-    original = path.read_text()
-    params = yaml.safe_load(original)
-    params["finetune"] |= {"epochs": 2, "learning_rate": 0.5 * params["finetune"]["learning_rate"]}
-    path.write_text(yaml.safe_dump(params))
-    try:
+    rate = yaml.safe_load((workspace / "params.yaml").read_text())["finetune"]["learning_rate"]
+    with params_of(workspace, finetune={"epochs": 2, "learning_rate": 0.5 * rate}):
         assert "continues from step" not in finish(stage("finetune", workspace))
-    finally:
-        path.write_text(original)
 
 
 def test_prompts_that_do_not_fit_are_refused_before_any_training(workspace: Path) -> None:
-    path = workspace / "params.yaml"
-    original = path.read_text()
-    params = yaml.safe_load(original)
-    params["finetune"]["maximum_items"] = 500
-    path.write_text(yaml.safe_dump(params))
-    try:
-        process = stage("finetune", workspace)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        path.write_text(original)
-    assert process.returncode == 1
-    assert "error: params.yaml: `finetune.maximum_items` 500" in output
-    assert "Traceback" not in output
+    with (
+        params_of(workspace, finetune={"maximum_items": 500}),
+        pytest.raises(InputError, match=r"^params\.yaml: `finetune\.maximum_items` 500"),
+    ):
+        run_here("finetune", workspace)
 
 
 def test_without_pretraining_there_is_a_model_and_an_empty_curve(workspace: Path) -> None:
-    path = workspace / "params.yaml"
-    original = path.read_text()
-    params = yaml.safe_load(original)
-    params["pretrain"] |= {"content_epochs": 0, "interaction_epochs": 0, "content": False, "bias": "none"}
-    path.write_text(yaml.safe_dump(params))
+    untrained: dict[str, object] = {"content_epochs": 0, "interaction_epochs": 0, "content": False, "bias": "none"}
     kept = workspace / "kept"
     shutil.copytree(workspace / "models/pretrain", kept)
     try:
-        run_here("pretrain", workspace)
+        with params_of(workspace, pretrain=untrained):
+            run_here("pretrain", workspace)
         assert (workspace / "models/pretrain/model.safetensors").is_file()
         assert read_curve(workspace / "reports/curves/pretrain.csv").is_empty()
     finally:
-        path.write_text(original)
         shutil.rmtree(workspace / "models/pretrain")
         kept.rename(workspace / "models/pretrain")
 
 
 def test_without_epochs_the_pretrained_model_is_validated_and_written(workspace: Path) -> None:
-    path = workspace / "params.yaml"
-    original = path.read_text()
-    params = yaml.safe_load(original)
-    params["finetune"] |= {"epochs": 0, "graph_term": False}
-    path.write_text(yaml.safe_dump(params))
-    try:
+    with params_of(workspace, finetune={"epochs": 0, "graph_term": False}):
         assert "best epoch 0" in run_here("finetune", workspace)
-    finally:
-        path.write_text(original)
     before, after = (load_file(workspace / f"models/{name}/model.safetensors") for name in ("pretrain", "finetune"))
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert read_curve(workspace / "reports/curves/finetune.csv")["step"].to_list() == [0]
 
 
 def test_adapters_are_merged_before_the_model_is_saved(workspace: Path) -> None:
-    path = workspace / "params.yaml"
-    original = path.read_text()
-    params = yaml.safe_load(original)
-    params["finetune"] |= {"epochs": 1, "tune": "lora"}
-    path.write_text(yaml.safe_dump(params))
-    try:
+    with params_of(workspace, finetune={"epochs": 1, "tune": "lora"}):
         run_here("finetune", workspace)
-    finally:
-        path.write_text(original)
     before, after = (GraphGPT2.load(workspace / f"models/{name}").state_dict() for name in ("pretrain", "finetune"))
     moved = {name for name, tensor in before.items() if name.startswith("backbone.") and (tensor != after[name]).any()}
     assert moved == {"backbone.h.0.attn.c_attn.weight", "backbone.h.0.attn.c_proj.weight"}
