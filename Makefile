@@ -50,7 +50,7 @@ lint: .venv/.installed ## format, style, types and layering
 	lint-imports
 
 test: .venv/.installed ## install and run the tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean: ## remove what the pipeline made; the DVC cache stays
 	git clean -fdXq data models reports

@@ -1,6 +1,8 @@
 """A small pipeline in a git and DVC repository of its own, for tests of flows and tracking."""
 
 import atexit
+import copy
+import functools
 import os
 import shutil
 import subprocess
@@ -8,8 +10,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import settings
 from postgres_server import server
 
@@ -25,6 +29,24 @@ settings.load_profile("patient")
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-")  # read when prefect is imported
 atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+# `--dist loadfile` hands files out in their order. One that begins last would leave the other processes without work.
+LONGEST = (
+    "tests/test_pipeline.py",
+    "tests/test_dag.py",
+    "tests/flows/test_flows_prefect.py",
+    "tests/stages/test_recommender_stages.py",
+    "tests/flows/test_flows_configuration.py",
+    "tests/flows/test_flows.py",
+    "tests/routing/simulation/test_replay.py",
+    "tests/text/test_encoder.py",
+    "tests/gateway/test_faults.py",
+    "tests/registry/test_publication.py",
+    "tests/tracking/test_tracking.py",
+    "tests/registry/test_champions.py",
+    "tests/tracking/test_database.py",
+    "tests/cli/test_models_command.py",
+)
 
 # The small pipeline's stages read keys of the real params.yaml, so that its validation holds for them too.
 PARAMS = {"download.seed": 3, "finetune.learning_rate": 0.1, "evaluate.seed": 1, "router_train.seed": 4}
@@ -119,6 +141,19 @@ if stage == "router":
 """
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Pass over a warning of a package that only Ray brings, and that other packages use where it is there."""
+    config.addinivalue_line("filterwarnings", "ignore:Please install grpcio-status:ImportWarning")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, where the tests run in several processes."""
+    assert all((ROOT / name).is_file() for name in LONGEST)
+    if hasattr(config, "workerinput"):
+        rank = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+
+
 def command(folder: Path, *arguments: str) -> str:
     """Run a command that must succeed and return what it printed, errors included."""
     done = subprocess.run(
@@ -139,6 +174,20 @@ def repository(folder: Path) -> Path:
     command(folder, "git", "add", "-A")
     command(folder, "git", "commit", "-q", "-m", "begin")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """The same text of YAML is parsed once: many tests read params.yaml, which takes longer than what they test."""
+    parse = yaml.safe_load
+    parsed = functools.lru_cache(maxsize=16)(parse)
+
+    def load(stream: Any) -> Any:
+        return copy.deepcopy(parsed(stream)) if isinstance(stream, str) else parse(stream)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "safe_load", load)
+        yield
 
 
 @pytest.fixture(scope="session")

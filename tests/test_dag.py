@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import functools
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import yaml
 from conftest import ROOT, command
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
+from dvc.utils.serialize import _yaml
 
 from flows.dependencies import code_of, rewrite, shared_by_baselines
 from symbiosis.core.fingerprint import imported_files
@@ -114,6 +116,15 @@ def changed(document: dict[str, Any], key: str) -> dict[str, Any]:
         block = block[name]
     block[leaf] = another(block[leaf])
     return document
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_once_by_dvc() -> Iterator[None]:
+    """Each text of YAML is parsed once: DVC parses params.yaml anew for every stage, most of the time of this file."""
+    parsed = functools.cache(_yaml.parse_yaml)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_yaml, "parse_yaml", lambda *told, **more: copy.deepcopy(parsed(*told, **more)))
+        yield
 
 
 @pytest.fixture(scope="module")

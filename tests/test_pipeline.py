@@ -24,6 +24,7 @@ TINY = {
     "download.synthetic": {"users": 60, "items": 40, "interactions": 600, "drift": 0.3},
     "corpus.maximum_words": 12,
     "pretrain.scratch": {"vocabulary": 400, "width": 16, "layers": 1, "heads": 2},
+    "pretrain.content_epochs": 1,
     "pretrain.interaction_epochs": 1,
     "finetune.epochs": 2,
     "baselines.item_knn.neighbours": [20],
@@ -36,6 +37,14 @@ TINY = {
     "evaluate.bootstrap_samples": 100,
     "download_routing.synthetic": {"queries": 120},
     "train_encoder.maximum_tokens": 32,
+    "router_train.choice.queries": 80,
+    "router_train.choice.trees": 30,
+    "router_train.choice.dimensions": [16],
+    "router_train.choice.leaves": [5],
+    "router_train.forest.trees": 30,
+    "compare_routers.robustness.queries": 8,
+    "compare_routers.stream.points": 3,
+    "report_routers.bootstrap_samples": 50,
     "online_replay.bootstrap_samples": 100,
 }
 

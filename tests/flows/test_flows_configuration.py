@@ -59,8 +59,9 @@ def test_repeat(configured: Path, tmp_path: Path) -> None:
     assert "no new runs" in printed
 
 
-def test_changes_are_traced(configured: Path) -> None:
+def test_changes_are_traced(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changed files are refused, or run as they are and told; results and reports are no changes."""
+    monkeypatch.setenv("SYMBIOSIS_TRACKING", "off")  # which takes longer than the stages
     (configured / "work.py").write_text((configured / "work.py").read_text() + "# changed\n")
     with pytest.raises(InputError, match=r"tracked files differ from the last commit \(work.py\): commit them"):
         repeat("faster", configured)
@@ -102,13 +103,21 @@ def test_refusals(
 ) -> None:
     """What is missing is told before a work tree is made."""
     change(configured, monkeypatch)
+    with pytest.raises(InputError) as refused:
+        repeat("faster", configured)
+    assert message in str(refused.value)
+    assert not (configured / ".runs").exists()
+
+
+def test_a_refusal_is_one_line(configured: Path) -> None:
+    """The command ends with it."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.configuration", "faster"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.configuration", "slower"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert not (configured / ".runs").exists()
+    assert done.stderr.startswith("error: configs/slower.yaml: ")
+    assert done.stderr.endswith("there is no configs/slower.yaml; the configurations are faster\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_overlay() -> None:

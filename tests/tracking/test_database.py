@@ -74,8 +74,7 @@ def start_together(folder: Path, number: int) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["mlflow.db"]
 
 
-@pytest.mark.parametrize("trial", range(2))
-def test_two_processes_at_the_same_instant_both_record(tmp_path: Path, trial: int) -> None:
+def test_two_processes_at_the_same_instant_both_record(tmp_path: Path) -> None:
     start_together(tmp_path, 2)
 
 

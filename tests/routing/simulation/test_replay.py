@@ -363,12 +363,12 @@ def test_on_real_queries_the_router_lies_between_random_and_oracle() -> None:
     names = table["llm"].unique().sort().to_list()
     queries = table.unique("query_id").sort("query_id")
     rng = np.random.default_rng(0)
-    chosen = rng.permutation(queries.height)[:3000]
+    chosen = rng.permutation(queries.height)[:1500]
     values = [
         table[column].to_numpy().astype(np.float64).reshape(-1, len(names))[chosen]
         for column in ("quality", "prompt_tokens", "response_tokens", "cost_usd")
     ]
-    outcomes = Outcomes(np.arange(3000), *values)
+    outcomes = Outcomes(np.arange(1500), *values)
     words = HashingVectorizer(n_features=2**14).transform([text[-1000:] for text in queries["query_text"][chosen]])
     vectors = TruncatedSVD(96, random_state=0).fit_transform(words)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
@@ -377,10 +377,10 @@ def test_on_real_queries_the_router_lies_between_random_and_oracle() -> None:
     domains, subdomains = queries["domain"][chosen].to_list(), queries["subdomain"][chosen].to_list()
 
     def split(rows: slice) -> Split:
-        part = outcomes.take(np.arange(3000)[rows])
+        part = outcomes.take(np.arange(1500)[rows])
         return Split(part, vectors[rows], domains[rows], subdomains[rows])
 
-    offline, stream, held_out = split(slice(0, 1800)), split(slice(1800, 2200)), split(slice(2200, 3000))
+    offline, stream, held_out = split(slice(0, 900)), split(slice(900, 1100)), split(slice(1100, 1500))
     params = train_params(dimension=32, minimum_tag=20)
     router, _ = train(offline, llms, params)
     known = Experience.fit(router, offline.embeddings, offline.outcomes, params.serving.satisfied_above)
