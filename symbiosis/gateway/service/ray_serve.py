@@ -10,7 +10,6 @@ Ray is the extra ``ray``, and imported here alone.
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from symbiosis.gateway.config import reading
 from symbiosis.gateway.config.schema import GatewayConfig
 from symbiosis.gateway.monitoring.metrics import FOLDER_VARIABLE, shared_between_workers
 from symbiosis.gateway.service.app import application
-from symbiosis.gateway.service.server import SHUTDOWN_S, with_upstreams
+from symbiosis.gateway.service.server import SHUTDOWN_S, bound, with_upstreams
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -99,8 +98,9 @@ def run(config: GatewayConfig, replicas: int) -> None:
         import ray
         from ray import serve
     except ModuleNotFoundError:
-        raise InputError("`--replicas` needs Ray: pip install 'symbiosis[ray]'") from None
-    port = _free(config)
+        raise InputError("`--replicas` needs Ray: pip install -c requirements.lock 'symbiosis[ray]'") from None
+    with bound(config) as own:
+        port = own.getsockname()[1]  # Ray opens the socket itself: another program may take the port in between
     stopped = threading.Event()
     with with_upstreams(config) as whole, shared_between_workers(2):
         try:
@@ -124,15 +124,3 @@ def run(config: GatewayConfig, replicas: int) -> None:
         finally:
             serve.shutdown()
             ray.shutdown()
-
-
-def _free(config: GatewayConfig) -> int:
-    """Return the port to listen on: Ray takes no socket that is open, so that it may be taken by another in between."""
-    listen = config.listen
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    try:
-        with socket.create_server((listen.host, listen.port), family=family) as own:
-            port: int = own.getsockname()[1]
-            return port
-    except OSError as error:
-        raise InputError(f"the gateway cannot listen on {listen.host}, port {listen.port} ({error.strerror})") from None
