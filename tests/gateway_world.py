@@ -110,17 +110,21 @@ def gateway(
     folder: Path,
     *,
     workers: int = 1,
+    replicas: int = 0,
     environment: Mapping[str, str] | None = None,
     port: int = 0,
     prefix: Sequence[str] = (),
 ) -> Iterator[RunningGateway]:
-    """Run a gateway by the config in a folder while the block runs, from when it is ready; `prefix`: what starts it."""
+    """Run a gateway by the config in a folder while the block runs, from when it is ready; `prefix`: what starts it.
+
+    With `replicas` it is run by Ray Serve.
+    """
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "symbiosis", "gateway", "--config", "gateway.yaml", "--port", str(port)]
     variables = os.environ | {"PYTHONPATH": str(ROOT), "SYMBIOSIS_ADMIN_KEY": ADMIN_KEY, "OMP_NUM_THREADS": "1"}
     with log.open("a") as writing:
         process = subprocess.Popen(
-            [*prefix, *command, "--workers", str(workers)],
+            [*prefix, *command, *(("--replicas", str(replicas)) if replicas else ("--workers", str(workers)))],
             cwd=folder,
             env=variables | dict(environment or {}),
             stdin=subprocess.DEVNULL,

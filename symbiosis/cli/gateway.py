@@ -27,6 +27,7 @@ gateway = typer.Typer(
 symbiosis gateway
 symbiosis gateway --config gateway.yaml --check
 symbiosis gateway --port 8080 --workers 2
+symbiosis gateway --replicas 2
 """,
 )
 keys = typer.Typer(no_args_is_help=True, help="Make API keys.")
@@ -41,6 +42,7 @@ def serve(
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="[default: the config's, or 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(metavar="N", help="[default: the config's, or 8080]")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes, by Ray Serve.")] = None,
     as_json: JSON = False,
 ) -> None:
     """Serve, unless a sub-command or --check was given."""
@@ -69,6 +71,13 @@ def serve(
         note(line)
     reading.require_upstream_keys(read)
 
+    if replicas is not None:
+        if read.listen.workers > 1:
+            raise InputError("`--workers` and `--replicas` exclude each other: give one of them")
+        from symbiosis.gateway.service import ray_serve
+
+        ray_serve.run(read, replicas)
+        return
     from symbiosis.gateway.service.server import serve as run
 
     run(read)

@@ -113,6 +113,7 @@ class Metrics:
         self._alarm = gauge("drift_alarm", "1: the check rings.", "mostrecent", "check")
         self._version = gauge("router_version", "Version that decides; the oldest among the workers.", "livemin")
         self._lessons = gauge("router_lessons", "Feedback that this version has learned from.", "livemin")
+        self._learner = gauge("learner", "1: a process of this gateway learns for all of the store.", "livemax")
         self._recommended = counter("recommendations_total", "Answers with recommended items.", "method")
         self._recommending = histogram("recommendation_seconds", "Time to recommended items.", RECOMMENDATION_S)
         self._store = counter("store_errors_total", "Operations of the store that failed.", "operation")
@@ -183,10 +184,11 @@ class Metrics:
         self._recommended.labels(self._label("method", method)).inc()
         self._recommending.observe(seconds)
 
-    def learned(self, version: int, lessons: int) -> None:
-        """Note the version that this worker decides with."""
+    def learned(self, version: int, lessons: int, is_learner: bool = False) -> None:
+        """Note the version that this worker decides with, and whether it is the one that learns."""
         self._version.set(version)
         self._lessons.set(lessons)
+        self._learner.set(is_learner)
 
     def drifted(self, drift: Drift) -> None:
         """Note how far expectations are off; numbers that the window does not give stay as they are."""

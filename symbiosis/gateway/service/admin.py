@@ -110,6 +110,14 @@ async def reload(request: Request) -> JSONResponse:
     return JSONResponse({"changed": changed, "router": router, "version": version})
 
 
+@router.get("/learner", summary="Who learns for all gateways of the store")
+async def learner(request: Request) -> JSONResponse:
+    """Tell which process learns, since when, and which one answers here; decisions' ids begin with its `instance`."""
+    gateway = gateway_of(request)
+    router, version = gateway.engine.service.signature
+    return JSONResponse({**gateway.learner(), "router": router, "version": version})
+
+
 @router.post("/rollback/{version}", summary="Go back to an earlier version")
 async def rollback(request: Request, version: int) -> JSONResponse:
     """Let all gateways that share the state go on from an earlier version; 0 is the trained router."""

@@ -183,7 +183,9 @@ async def ready(request: Request) -> JSONResponse:
     except StoreUnavailable as error:
         return JSONResponse({"status": "store unavailable", "reason": str(error)}, 503)
     version, recommender = gateway.engine.service.signature[1], gateway.recommending.described()
-    return JSONResponse({"status": "ready", "version": version, "recommender": recommender})
+    told = gateway.learner()
+    learner = {"instance": told["instance"], "here": told["here"]}
+    return JSONResponse({"status": "ready", "version": version, "learner": learner, "recommender": recommender})
 
 
 @router.get("/metrics", summary="Metrics for Prometheus")

@@ -26,7 +26,7 @@ from symbiosis.gateway.requests.keys import Keys
 from symbiosis.gateway.requests.policies import Policies
 from symbiosis.gateway.service.engine import Engine
 from symbiosis.gateway.service.guards import body_of
-from symbiosis.gateway.service.learning import Learning
+from symbiosis.gateway.service.learning import LEARNER, Learning
 from symbiosis.gateway.service.memory import give_back, share_arenas
 from symbiosis.gateway.service.problems import Problem
 from symbiosis.gateway.service.recording import Recorder
@@ -78,6 +78,7 @@ class Gateway:
         self._in_flight = 0
         self._drained: frozenset[str] = frozenset()
         self._prices: dict[str, LlmConfig] = {}
+        self._learner: dict[str, Any] = {}
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._spending: dict[tuple[str, str], tuple[float, float]] = {}
@@ -98,6 +99,11 @@ class Gateway:
     def is_drained(self, name: str) -> bool:
         """Whether an LLM gets no new queries."""
         return name in self._drained
+
+    def learner(self) -> dict[str, Any]:
+        """Return who learned for all gateways of the store a moment ago, and whether it is this process."""
+        told = {name: self._learner.get(name) for name in ("instance", "host", "pid", "since")}
+        return {**told, "instance_here": self.learning.instance, "here": self.learning.is_learner}
 
     async def start(self) -> None:
         """Begin to learn, or to follow the one who does, and load the encoder before the first query."""
@@ -165,6 +171,7 @@ class Gateway:
     def synchronise(self, changed: bool = True) -> None:
         """Take over what all gateways of the store have agreed on: drained LLMs and prices."""
         settings = self.store.settings()
+        self._learner = json.loads(settings.get(LEARNER, "{}"))
         self._drained = frozenset(json.loads(settings.get(DRAINED, "[]")))
         for name in self.upstreams.arms:
             self.upstreams.drain(name, name in self._drained)
@@ -179,7 +186,7 @@ class Gateway:
             self.learning.reprice(prices)
             self.upstreams.configure(self.config.with_prices(prices) if prices else self.config)
         service = self.engine.service
-        self.metrics.learned(service.signature[1], service.lessons)
+        self.metrics.learned(service.signature[1], service.lessons, self.learning.is_learner)
         self.note_state()
 
     def set_drained(self, name: str, drained: bool) -> list[str]:

@@ -1,11 +1,13 @@
 """How a gateway's processes learn: one of a store learns and saves versions, the others take them over."""
 
+import json
 import logging
+import os
+import socket
+import threading
+import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-
-import numpy as np
 
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.gateway.service.engine import reprice
@@ -16,6 +18,8 @@ from symbiosis.routing.serving.settings import ServiceSettings
 from symbiosis.routing.serving.workspace import Workspace
 
 LOG = logging.getLogger("symbiosis.gateway")
+LEARNER = "learner"
+"""Setting of the store that says who learns."""
 
 
 class Learning:
@@ -40,13 +44,12 @@ class Learning:
         self.workspace = Workspace(Path(config.state), store=config.store, settings=settings, retention=retention)
         self.store = self.workspace.store
         self.service: RoutingService = self.workspace.serving()
-        # The saved draws are those of one process: workers that draw alike would try the same LLMs at the same time.
-        self.service.online.rng = np.random.default_rng()
         self._told: set[str] = set()
         self._tell()
         self._learner = Learner(self.workspace)
-        self._lock = ExitStack()
-        self._elected = False
+        self._lock = self.store.learner_lock()
+        self._elected, self._closed = False, False
+        self._step = threading.Lock()
         self._prices: Mapping[str, LlmConfig] = {}
         self.reprice({})
 
@@ -54,6 +57,11 @@ class Learning:
     def is_learner(self) -> bool:
         """Whether this process learns for the others."""
         return self._elected
+
+    @property
+    def instance(self) -> str:
+        """Name of this process: the ids of its decisions begin with it."""
+        return self.service.session
 
     def step(self) -> bool:
         """Learn what came in, if this process is the one that learns; take over the newest version.
@@ -68,14 +76,25 @@ class Learning:
         InputError
             See `symbiosis.routing.serving.learner.Learner`.
         """
-        if not self._elected:
-            with ExitStack() as attempt:
-                self._elected = attempt.enter_context(self.store.learner_lock())
-                if self._elected:
-                    self._lock = attempt.pop_all()
-        if self._elected and self._learner.step() is not None:
-            self._tell()
-        return self._learner.reload(self.service, self._repriced)
+        with self._step:
+            if not self._closed:
+                self._elect()
+            if self._elected and self._learner.step() is not None:
+                self._tell()
+            return self._learner.reload(self.service, self._repriced)
+
+    def _elect(self) -> None:
+        """Take the lock of the one that learns, or make sure of it: it goes with its connection to the store."""
+        before, self._elected = self._elected, False
+        if not self._lock.take():
+            if before:
+                LOG.warning("this process has lost its connection to %s: another one learns", self.store.name)
+            return
+        if not before:
+            told = {"instance": self.instance, "host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+            self.store.set_setting(LEARNER, json.dumps(told))
+            LOG.info("this process (%s) learns for all gateways of %s", self.instance, self.store.name)
+        self._elected = True
 
     def _tell(self) -> None:
         """Log what became of a newer trained router or another champion, each message once."""
@@ -94,5 +113,7 @@ class Learning:
 
     def close(self) -> None:
         """Let another process learn, and close the store."""
-        self._lock.close()
-        self.store.close()
+        with self._step:
+            self._closed, self._elected = True, False
+            self._lock.release()
+            self.store.close()

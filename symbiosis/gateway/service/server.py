@@ -32,7 +32,7 @@ def serve(config: GatewayConfig) -> None:
     InputError
         The port is taken, or the simulated upstreams do not start.
     """
-    with _bound(config) as own, _upstreams(config) as whole, shared_between_workers(config.listen.workers):
+    with bound(config) as own, with_upstreams(config) as whole, shared_between_workers(config.listen.workers):
         os.environ[CONFIG] = whole.model_dump_json(by_alias=True)
         host, port = own.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -58,7 +58,14 @@ def serve(config: GatewayConfig) -> None:
 
 
 @contextmanager
-def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
+def bound(config: GatewayConfig) -> Iterator[socket.socket]:
+    """Listen on the config's address.
+
+    Raises
+    ------
+    InputError
+        The port is taken.
+    """
     listen = config.listen
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     try:
@@ -76,7 +83,7 @@ def _bound(config: GatewayConfig) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
+def with_upstreams(config: GatewayConfig) -> Iterator[GatewayConfig]:
     """Start simulated upstreams in a process of their own where the config has none; return the config with them."""
     if not config.simulated:
         yield config

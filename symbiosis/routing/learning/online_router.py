@@ -133,6 +133,7 @@ class OnlineRouter:
         prior: np.ndarray | None = None,
         goal: Goal | None = None,
         circumstances: Circumstances = AS_EXPECTED,
+        draw: Callable[[], float] | None = None,
     ) -> Decision:
         """Decide one query, count it towards burn-in and budget, and explain the decision on demand.
 
@@ -152,6 +153,8 @@ class OnlineRouter:
             Of this query; None: the router's own.
         circumstances
             Of this query.
+        draw
+            Gives the number in [0, 1) by which one of several LLMs is drawn; None: the next of `rng`.
         """
         router, llms, goal = self.router, self.router.llms, goal or self.goal
         expected, tokens = self._single.means(x, prior)
@@ -194,7 +197,7 @@ class OnlineRouter:
             if not verdict.admissible[arm]:
                 arm = int(np.where(verdict.admissible, score, -np.inf).argmax())
         else:
-            arm = drawn(chances, self.rng)
+            arm = drawn(chances, draw or self.rng.random)
             propensity = float(chances[arm])
         self.count(arm)
         if isinstance(goal.objective, Budget):

@@ -1,5 +1,6 @@
 """Which LLM is tried although another looks better: always with known probabilities, for off-policy evaluation."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -116,9 +117,9 @@ def with_burn_in(chances: np.ndarray, new: np.ndarray, share: float) -> np.ndarr
     return (1 - share) * chances + share * new / new.sum() if new.any() else chances
 
 
-def drawn(chances: np.ndarray, rng: np.random.Generator) -> int:
-    """Draw an LLM by the chances (L,); no draw is used up where one is certain."""
+def drawn(chances: np.ndarray, draw: Callable[[], float]) -> int:
+    """Draw an LLM by the chances (L,) and a number in [0, 1); no draw is used up where one is certain."""
     arm = int(chances.argmax())
     if chances[arm] < 1:
-        arm = min(int(np.searchsorted(chances.cumsum(), rng.random(), side="right")), len(chances) - 1)
+        arm = min(int(np.searchsorted(chances.cumsum(), draw(), side="right")), len(chances) - 1)
     return arm

@@ -3,6 +3,7 @@
 `symbiosis.routing.serving.snapshots` keeps on disk what was learned.
 """
 
+import hashlib
 import threading
 import time
 import uuid
@@ -98,7 +99,7 @@ class RoutingService:
         self.memory = Memory(settings.contexts, settings.lifetime_s)
         # Pacing goes on whatever this service decides for: decisions for a budget may have come before.
         self.budget = objective if isinstance(objective, Budget) else Budget(1.0)
-        self._session = session or uuid.uuid4().hex[:8]
+        self.session = session or uuid.uuid4().hex[:8]
         self.decisions = 0
         self.lessons = 0
         self.learned = 0
@@ -114,6 +115,8 @@ class RoutingService:
         if store is not None:
             self.learned, self.position = store.news()[0], store.position()
         self._first = 0
+        self.draws_by_query = False
+        """Draws follow from the query and the `signature`, whichever process decides; else they are the next of one."""
         self.signature = "", 0
         """Digest of the trained router and version of the state, which decisions tell."""
         self.lock = threading.RLock()
@@ -203,8 +206,12 @@ class RoutingService:
         else:
             waits = np.broadcast_to(per_llm(waits_s, "waits_s", n_llms), n_llms)
         online = self.online
-        key = f"{self._session}-{self.decisions}"
-        decision = online.decide(key, x, prompts, waits, goal=goal, circumstances=circumstances)
+        key = f"{self.session}-{self.decisions}"
+        draw = None
+        if self.draws_by_query:
+            query = vector.tobytes() if text is None else text.encode("utf-8", "replace")
+            draw = partial(_number, *self.signature, query)
+        decision = online.decide(key, x, prompts, waits, goal=goal, circumstances=circumstances, draw=draw)
         objective = (goal or online.goal).objective
         decision.interval = partial(self._locked, decision.interval)
         decision.router, decision.version = self.signature
@@ -370,7 +377,7 @@ class RoutingService:
         after, self.position = self.position, self.store.position()
         for charge in self.store.charges(after, self.position):
             session, _, number = charge.decision.rpartition("-")
-            if session != self._session or not number.isdigit() or int(number) < self._first:
+            if session != self.session or not number.isdigit() or int(number) < self._first:
                 yield charge
 
     def _count(self, charge: "Charge") -> bool:
@@ -467,3 +474,9 @@ class RoutingService:
             for part in ("workers", "_backlog"):
                 setattr(self, part, getattr(self, part)[kept])
             self.lessons += 1
+
+
+def _number(router: str, version: int, query: bytes) -> float:
+    """Return a number in [0, 1) that a query has under a version, evenly spread over queries."""
+    digest = hashlib.blake2b(f"{router} {version} ".encode() + query, digest_size=7).digest()
+    return (int.from_bytes(digest, "big") >> 3) / 2**53

@@ -6,18 +6,17 @@ processes it is given. A learner numbers it in order of arrival; a version of th
 learned, so that each lesson is learned exactly once.
 """
 
-import fcntl
 import hashlib
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -33,8 +32,10 @@ from symbiosis.routing.serving.records import (
     StoredDecision,
     StoreEntry,
 )
-from symbiosis.routing.serving.storage import forgetting, rows, statements
-from symbiosis.routing.serving.storage.database import LEARNING, Database, StoreUnavailable
+from symbiosis.routing.serving.storage import forgetting, locks, rows, statements
+from symbiosis.routing.serving.storage.database import Database, StoreUnavailable
+from symbiosis.routing.serving.storage.locks import LearnerLock
+from symbiosis.routing.serving.storage.published import Published
 from symbiosis.routing.serving.storage.tables import calls, decisions, feedback, meta, spend
 from symbiosis.routing.serving.storage.telling import (
     FeedbackConflict,
@@ -554,37 +555,18 @@ class Store:
         """
         return rows.write_lines(Path(path), self.every(since))
 
-    def learner_lock(self) -> AbstractContextManager[bool]:
-        """Elect the one learner of a store, without waiting: True for it, as long as the context lasts.
+    def learner_lock(self) -> LearnerLock:
+        """Return the lock that elects the one learner of a store, not taken; a learner that dies gives it back."""
+        return locks.learner_lock(self._database)
 
-        A learner that dies gives it back.
-        """
-        return self._locked_file() if self._database.is_sqlite else self._locked_server()
+    def versions_lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing versions into the store meanwhile; waits for them."""
+        return locks.versions_lock(self._database)
 
-    @contextmanager
-    def _locked_file(self) -> Iterator[bool]:
-        path = Path(f"{self._database.file}.learner")
-        with self._database.told():
-            file = path.open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-
-    @contextmanager
-    def _locked_server(self) -> Iterator[bool]:
-        with self._database.told():
-            connection = self._database.engine.execution_options(isolation_level="AUTOCOMMIT").connect()
-        try:
-            with self._database.told():
-                alone = bool(connection.scalar(text(f"SELECT pg_try_advisory_lock({LEARNING})")))
-            yield alone
-        finally:
-            connection.invalidate()  # the lock goes with the connection, also where the server has gone
-            connection.close()
+    @cached_property
+    def published(self) -> Published:
+        """The versions of the router that lie in the store."""
+        return Published(self._database)
 
 
 def periods(at: float) -> tuple[str, str, str]:

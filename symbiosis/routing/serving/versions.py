@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from symbiosis.core.artifacts import read_json, sha256_of, staged, write_json
@@ -42,6 +43,15 @@ class Versions:
             return []
         return sorted(int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
 
+    def newest(self) -> int:
+        """Return the number of the newest version, 0 if there is none."""
+        return max(self.numbers(), default=0)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Save within this context: where versions lie elsewhere, too, others cannot write them there meanwhile."""
+        yield
+
     def save(self, write: Callable[[Path], None], number: int | None = None) -> int:
         """Write a new version, then delete the oldest beyond those kept.
 
@@ -60,21 +70,30 @@ class Versions:
         int
             The version's number.
         """
-        number = max(self.numbers(), default=0) + 1 if number is None else number
+        number = self.newest() + 1 if number is None else number
         with staged(self._path(number)) as (folder,):
-            folder.mkdir()
-            write(folder)
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            write_json(folder / DIGESTS, {path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
+            self._fill(folder, write)
+        numbers = self.numbers()
+        self._sweep(self._outdated({old: int(self._path(old).stat().st_mtime // DAY_S) for old in numbers}))
+        return number
+
+    @staticmethod
+    def _fill(folder: Path, write: Callable[[Path], None]) -> None:
+        folder.mkdir()
+        write(folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        write_json(folder / DIGESTS, {path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
+
+    def _sweep(self, outdated: Collection[int]) -> None:
+        """Delete versions of the folder, and what killed processes have left of others."""
         for path in self.folder.iterdir():
             if _UNFINISHED.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        for old in self._outdated():
+        for old in outdated:
             # Hidden first: a reader never sees half a version.
             hidden = self.folder / f".{self._path(old).name}.old"
             self._path(old).rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
-        return number
 
     def open(self, version: int | None = None) -> Path:
         """Return the folder of a version after making sure that it is whole.
@@ -90,7 +109,9 @@ class Versions:
             There is none. `DamagedVersion` if a file of it is missing or damaged: the message names the version before,
             if there is one.
         """
-        numbers = self.numbers()
+        return self._open(version, self.numbers())
+
+    def _open(self, version: int | None, numbers: list[int]) -> Path:
         if not numbers:
             raise InputError(f"{self.folder} holds no saved state: save one first")
         number = numbers[-1] if version is None else version
@@ -122,17 +143,16 @@ class Versions:
 
     def _is_whole(self, number: int) -> bool:
         try:
-            self.open(number)
+            self._open(number, [number])
         except DamagedVersion:
             return False
         return True
 
-    def _outdated(self) -> list[int]:
-        """Return the numbers of the versions that need not stay."""
-        old = self.numbers()[: -self.keep]
-        days = {number: int(self._path(number).stat().st_mtime // DAY_S) for number in old}
-        last = {day: number for number, day in days.items()}
-        newest = max(days.values(), default=0)
+    def _outdated(self, days: Mapping[int, int]) -> list[int]:
+        """Return the numbers of the versions that need not stay, given the day of each."""
+        old = sorted(days)[: -self.keep]
+        last = {days[number]: number for number in old}
+        newest = max((days[number] for number in old), default=0)
         return [number for number in old if last[days[number]] != number or days[number] <= newest - self.days]
 
     def _path(self, number: int) -> Path:

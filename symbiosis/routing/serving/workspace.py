@@ -37,6 +37,8 @@ STORE = "store.db"
 TAIL = 20_000
 """Decisions since the newest version: beyond them the version is written anew, so that loading stays quick."""
 
+DAYS = 30
+"""Of each of them, the last version is kept."""
 PRUNED_EVERY = 100
 """Versions, after which a program without a gateway deletes what the store need not keep."""
 
@@ -84,6 +86,37 @@ class NotWritable(InputError):  # noqa: N818
     """The folder of the state cannot be written to."""
 
 
+class _Opener:
+    """Opens a store when it is first needed, and closes it when nobody needs it."""
+
+    def __init__(self, address: str | None, folder: Path) -> None:
+        self._address, self.folder = address, folder
+
+    @cached_property
+    def store(self) -> "Store":
+        from symbiosis.routing.serving.store import Store
+
+        store = Store.in_file(self.folder / STORE) if self._address is None else Store(self._address)
+        self._finaliser = weakref.finalize(self, store.close)
+        return store
+
+
+def _shared(opener: _Opener, address: str, keep: int) -> Versions:
+    """Return versions that lie in a named store; of one in the state folder, those of the folder."""
+    from symbiosis.routing.serving.storage.shared_versions import SharedVersions, lies_in
+
+    if lies_in(address, opener.folder):
+        return Versions(opener.folder, keep=keep, days=DAYS)
+    return SharedVersions(
+        opener.folder,
+        keep,
+        DAYS,
+        key=lambda: opener.store.key,
+        published=lambda: opener.store.published,
+        alone=lambda: opener.store.versions_lock(),
+    )
+
+
 class Workspace:
     """Routes, learns and keeps versions below a folder; starts from a trained router.
 
@@ -123,8 +156,9 @@ class Workspace:
         store: str | None = None,
         retention: Retention = USUAL,
     ) -> None:
-        self._address, self._retention = store, retention
-        self._versions = Versions(state, keep=keep, days=30)
+        self._retention = retention
+        self._opener = _Opener(store, Path(state))
+        self._versions = Versions(state, keep=keep, days=DAYS) if store is None else _shared(self._opener, store, keep)
         places = [None if place is None else Path(place) for place in (router, encoder)]
         self._trained_router = Trained(places[0], places[1])
         self._settings = settings
@@ -134,14 +168,10 @@ class Workspace:
         self.notices: list[str] = []
         """What a user should know of the last call: a newer trained router was taken over, or could not be."""
 
-    @cached_property
+    @property
     def store(self) -> "Store":
         """The store of decisions and feedback, opened when it is first needed."""
-        from symbiosis.routing.serving.store import Store
-
-        store = Store.in_file(self._versions.folder / STORE) if self._address is None else Store(self._address)
-        self._finaliser = weakref.finalize(self, store.close)
-        return store
+        return self._opener.store
 
     @contextmanager
     def service(self, objective: Objective | None = None, deadline: Deadline | None = None) -> Iterator[RoutingService]:
@@ -177,9 +207,11 @@ class Workspace:
 
         It writes no decision by itself (`Decision.record` is what a store wants of it) and learns from no feedback,
         which it puts into the store. `symbiosis.routing.serving.learner.Learner` learns, and keeps it up to date.
+        Processes that serve one version draw alike for a query.
         """
         with self._alone():
             opened = self._open(objective, deadline, serves_alone=False)
+            opened.service.draws_by_query = True
             form = opened.origin.vectors
             if opened.service.encode is None and form is not None:
                 opened.service.encode = self.encoder(form)
@@ -230,7 +262,7 @@ class Workspace:
 
     def newest(self) -> int:
         """Return the number of the newest version, 0 if nothing was saved; reads no file."""
-        return max(self._versions.numbers(), default=0)
+        return self._versions.newest()
 
     def version(self, number: int) -> Snapshot:
         """Return a saved version as it was, for `symbiosis.routing.serving.service.RoutingService.take_over`.
@@ -462,9 +494,10 @@ class Workspace:
             raise NotWritable(f"{reason}: name another folder for the state, as by --state") from None
         with lock as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if (self._versions.folder / JOURNAL).exists():
-                take_over(self._versions, self.store)
-            yield
+            with self._versions.alone():
+                if (self._versions.folder / JOURNAL).exists():
+                    take_over(self._versions, self.store)
+                yield
 
     def _form(self) -> VectorForm | None:
         """Form of the vectors that are probably needed: of the trained router, or of the state without one."""

@@ -242,10 +242,11 @@ def test_months_and_days_are_those_of_utc() -> None:
 
 def test_one_learner_at_a_time(store: Store, url: str) -> None:
     with Store(url) as other:
-        with store.learner_lock() as mine, other.learner_lock() as theirs:
-            assert (mine, theirs) == (True, False)
-        with other.learner_lock() as theirs:
-            assert theirs
+        mine, theirs = store.learner_lock(), other.learner_lock()
+        assert [lock.take() for lock in (mine, theirs, mine, theirs)] == [True, False, True, False]
+        mine.release()
+        assert [lock.take() for lock in (theirs, mine)] == [True, False]
+        theirs.release()
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -354,8 +355,9 @@ def test_processes_that_are_killed_lose_nothing_and_count_nothing_twice(url: str
         assert len(learned) == highest
         assert rewarded <= learned <= set(rows)
         assert store.spent("app", "1970-01") == 0.25 * len(rows)
-        with store.learner_lock() as alone:
-            assert alone
+        lock = store.learner_lock()
+        assert lock.take()
+        lock.release()
 
 
 def test_a_database_whose_maker_was_killed_is_made_by_the_next(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -24,8 +24,10 @@ from symbiosis.routing.serving.storage import tables
 
 PATIENCE_S = 10.0
 """For another process that writes, or a server that does not answer."""
-MAKING, WRITING, NUMBERING, LEARNING = 5_301_700, 5_301_701, 5_301_702, 5_301_703
+MAKING, WRITING, NUMBERING, LEARNING, VERSIONS = 5_301_700, 5_301_701, 5_301_702, 5_301_703, 5_301_704
 """Keys of the advisory locks in PostgreSQL."""
+KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+"""Seconds and tries after which either end takes a silent connection to PostgreSQL for broken, and its locks go."""
 
 
 class StoreUnavailable(InputError):  # noqa: N818
@@ -107,7 +109,8 @@ class Database:
         if self.is_sqlite:
             options["connect_args"] = {"timeout": PATIENCE_S}
         else:
-            options["connect_args"] = {"connect_timeout": int(PATIENCE_S), "application_name": "symbiosis"}
+            told = {"connect_timeout": int(PATIENCE_S), "application_name": "symbiosis", **KEEPALIVE}
+            options["connect_args"] = {**told, "tcp_user_timeout": int(PATIENCE_S * 1000)}
         try:
             engine = create_engine(_readable(self.url, self.file) if self.file else self.url, **options)
         except ModuleNotFoundError:
@@ -115,7 +118,19 @@ class Database:
         if self.is_sqlite:
             event.listen(engine, "connect", _at_connect)
             event.listen(engine, "begin", _at_begin)
+        else:
+            event.listen(engine, "connect", _keep_alive)
         return engine
+
+    def make_late(self, table: Table) -> None:
+        """Make a table that stores of earlier releases lack."""
+        with self.reading() as connection:
+            if inspect(connection).has_table(table.name):
+                return
+        with self.told(), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({MAKING})"))
+            table.create(connection, checkfirst=True)
 
     def _is_whole(self) -> bool:
         """Tell whether the tables are there; refuse anything else than a store of this format."""
@@ -214,6 +229,14 @@ def _at_connect(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where SQLAlchemy says, not at the first change
     for pragma in ("synchronous=NORMAL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _keep_alive(connection: Any, _: Any) -> None:
+    """Let the server, too, soon notice a client whose machine is gone; over unix sockets these settings do nothing."""
+    settings = ", ".join(f"set_config('tcp_{name}', '{value}', false)" for name, value in KEEPALIVE.items())
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {settings}")
+    connection.commit()
 
 
 def _at_begin(connection: Connection) -> None:

@@ -100,5 +100,15 @@ spend = Table(
     Column("usd", _Real, nullable=False),
 )
 
+versions = Table(
+    "versions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", _Real, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("archive", LargeBinary, nullable=False),
+)
+"""Of the router, for gateways that share no folder. Stores of earlier releases get it when it is first needed."""
+
 Index("feedback_not_learned", feedback.c.sequence, sqlite_where=feedback.c.lesson.is_(None),
       postgresql_where=feedback.c.lesson.is_(None))  # fmt: skip
