@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 import torch
 import yaml
@@ -304,3 +305,106 @@ def test_adapters_are_merged_before_the_model_is_saved(workspace: Path) -> None:
     before, after = (GraphGPT2.load(workspace / f"models/{name}").state_dict() for name in ("pretrain", "finetune"))
     moved = {name for name, tensor in before.items() if name.startswith("backbone.") and (tensor != after[name]).any()}
     assert moved == {"backbone.h.0.attn.c_attn.weight", "backbone.h.0.attn.c_proj.weight"}
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def workers_of(process: subprocess.Popen[str], folder: Path, named: str = "python") -> list[psutil.Process]:
+    """The two processes that train for a stage, once they have left a state."""
+    deadline = time.monotonic() + 240
+    while not list(folder.glob(".checkpoints/finetune/*/step_00000000[3-9]")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    below = psutil.Process(process.pid).children(recursive=True)
+    workers = [
+        child for child in below if child.status() != psutil.STATUS_ZOMBIE and named in " ".join(child.cmdline())
+    ]
+    assert len(workers) == 2
+    return workers
+
+
+@pytest.fixture
+def shared(workspace: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace whose fine-tuning two processes share."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(workspace, folder, ignore=shutil.ignore_patterns(".checkpoints"))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["finetune"] |= {"processes": 2, "dropout": 0.0}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def test_a_killed_worker_is_told_in_one_line_and_one_process_goes_on(shared: Path) -> None:
+    process = stage("finetune", shared)
+    first, second = workers_of(process, shared)
+    second.kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output.splitlines() == [
+        "error: process 2 of the 2 that trained was killed (SIGKILL); the newest checkpoint is kept: run the stage "
+        "again to go on"
+    ]
+    assert not first.is_running()
+    with params_of(shared, finetune={"processes": 1}):
+        assert "continues from step" in finish(stage("finetune", shared))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_workers_end_with_their_stage(number: signal.Signals, status: int, shared: Path) -> None:
+    process = stage("finetune", shared)
+    workers = workers_of(process, shared)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in output
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+
+
+@pytest.mark.slow
+def test_bad_input_of_workers_is_told_once(shared: Path) -> None:
+    shutil.rmtree(shared / layout.PRETRAINED)
+    process = stage("finetune", shared)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert output == "error: models/pretrain/training.json is missing: run `dvc repro` to make it\n"
+
+
+@pytest.mark.slow
+def test_all_training_stages_run_in_two_processes(shared: Path) -> None:
+    """Without dropout they write what one process writes, but for rounding."""
+    outputs = {}
+    for processes in (1, 2):
+        several = {"processes": processes, "dropout": 0.0}
+        with params_of(shared, pretrain=several, finetune=several, final_fit={"data": "all"}):
+            printed = [finish(stage(name, shared)) for name in ("pretrain", "finetune", "final_fit")]
+        assert all(text.count("\n") <= 1 for text in printed)
+        curves = {name: read_curve(shared / f"reports/curves/{name}.csv") for name in ("pretrain", "finetune")}
+        outputs[processes] = curves, all_scores(shared), all_scores(bundle_of(shared))
+    (curves, *scores), (others, *other_scores) = outputs.values()
+    for name, curve in curves.items():
+        losses = [column for column in curve.columns if column.endswith("loss")]
+        np.testing.assert_allclose(others[name].select(losses), curve.select(losses), rtol=1e-4)
+    for mine, other in zip(scores, other_scores, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_ray_starts_killed_workers_again_and_the_outcome_is_the_same(shared: Path) -> None:
+    pytest.importorskip("ray")
+    with params_of(shared, finetune={"launcher": "ray", "dropout": 0.1, "epochs": 12, "patience": 12}):
+        assert "best epoch" in finish(stage("finetune", shared))
+        straight = digest(shared)
+        shutil.rmtree(shared / layout.FINETUNED)
+        process = stage("finetune", shared)
+        _, second = workers_of(process, shared, named="RayTrainWorker")
+        second.kill()
+        output = finish(process)
+    assert "continues from step" in output
+    assert digest(shared) == straight
+    assert not list(shared.glob(".checkpoints/finetune/*/*"))
+    assert not list(shared.glob(".checkpoints/ray/*"))

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from symbiosis.core.errors import InputError
+from symbiosis.core.errors import InputError, is_out_of_memory
 
 Value = TypeVar("Value")
 
@@ -26,7 +26,7 @@ WORKER = "SYMBIOSIS_TRAINING_WORKER"
 
 _BUCKET = 1 << 24
 """Numbers that are added up at once: a copy of so many gradients is held."""
-_PATIENCE = timedelta(days=7)
+PATIENCE = timedelta(days=7)
 """How long the others wait while the first process validates or builds; a process that died is noticed at once."""
 
 
@@ -182,7 +182,7 @@ def joined() -> Iterator[ProcessGroup]:
     # Without the variable, accelerate warns and sets a number of threads of its own.
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     with _noticing_loss():
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     try:
         yield ProcessGroup(state.process_index, state.num_processes, state.device)
     finally:
@@ -195,6 +195,8 @@ def _noticing_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise LostPeerError(str(error)) from error
 
 

@@ -17,7 +17,7 @@ import torch
 
 from symbiosis.core.errors import InputError, one_line
 from symbiosis.core.params import StageParams
-from symbiosis.recommender.training.process_group import LostPeerError, environment_of_workers
+from symbiosis.recommender.training.process_group import PATIENCE, LostPeerError, environment_of_workers
 
 ADDRESS = "RAY_ADDRESS"
 """Environment variable: the cluster to train on; without it one is started on this machine, for this training."""
@@ -51,11 +51,12 @@ def run_on_ray(module: str, params: StageParams, processes: int) -> None:
     InputError
         Ray is not installed, a worker told bad input, or workers died too often.
     """
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")  # a busy machine takes long to import torch
     try:
         import ray
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
     except ImportError as error:
         raise InputError(
             f'params.yaml: `launcher: ray` needs more packages ({error}): pip install -c requirements.lock ".[ray]"'
@@ -65,6 +66,7 @@ def run_on_ray(module: str, params: StageParams, processes: int) -> None:
     if os.environ.get(ADDRESS):
         ray.init(**quiet)
     else:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # workers of a cluster of our own give way to nobody
         cores = max(processes, os.cpu_count() or 1)
         ray.init("local", num_cpus=cores, object_store_memory=_OBJECTS, include_dashboard=False, **quiet)
     storage = (_STORAGE / module).resolve()
@@ -74,6 +76,8 @@ def run_on_ray(module: str, params: StageParams, processes: int) -> None:
         _work,
         train_loop_config={"module": module, "params": params, "folder": str(Path.cwd()), "storage": storage},
         scaling_config=ScalingConfig(num_workers=processes, use_gpu=ray.cluster_resources().get("GPU", 0) >= processes),
+        # As long as the others wait while the first one validates.
+        torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
         run_config=RunConfig(  # type: ignore[call-arg]
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=_RESTARTS),

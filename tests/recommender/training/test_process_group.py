@@ -156,7 +156,12 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_TRAIN_V2_ENABLED"):
+    for name in (
+        "RAY_USAGE_STATS_ENABLED",
+        "RAY_TRAIN_V2_ENABLED",
+        "RAY_TRAIN_ENABLE_PRINT_PATCH",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S",
+    ):
         monkeypatch.setenv(name, "")
     params = pair.FINETUNE.model_copy(update={"processes": 2, "launcher": "ray"})
     with pytest.raises(InputError, match=r"`launcher: ray` needs more packages .*\.\[ray\]"):
