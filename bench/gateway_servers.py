@@ -25,7 +25,7 @@ from symbiosis.routing.learning.serving_state import ServingState
 from symbiosis.routing.model.router import MANIFEST, Router
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,10 @@ def pass_through(folder: Path, asked: Server) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(folder: Path, asked: Server, workers: int = 1, model: str = "auto", **changes: Any) -> Iterator[Server]:
-    """Run the gateway in a folder with a router."""
+def gateway(
+    folder: Path, asked: Server, workers: int = 1, model: str = "auto", replicas: int = 0, **changes: Any
+) -> Iterator[Server]:
+    """Run the gateway in a folder with a router; with `replicas` by Ray Serve."""
     section = upstream_config(asked.url.removesuffix("/chat/completions"), folder)
     document = {
         "default": asked.models[0],
@@ -143,7 +145,8 @@ def gateway(folder: Path, asked: Server, workers: int = 1, model: str = "auto", 
         **changes,
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
-    with started(["symbiosis", "gateway"], folder, log="gateway.log") as process:
+    by_ray = ["--replicas", str(replicas)] if replicas else []
+    with started(["symbiosis", "gateway", *by_ray], folder, log="gateway.log") as process:
         address = _line(process, "gateway").split()[-1]
         _wait_for(f"{address}/health/ready")
         yield Server(f"{address}/v1/chat/completions", [model], psutil.Process(process.pid))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OBJECTS_BYTES = 200 * 1024**2
 """Of Ray's memory for objects, which the gateway does not use; Ray would take a third of the machine's."""
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""Nothing is reported to anybody; and a busy machine may take longer than five seconds to start a proxy."""
 BESIDE = 32
 """Requests that a replica takes beyond those for answers: pages, health, feedback."""
 
@@ -91,12 +93,14 @@ def run(config: GatewayConfig, replicas: int) -> None:
     Raises
     ------
     InputError
-        Ray is not installed, or the port is taken.
+        Ray is not installed or does not start, or the port is taken.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         from ray import serve
+        from ray.exceptions import RayError
     except ModuleNotFoundError:
         raise InputError("`--replicas` needs Ray: pip install -c requirements.lock 'symbiosis[ray]'") from None
     with bound(config) as own:
@@ -121,6 +125,10 @@ def run(config: GatewayConfig, replicas: int) -> None:
             serve.run(deployed(whole, replicas, metrics), route_prefix="/")
             print(f"gateway  http://{config.listen.host}:{port}", flush=True)
             stopped.wait()
+        except (RayError, RuntimeError, TimeoutError, ConnectionError) as error:
+            raise InputError(
+                f"Ray Serve has failed: {next(iter(str(error).splitlines()), type(error).__name__)}"
+            ) from None
         finally:
             serve.shutdown()
             ray.shutdown()

@@ -19,7 +19,8 @@ class Learner:
     Parameters
     ----------
     workspace
-        Of the state folder and the store. Several machines on one store need a state folder that they share.
+        Of the state folder and the store. Versions reach other machines through the store, if that is not a file in
+        the state folder.
     """
 
     def __init__(self, workspace: Workspace) -> None:
