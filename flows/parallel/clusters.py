@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.utilities.annotations import quote  # noqa: E402
 
-from flows.parallel.places import PLACES, Places  # noqa: E402
+from flows.parallel.places import Places, offered  # noqa: E402
 from flows.parallel.runner import RESOURCE, Runner  # noqa: E402
 from flows.parallel.threads import DaemonThreadTaskRunner  # noqa: E402
 from symbiosis.core.errors import InputError  # noqa: E402
@@ -53,12 +53,8 @@ def started(runner: Runner) -> Iterator[Submit]:
 
 @contextmanager
 def _threads(runner: Runner) -> Iterator[Submit]:
-    before = PLACES.set(Places(runner.places(), runner.heavy))
-    try:
-        with DaemonThreadTaskRunner() as threads:
-            yield lambda task, parameters, upstream, heavy: threads.submit(task, parameters, upstream)
-    finally:
-        PLACES.reset(before)
+    with offered(Places(runner.places(), runner.heavy)), DaemonThreadTaskRunner() as threads:
+        yield lambda task, parameters, upstream, heavy: threads.submit(task, parameters, upstream)
 
 
 @contextmanager
@@ -81,10 +77,10 @@ def _dask(runner: Runner) -> Iterator[Submit]:
         scheduler = {"cls": Scheduler, "options": here | {"port": 0}}
         where = {"cluster_class": SpecCluster, "cluster_kwargs": {"workers": workers, "scheduler": scheduler}}
     with _server_for_workers(), DaskTaskRunner(**where) as cluster:
-        offered = [worker["resources"] for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values()]
-        if not offered:
+        resources = [worker["resources"] for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values()]
+        if not resources:
             raise InputError(f"the Dask cluster at {runner.address} has no worker: start one on each machine")
-        _require(runner, any(one.get(RESOURCE) for one in offered), f"--resources {RESOURCE}=1 to `dask worker`")
+        _require(runner, any(one.get(RESOURCE) for one in resources), f"--resources {RESOURCE}=1 to `dask worker`")
 
         def submit(task: Stage, parameters: dict[str, Any], upstream: Upstream, heavy: bool) -> Submitted:
             with dask.annotate(resources={RESOURCE: 1}) if heavy else nullcontext():
@@ -123,8 +119,8 @@ def _ray(runner: Runner) -> Iterator[Submit]:
         yield submit
 
 
-def _require(runner: Runner, offered: bool, option: str) -> None:
-    if not offered:
+def _require(runner: Runner, has: bool, option: str) -> None:
+    if not has:
         raise InputError(
             f"no machine of the {runner.kind.capitalize()} cluster at {runner.address} offers the resource "
             f"`{RESOURCE}`, which heavy stages need: give {option} on each"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PREFIX = "flow-"
+SUFFIX = ".lease"
 
 
 class Lease:
@@ -19,16 +19,19 @@ class Lease:
     Parameters
     ----------
     root
-        The top of the workspace, in which no other flow runs: files that earlier flows left are removed.
+        The top of the workspace; what flows that were killed left there is removed.
     """
 
     def __init__(self, root: Path) -> None:
         folder = root / ".dvc" / "tmp"
         folder.mkdir(exist_ok=True)
-        for left in folder.glob(f"{PREFIX}*.lease"):
-            left.unlink(missing_ok=True)
-        self._file, self.path = tempfile.mkstemp(prefix=PREFIX, suffix=".lease", dir=folder)
+        for left in folder.glob(f"*{SUFFIX}"):
+            if not is_held(str(left)):
+                left.unlink(missing_ok=True)
+        self._file, unlocked = tempfile.mkstemp(dir=folder)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.path = f"{unlocked}{SUFFIX}"
+        Path(unlocked).rename(self.path)
 
     def end(self) -> None:
         """End it, once: every stage that runs under it is ended, and none begins."""

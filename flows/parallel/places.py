@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 
@@ -56,5 +56,20 @@ class Places:
         return min((one for one in self._waiting if not (one[2] and full)), default=None)
 
 
-PLACES: ContextVar[Places | None] = ContextVar("places", default=None)
-"""Of the flow that submits; tasks on threads see it, those on a cluster get their places there."""
+_PLACES: ContextVar[Places | None] = ContextVar("places", default=None)
+
+
+@contextmanager
+def offered(places: Places) -> Iterator[None]:
+    """Let tasks on threads that are started in this context take these places."""
+    before = _PLACES.set(places)
+    try:
+        yield
+    finally:
+        _PLACES.reset(before)
+
+
+def one_place(order: int, heavy: bool, going: Callable[[], bool]) -> AbstractContextManager[object]:
+    """Wait for one of the places offered; a task on a cluster got its place there. See `Places.one`."""
+    places = _PLACES.get()
+    return nullcontext() if places is None else places.one(order, heavy, going)

@@ -1,9 +1,9 @@
 """Who runs ready stages: threads of the flow, a Dask cluster or a Ray cluster; chosen by one object."""
 
 import argparse
-import importlib.util
 import os
 import socket
+from importlib.util import find_spec
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -78,7 +78,7 @@ class Runner(StageParams):
             if self.address:
                 raise InputError("an address is that of a cluster: give the runner `dask` or `ray` with it")
             return
-        if importlib.util.find_spec(_NEEDS[self.kind]) is None:
+        if find_spec(_NEEDS[self.kind]) is None:
             raise InputError(
                 f"the runner `{self.kind}` needs the extra `{self.kind}`: "
                 f'pip install -c requirements.lock -e ".[{self.kind}]"'

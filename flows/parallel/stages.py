@@ -1,8 +1,9 @@
 """The stages of a graph as Prefect tasks, one each; whatever is ready runs side by side."""
 
 import os
+import threading
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from prefect.states import Completed, Crashed, State  # noqa: E402
 
 from flows.parallel.clusters import Submit  # noqa: E402
 from flows.parallel.lease import is_held  # noqa: E402
-from flows.parallel.places import PLACES  # noqa: E402
+from flows.parallel.places import one_place  # noqa: E402
 from flows.parallel.runner import is_heavy  # noqa: E402
 from flows.repro import StageError, StageStoppedError, reproduce  # noqa: E402
 from flows.states import in_one_line  # noqa: E402
@@ -31,6 +32,8 @@ CARRIED = (
     "CUDA_VISIBLE_DEVICES",
 )
 """Environment variables that Dask and Ray set for their workers; stages get the flow's: threads change last digits."""
+PATIENCE_SECONDS = 15.0
+"""For a task to end with its flow."""
 
 
 def carried() -> dict[str, str | None]:
@@ -127,12 +130,11 @@ def run_stage(stage: str, job: Job, order: int, upstream: Any = None) -> State:
     upstream
         Not used here, see `flows.parallel.clusters`.
     """
-    places, heavy = PLACES.get(), is_heavy(stage)
 
     def going() -> bool:
         return is_held(job.lease)
 
-    with places.one(order, heavy, going) if places else nullcontext():
+    with one_place(order, is_heavy(stage), going):
         try:
             done = reproduce(
                 stage,
@@ -165,13 +167,19 @@ def run_stages(graph: dict[str, tuple[str, ...]], job: Job, submit: Submit, firs
     for order, (stage, upstream) in enumerate(graph.items(), start=first):
         parameters = {"stage": stage, "job": job, "order": order, "upstream": None}
         futures[stage] = submit(run_stage, parameters, [futures[name] for name in upstream], is_heavy(stage))
-    states = {stage: _final(future) for stage, future in futures.items()}
+    states = {stage: _final(future, job.lease) for stage, future in futures.items()}
     outcomes = {stage: _outcome(state) for stage, state in states.items()}
     seconds = {stage: _seconds(state) for stage, state in states.items()}
     return GraphRun(outcomes, seconds, graph)
 
 
-def _final(future: "PrefectFuture[Any]") -> State:
+def _final(future: "PrefectFuture[Any]", held: str) -> State:
+    """Wait for a task; if the flow ends meanwhile, no longer than tasks need to end with it."""
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    while not ended.wait(1.0):
+        if not is_held(held) and not ended.wait(PATIENCE_SECONDS):
+            return Crashed(message="its flow has ended")
     future.wait()
     return future.state
 
