@@ -29,6 +29,7 @@ from flows.dag import select  # noqa: E402
 from flows.gate import gate  # noqa: E402
 from flows.loop.last_run import LastRun  # noqa: E402
 from flows.loop.steps import STAGES, ingest, keep  # noqa: E402
+from flows.parallel.runner import Runner, add_options, chosen_runner  # noqa: E402
 from flows.states import failed, in_one_line, result_of  # noqa: E402
 from symbiosis.core.artifacts import read_json  # noqa: E402
 from symbiosis.core.errors import InputError, one_line  # noqa: E402
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 
 @flow(name="nightly", persist_result=False)
 @in_one_line
-def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str] | State:
+def nightly(
+    overrides: dict[str, Any] | None = None, force: bool = False, runner: Runner | None = None
+) -> dict[str, str] | State:
     """Take in feedback, bring all stages up to date, and promote the models that the gate lets pass.
 
     Parameters
@@ -50,6 +53,8 @@ def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dic
         Params to change first, by dotted key; they stay in ``params.yaml``.
     force
         Run every stage even if nothing changed.
+    runner
+        See `flows.pipeline.pipeline`.
 
     Returns
     -------
@@ -57,18 +62,20 @@ def nightly(overrides: dict[str, Any] | None = None, force: bool = False) -> dic
         By model: ``promoted``, ``refused``, ``unchanged`` or ``waiting``. A failed state, whose message says why, where
         stages failed or something waits; what does not depend on it was done.
     """
-    return _run("nightly", [], KINDS, overrides or {}, force)
+    return _run("nightly", [], KINDS, overrides or {}, force, runner or Runner())
 
 
 @flow(name="hourly", persist_result=False)
 @in_one_line
-def hourly(overrides: dict[str, Any] | None = None, force: bool = False) -> dict[str, str] | State:
+def hourly(
+    overrides: dict[str, Any] | None = None, force: bool = False, runner: Runner | None = None
+) -> dict[str, str] | State:
     """Do the same with the router's branch alone; see `nightly`."""
-    return _run("hourly", pipeline.ROUTER_TARGETS, ("router",), overrides or {}, force)
+    return _run("hourly", pipeline.ROUTER_TARGETS, ("router",), overrides or {}, force, runner or Runner())
 
 
 def _run(
-    name: str, targets: Sequence[str], kinds: Sequence[Kind], overrides: dict[str, Any], force: bool
+    name: str, targets: Sequence[str], kinds: Sequence[Kind], overrides: dict[str, Any], force: bool, runner: Runner
 ) -> dict[str, str] | State:
     """Do the steps in order, in the workspace alone."""
     logger, root = get_run_logger(), top()
@@ -79,7 +86,7 @@ def _run(
             if _kept(kinds, str(root), last):
                 if file := ingest(str(root)):
                     last.words.append(f"feedback taken in: {file}")
-                run = pipeline.bring_up_to_date(list(targets), overrides, force)
+                run = pipeline.bring_up_to_date(list(targets), overrides, force, runner)
                 outcomes = _judged(run, kinds, last, logger)
         finally:
             last.finish(run)
@@ -139,16 +146,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.nightly", description=__doc__)
     parser.add_argument("flow", nargs="?", choices=["nightly", "hourly"], default="nightly", help="which flow")
     parser.add_argument("-f", "--force", action="store_true", help="run stages even if nothing changed")
+    add_options(parser)
     chosen = parser.parse_args()
     # Prefect passes SIGTERM on after the flow has cleaned up; sys.exit also stops the temporary server.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with command():
         address = None if os.environ.get("PREFECT_API_URL") else pipeline.local_server()
+        runner = chosen_runner(chosen)
         top()
         with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
             chosen_flow = nightly if chosen.flow == "nightly" else hourly
             outcomes: Any = result_of(
-                lambda: chosen_flow(force=chosen.force, return_state=True),
+                lambda: chosen_flow(force=chosen.force, runner=runner, return_state=True),
                 "feedback, retraining and candidates wait",
                 address,
             )

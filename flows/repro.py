@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -34,6 +35,7 @@ _HINTS = (
 )
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROGRESS_SECONDS = 20.0
+_WATCH_SECONDS, _PATIENCE_SECONDS = 0.5, 10.0
 _LAST_LINES = 20
 
 
@@ -58,20 +60,41 @@ class StageError(RuntimeError):
 
     Attributes
     ----------
+    seconds
+        Wall time.
     retryable
         Whether another attempt can help: DVC was locked by another process, or a download broke off. Bad input, failed
         expectations and errors in the code are not retried.
     """
 
-    def __init__(self, stage: str, status: int, lines: list[str]) -> None:
+    def __init__(self, stage: str, status: int, lines: list[str], seconds: float) -> None:
+        self._made_of, self.seconds = (stage, status, lines, seconds), seconds
         text = "\n".join(lines)
         super().__init__(f"stage `{stage}` failed with status {status}:\n{text}")
         refused = any(line.startswith("error: ") for line in lines)
         self.retryable = any(sign in text for sign in _BUSY) or (stage.startswith("download") and not refused)
 
+    def __reduce__(self) -> tuple[type["StageError"], tuple[str, int, list[str], float]]:
+        """Let it come from another process."""
+        return type(self), self._made_of
 
-def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool = False) -> StageResult:
+
+class StageStoppedError(RuntimeError):
+    """A stage was ended because its flow does not go on."""
+
+
+def reproduce(
+    stage: str,
+    root: Path,
+    log: Callable[[str], None],
+    *,
+    force: bool = False,
+    environment: Mapping[str, str | None] | None = None,
+    going: Callable[[], bool] = lambda: True,
+) -> StageResult:
     """Bring one stage up to date; upstream stages are not run.
+
+    Others may run beside it: DVC is told to wait for its lock, which it holds while it hashes and moves outputs.
 
     Parameters
     ----------
@@ -83,26 +106,37 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
         Called with every line that DVC and the stage print, and from time to time with a progress bar.
     force
         Run even if nothing changed.
+    environment
+        Variables that differ from this process's; None: not set.
+    going
+        Whether the flow goes on; asked every half second, and the stage is ended where it does not.
 
     Raises
     ------
     StageError
         The stage failed; the message ends with its last lines.
+    StageStoppedError
+        The flow does not go on.
     """
-    command = [sys.executable, str(CHILD), "dvc", "repro", "--single-item", stage, *(["--force"] if force else [])]
-    environment = TELEMETRY_OFF | os.environ
-    environment |= {
+    if not going():
+        raise StageStoppedError(f"stage `{stage}` was not begun: its flow has ended")
+    repro = ["dvc", "--wait-for-lock", "repro", "--single-item", stage, *(["--force"] if force else [])]
+    variables = TELEMETRY_OFF | os.environ
+    variables |= {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
     }
+    for name, value in (environment or {}).items():
+        variables.pop(name, None)
+        variables |= {} if value is None else {name: value}
     signs = {sign.format(stage=stage): outcome for sign, outcome in _OUTCOMES.items()}
     outcome: Outcome | None = None
     last: deque[str] = deque(maxlen=_LAST_LINES)
     begun = time.monotonic()
     process = subprocess.Popen(
-        command,
+        [sys.executable, str(CHILD), *repro],
         cwd=root,
-        env=environment,
+        env=variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -110,17 +144,46 @@ def reproduce(stage: str, root: Path, log: Callable[[str], None], *, force: bool
     )
     try:
         assert process.stdout is not None
-        for line in output_lines(process.stdout):
-            outcome = outcome or signs.get(line)
-            if not line.startswith(_HINTS):
-                last.append(line)
-                log(line)
-        status = process.wait()
+        with _ended_unless(going, process) as stopped:
+            for line in output_lines(process.stdout):
+                outcome = outcome or signs.get(line)
+                if not line.startswith(_HINTS):
+                    last.append(line)
+                    log(line)
+            status = process.wait()
     finally:
         end_group(process)
+    seconds = round(time.monotonic() - begun, 1)
+    if stopped.is_set():
+        raise StageStoppedError(f"stage `{stage}` was ended with its flow")
     if status != 0:
-        raise StageError(stage, status, list(last))
-    return StageResult(outcome or "unchanged", round(time.monotonic() - begun, 1))
+        raise StageError(stage, status, list(last), seconds)
+    return StageResult(outcome or "unchanged", seconds)
+
+
+@contextmanager
+def _ended_unless(going: Callable[[], bool], process: "subprocess.Popen[bytes]") -> Iterator[threading.Event]:
+    """Watch, beside what is done in the context, that the flow goes on; the event tells that it did not."""
+    stopped, done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while going():
+            if done.wait(_WATCH_SECONDS):
+                return
+        stopped.set()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            if done.wait(_PATIENCE_SECONDS):
+                return
+
+    watcher = threading.Thread(target=watch, name=f"watch {process.pid}", daemon=True)
+    watcher.start()
+    try:
+        yield stopped
+    finally:
+        done.set()
+        watcher.join()
 
 
 def output_lines(stream: IO[bytes]) -> Iterator[str]:
@@ -138,7 +201,7 @@ def output_lines(stream: IO[bytes]) -> Iterator[str]:
         yield line
 
 
-def end_group(process: "subprocess.Popen[bytes]", patience: float = 10.0) -> None:
+def end_group(process: "subprocess.Popen[bytes]", patience: float = _PATIENCE_SECONDS) -> None:
     """End a process group: first by SIGTERM, then by SIGKILL; a second interruption kills at once."""
     try:
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 2.0)):

@@ -1,37 +1,52 @@
 """The recommender's full table: one run of the pipeline per data set, seed and variant.  Run it:  make table
 
 All runs of a data set share one work tree, `.runs/table_DATASET`, and the repository's DVC cache, so stages that a
-variant does not affect are restored. Results are stored in `.runs/results/TABLE/DATASET/VARIANT/SEED`; the command
-resumes where it was stopped.
+variant does not affect are restored. Runs of different data sets, and ready stages of a run, go side by side. Results
+are stored in `.runs/results/TABLE/DATASET/VARIANT/SEED`; the command resumes where it was stopped.
 """
 
 import argparse
 import hashlib
 import json
-import re
+import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
 
-from flows.configuration import overlay, read
-from flows.overrides import override
-from flows.repro import CHILD, end_group, output_lines
-from flows.work_tree import State, environment, prepare
-from flows.workspace import command, top
-from symbiosis.core.artifacts import read_json, staged, write_json
-from symbiosis.core.errors import InputError
-from symbiosis.core.params import StageParams
+from flows.workspace import command, one_writer, prefect_port, top
+from symbiosis.core.telemetry import switch_telemetry_off
 
-FULL = "full"
-"""The variant that all others are compared with; the only one that is run with the baselines."""
+switch_telemetry_off()  # before prefect is imported
+if __name__ == "__main__":
+    with command():
+        prefect_port()  # prefect's own message runs to pages
+
+from prefect import flow, get_run_logger  # noqa: E402
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.states import State  # noqa: E402
+
+from flows.configuration import read  # noqa: E402
+from flows.dag import select, stage_graph  # noqa: E402
+from flows.overrides import override  # noqa: E402
+from flows.parallel.clusters import Submit, started  # noqa: E402
+from flows.parallel.lease import is_held, lease  # noqa: E402
+from flows.parallel.runner import Runner, add_options, chosen_runner  # noqa: E402
+from flows.parallel.stages import Job, carried, run_stages  # noqa: E402
+from flows.pipeline import local_server  # noqa: E402
+from flows.states import failed, in_one_line, result_of  # noqa: E402
+from flows.table_configuration import Run, TableConfiguration, params_of, read_table, runs  # noqa: E402
+from flows.work_tree import State as WorkTreeState  # noqa: E402
+from flows.work_tree import prepare  # noqa: E402
+from symbiosis.core.artifacts import read_json, staged, write_json  # noqa: E402
 
 TARGET = "evaluate"
 _KEPT = (
@@ -41,186 +56,133 @@ _KEPT = (
     "reports/curves/finetune.csv",
     "params.yaml",
 )
-_RUNNING = re.compile(r"Running stage '(.+)':")
-_NEXT = re.compile(r"Running stage '|Stage '|Updating lock file|Data and pipelines")
 
 
-class DataSet(StageParams):
-    """A data set of the table, named after its file in configs/, and what is run on it.
+@flow(name="table", persist_result=False)
+@in_one_line
+def table(name: str = "full", dirty: bool = False, runner: Runner | None = None) -> str | State:
+    """Do the remaining runs of a table, those of different data sets side by side.
 
-    Attributes
+    Parameters
     ----------
-    seeds
-        Seeds of the variant `full`.
-    variant_seeds
-        Seeds of the other variants, a subset of `seeds`; all of them if not given.
-    without
-        Variants and baselines to skip, because they do not apply or take too long.
-    params
-        Changes to the configuration.
+    name
+        Of a file in configs/tables/.
+    dirty
+        Run tracked files as they are now, committed or not.
+    runner
+        Who runs the stages that are ready: threads of this process if not given.
+
+    Returns
+    -------
+    str or State
+        The folder of all results. A failed state, whose message says why, where a run failed; all others were done.
     """
-
-    seeds: list[int] = Field(min_length=1)
-    variant_seeds: list[int] | None = Field(None, min_length=1)
-    without: list[str] = Field(default_factory=list)
-    params: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-    def seeds_of(self, variant: str) -> list[int]:
-        """Return the seeds of a variant, none if it is skipped."""
-        if variant in self.without:
-            return []
-        return self.seeds if variant == FULL or self.variant_seeds is None else self.variant_seeds
+    folder, complaints = fill(name, top(), dirty=dirty, runner=runner or Runner())
+    return failed("; ".join(complaints)) if complaints else str(folder)
 
 
-class TableConfiguration(StageParams):
-    """A file of configs/tables/.
+def fill(name: str, root: Path, *, dirty: bool, runner: Runner) -> tuple[Path, list[str]]:
+    """Do the remaining runs of a table in the flow that calls this.
 
-    Attributes
-    ----------
-    data_sets
-        Keyed by the name of their configuration.
-    seeded
-        Params set to the seed, as dotted keys.
-    baselines
-        As in `evaluate.baselines`, for the variant `full`.
-    variants
-        Changes to the data set's params; must include `full`.
-    """
-
-    data_sets: dict[str, DataSet] = Field(min_length=1)
-    seeded: list[str]
-    baselines: dict[str, list[str]]
-    variants: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the pipeline."""
-
-    data_set: str
-    variant: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Folder of its results, relative to the table's."""
-        return f"{self.data_set}/{self.variant}/{self.seed}"
-
-
-def read_table(name: str, root: Path) -> TableConfiguration:
-    """Read a named table.
-
-    Raises
-    ------
-    InputError
-        There is none of that name, or it is malformed.
-    """
-    file = root / "configs/tables" / f"{name}.yaml"
-    if not file.is_file():
-        names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
-        raise InputError(f"there is no configs/tables/{name}.yaml; the tables are {names}")
-    try:
-        table = TableConfiguration.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise InputError(f"{file.relative_to(root)}: {error}") from None
-    if FULL not in table.variants:
-        raise InputError(f"{file.relative_to(root)}: `variants` must hold `{FULL}`")
-    for data_set, asked in table.data_sets.items():
-        valid = {*table.variants, *(name for listed in table.baselines.values() for name in listed)}
-        if unknown := [*(set(asked.without) - valid), *(set(asked.variant_seeds or []) - set(asked.seeds))]:
-            raise InputError(
-                f"{file.relative_to(root)}: `data_sets.{data_set}` names {unknown[0]}: `without` must name variants or "
-                "baselines, `variant_seeds` some of `seeds`"
-            )
-    return table
-
-
-def runs(table: TableConfiguration) -> Iterator[Run]:
-    """Yield all runs, `full` first, so that an unfinished table has the most important rows."""
-    variants = [FULL, *(name for name in table.variants if name != FULL)]
-    for variant in variants:
-        for name, data_set in table.data_sets.items():
-            yield from (Run(name, variant, seed) for seed in data_set.seeds_of(variant))
-
-
-def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run changes in ``params.yaml``, by dotted key."""
-    baselines = table.baselines if run.variant == FULL else {"simple": ["chance"], "neural": [], "sequential": []}
-    changes = overlay(read(run.data_set, root).params, document)
-    for part in (table.data_sets[run.data_set].params, table.variants[run.variant]):
-        changes |= overlay(part, document)
-    skipped = table.data_sets[run.data_set].without
-    changes |= {
-        f"evaluate.baselines.{kind}": [name for name in names if name not in skipped]
-        for kind, names in baselines.items()
-    }
-    return changes | dict.fromkeys(table.seeded, run.seed)
-
-
-def fill(name: str, root: Path, *, dirty: bool = False) -> Path:
-    """Do the remaining runs of a table and return the folder of all results.
+    Returns
+    -------
+    tuple
+        The folder of all results, and of every run that failed what failed.
 
     Raises
     ------
     InputError
         Configuration or data are missing or malformed, or tracked files differ from the last commit.
-    CalledProcessError
-        The pipeline failed.
     """
-    table = read_table(name, root)
+    runner.check()
+    configured = read_table(name, root)
     results = root / ".runs/results" / name
-    todo = list(runs(table))
+    todo = list(runs(configured))
     # Prepared once, so that edits and commits made meanwhile do not affect later runs.
     trees = {
-        data_set: prepare(f"table_{data_set}", read(data_set, root).data, root, dirty=dirty)
-        for data_set in table.data_sets
+        data_set: Tree(*prepare(f"table_{data_set}", read(data_set, root).data, root, dirty=dirty))
+        for data_set in configured.data_sets
     }
-    pristine = {name: (tree / "params.yaml").read_text(encoding="utf-8") for name, (tree, _) in trees.items()}
-    for number, run in enumerate(todo, start=1):
-        tree, state = trees[run.data_set]
-        (tree / "params.yaml").write_text(pristine[run.data_set], encoding="utf-8")
-        document = yaml.safe_load(pristine[run.data_set])
-        override(tree / "params.yaml", params_of(run, table, root, document))
-        identity = hashlib.sha256((state.digest + (tree / "params.yaml").read_text(encoding="utf-8")).encode())
-        target = results / run.name
-        if _identity(target) == identity.hexdigest():
-            print(f"[{number}/{len(todo)}] {run.name}: done before", flush=True)
-            continue
-        print(f"[{number}/{len(todo)}] {run.name}", flush=True)
-        ran = _reproduce(tree)
-        _keep(tree, target, identity.hexdigest(), state, _seconds(tree, ran, root / ".runs/results/seconds.json"))
+    with started(runner) as submit, ThreadPoolExecutor(len(trees)) as chains, lease(root) as held:
+        chain = Chain(configured, root, results, todo, submit, held.path)
+        done = [chains.submit(copy_context().run, chain.follow, name, tree) for name, tree in trees.items()]
+        complaints = [complaint for one in done for complaint in one.result()]
     _prune(results, todo)
-    return results
+    return results, complaints
+
+
+class Tree:
+    """A work tree, for the runs of one data set one after another."""
+
+    def __init__(self, path: Path, state: WorkTreeState) -> None:
+        self.path, self.state = path, state
+        self.params = (path / "params.yaml").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The runs of each data set, one after another in its work tree.
+
+    Attributes
+    ----------
+    table
+        What is run.
+    root
+        The top of the repository.
+    results
+        Folder of all results.
+    todo
+        All runs of the table.
+    submit
+        Of the runner that was started.
+    held
+        File of the lease under which stages run.
+    """
+
+    table: TableConfiguration
+    root: Path
+    results: Path
+    todo: list[Run]
+    submit: Submit
+    held: str
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    def follow(self, data_set: str, tree: Tree) -> list[str]:
+        """Do the runs of a data set and return complaints about those that failed."""
+        logger, complaints = get_run_logger(), []
+        with one_writer(tree.path, logger.info):
+            for number, run in enumerate(self.todo):
+                if run.data_set == data_set and is_held(self.held):
+                    logger.info("[%d/%d] %s", number + 1, len(self.todo), run.name)
+                    if complaint := self._do(run, tree, number):
+                        complaints.append(f"{run.name}: {complaint}")
+        return complaints
+
+    def _do(self, run: Run, tree: Tree, number: int) -> str | None:
+        params = tree.path / "params.yaml"
+        params.write_text(tree.params, encoding="utf-8")
+        override(params, params_of(run, self.table, self.root, yaml.safe_load(tree.params)))
+        identity = hashlib.sha256((tree.state.digest + params.read_text(encoding="utf-8")).encode()).hexdigest()
+        target = self.results / run.name
+        if _identity(target) == identity:
+            get_run_logger().info("%s: done before", run.name)
+            return None
+        with self._one_at_a_time:  # DVC's own code is not made for threads
+            graph = select(stage_graph(tree.path), [TARGET])
+        job = Job(str(tree.path), self.held, prefix=f"{run.name} ", environment=carried() | {"PYTHONPATH": ""})
+        done = run_stages(graph, job, self.submit, first=number * len(graph))
+        if complaint := done.complaint():
+            return complaint
+        ran = {stage: seconds for stage, seconds in done.seconds.items() if done.outcomes[stage] == "ran"}
+        with self._one_at_a_time:
+            seconds = _seconds(tree.path, ran, self.root / ".runs/results/seconds.json")
+        _keep(tree.path, target, identity, tree.state, seconds)
+        return None
 
 
 def _identity(folder: Path) -> str | None:
     file = folder / "run.json"
     return read_json(file)["identity"] if file.is_file() else None
-
-
-def _reproduce(tree: Path) -> dict[str, float]:
-    """Run the pipeline, print what it prints, and return the seconds of the stages that ran."""
-    command = [sys.executable, str(CHILD), "dvc", "repro", TARGET]
-    seconds: dict[str, float] = {}
-    stage, begun = None, time.monotonic()
-    process = subprocess.Popen(
-        command, cwd=tree, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        assert process.stdout is not None
-        for line in output_lines(process.stdout):
-            print(f"  {line}", flush=True)
-            if _NEXT.match(line):
-                if stage:
-                    seconds[stage] = round(time.monotonic() - begun, 1)
-                found = _RUNNING.match(line)
-                stage, begun = (found[1] if found else None), time.monotonic()
-        status = process.wait()
-    finally:
-        end_group(process)
-    if status:
-        raise subprocess.CalledProcessError(status, command)
-    return seconds
 
 
 def _seconds(tree: Path, ran: dict[str, float], file: Path) -> dict[str, float]:
@@ -240,7 +202,7 @@ def _seconds(tree: Path, ran: dict[str, float], file: Path) -> dict[str, float]:
     return found
 
 
-def _keep(tree: Path, target: Path, identity: str, state: State, seconds: dict[str, float]) -> None:
+def _keep(tree: Path, target: Path, identity: str, state: WorkTreeState, seconds: dict[str, float]) -> None:
     with staged(target) as (folder,):
         folder.mkdir()
         for kept in _KEPT:
@@ -266,19 +228,26 @@ def main() -> None:
     parser.add_argument("--dirty", action="store_true", help="run tracked files as they are, committed or not")
     parser.add_argument("--report-only", action="store_true", help="only make the page, from the runs that are done")
     parser.add_argument("--keep-earlier", action="store_true", help="keep the page's rows that this table does not run")
+    add_options(parser)
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with command():
         root = top()
-        results = root / ".runs/results" / chosen.name
-        try:
-            if not chosen.report_only:
-                results = fill(chosen.name, root, dirty=chosen.dirty)
-        except subprocess.CalledProcessError as error:
-            sys.exit(error.returncode)
+        if not chosen.report_only:
+            _run(chosen, root)
         made = "symbiosis.recommender.evaluation.table"
-        page = [sys.executable, "-m", made, str(results), "reports/recommender_table"]
+        page = [sys.executable, "-m", made, str(root / ".runs/results" / chosen.name), "reports/recommender_table"]
         page += ["--keep-earlier"] if chosen.keep_earlier else []
         sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
+
+
+def _run(chosen: argparse.Namespace, root: Path) -> None:
+    """Run the flow on the local server if one runs, else on a temporary one."""
+    runner = chosen_runner(chosen)
+    read_table(chosen.name, root)
+    address = None if os.environ.get("PREFECT_API_URL") else local_server()
+    with temporary_settings({PREFECT_API_URL: address}) if address else nullcontext():
+        result_of(lambda: table(chosen.name, chosen.dirty, runner, return_state=True), "no run was done", address)
 
 
 if __name__ == "__main__":

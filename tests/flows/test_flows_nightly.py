@@ -13,6 +13,7 @@ from prefect.states import Completed, Failed, State
 from flows import nightly as module
 from flows.loop import last_run, steps
 from flows.loop.last_run import compared
+from flows.parallel.runner import Runner
 from flows.pipeline import PipelineRun
 from symbiosis.core.errors import InputError
 from symbiosis.core.layout import LAST_RUN
@@ -44,7 +45,9 @@ class World:
         self.done.append("ingest")
         return self.feedback
 
-    def bring_up_to_date(self, targets: list[str], overrides: dict[str, Any], force: bool) -> PipelineRun:
+    def bring_up_to_date(
+        self, targets: list[str], overrides: dict[str, Any], force: bool, runner: Runner
+    ) -> PipelineRun:
         self.done.append(f"pipeline {targets}")
         outcomes: dict[str, str] = {}
         for stage, upstream in GRAPH.items():

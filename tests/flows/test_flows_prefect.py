@@ -31,6 +31,7 @@ from test_flows import alive, until
 from flows import nightly, zombies
 from flows import pipeline as module
 from flows.loop.events import CHAMPION_CHANGED, DATA_ARRIVED, DRIFT_ALARM
+from flows.parallel.stages import run_stage
 from flows.pipeline import pipeline, router_refresh
 from symbiosis.core.errors import InputError
 from symbiosis.core.layout import LAST_RUN
@@ -142,7 +143,7 @@ def test_independent_branch_goes_on(stub_run: Path, monkeypatch: pytest.MonkeyPa
 
 def test_download_is_retried(stub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A download that breaks off is tried again, and its retries end."""
-    monkeypatch.setattr(module.run_stage, "retry_delay_seconds", [0, 0, 0])
+    monkeypatch.setattr(run_stage, "retry_delay_seconds", [0, 0, 0])
     monkeypatch.setenv("BEHAVE_download", "crash")
     with pytest.raises(RuntimeError, match="failed: download"):
         pipeline(targets=["download"])
