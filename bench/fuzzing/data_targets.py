@@ -62,13 +62,13 @@ def metadata(folder: Path) -> Target:
 
 def benchmark_csv(folder: Path) -> Target:
     """Read the csv files of Amazon Reviews 2023."""
-    from symbiosis.reviews.raw import verify_csv
-    from symbiosis.reviews.records import read_csv
+    from symbiosis.reviews.raw import Rejects, verify_csv
+    from symbiosis.reviews.records import csv_batches
 
     def read(content: bytes) -> None:
         path = file_of(folder, "b.csv", content)
         verify_csv(path, "b.csv")
-        read_csv(path, io.StringIO(), 1.0)
+        list(csv_batches(path, Rejects(io.StringIO()), 1.0))
 
     rows = b"A1,B1,5.0,1400000000000\nA2,B1,3,1400000000001\n"
     seeds = [b"user_id,parent_asin,rating,timestamp\n" + rows]

@@ -43,7 +43,7 @@ def staged(*targets: Path | str) -> Iterator[tuple[Path, ...]]:
     """
     finals = [Path(target) for target in targets]
     with ExitStack() as held:
-        folders = [held.enter_context(_beside(final)) for final in finals]
+        folders = [held.enter_context(scratch(final)) for final in finals]
         yield from _written(finals, folders)
 
 
@@ -82,10 +82,15 @@ def _put(path: Path, final: Path) -> None:
 
 
 @contextmanager
-def _beside(final: Path) -> Iterator[Path]:
+def scratch(final: Path) -> Iterator[Path]:
     """Yield a temporary folder beside a path, and remove it and what killed processes have left of such folders.
 
     A folder is locked as long as its process lives.
+
+    Parameters
+    ----------
+    final
+        Gives the folder its place and its name; nothing need ever lie there.
 
     Raises
     ------
@@ -239,9 +244,32 @@ def read_frame(path: Path | str, columns: Sequence[str] | None = None) -> pl.Dat
     InputError
         The file is missing or damaged, or lacks a column.
     """
+    with _of_frame(path):
+        return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
+
+
+def read_frames(path: Path | str, columns: Sequence[str], rows: int = 1 << 18) -> Iterator[pl.DataFrame]:
+    """Read columns of a parquet artefact in blocks of so many rows.
+
+    Raises
+    ------
+    InputError
+        As from `read_frame`.
+    """
+    with _of_frame(path):
+        whole = pl.scan_parquet(path, glob=False).select(columns)
+        height = int(whole.select(pl.len()).collect().item())
+    for start in range(0, height, rows):
+        with _of_frame(path):
+            block = whole.slice(start, rows).collect()
+        yield block
+
+
+@contextmanager
+def _of_frame(path: Path | str) -> Iterator[None]:
     try:
         Path(path).stat()  # polars tells neither a missing file nor a folder that is a file apart from damage
-        return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
+        yield
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
     except (PermissionError, NotADirectoryError) as error:
@@ -249,6 +277,34 @@ def read_frame(path: Path | str, columns: Sequence[str] | None = None) -> pl.Dat
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): delete it and run `dvc repro`") from None
+
+
+class FrameFile:
+    """A parquet file that is written from blocks of rows: from one block it is what `write_parquet` makes of it.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pieces: list[Path] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Append a block; large ones make a better file."""
+        self._pieces.append(self.path.with_name(f"{self.path.name}.{len(self._pieces):06d}"))
+        rows.write_parquet(self._pieces[-1])
+
+    def close(self) -> None:
+        """Put the file together."""
+        if len(self._pieces) == 1:
+            self._pieces[0].rename(self.path)
+            return
+        pl.scan_parquet(self._pieces, glob=False).sink_parquet(self.path)
+        for piece in self._pieces:
+            piece.unlink()
 
 
 def _unreadable(path: Path | str, error: OSError) -> InputError:

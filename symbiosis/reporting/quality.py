@@ -106,6 +106,47 @@ def validate(frame: "pl.DataFrame", suite: Suite) -> list[Outcome]:
     return [_outcome(frame, suite, rule, found[position]) for position, rule in enumerate(suite.rules)]
 
 
+class Validation:
+    """Checks a frame that comes in blocks of rows.
+
+    A rule holds if it holds of every block; one with ``mostly``, if it holds of so large a share of all rows, none of
+    which may be missing. So a rule that compares rows, such as that none is repeated, needs blocks that keep together
+    what could be alike.
+
+    Parameters
+    ----------
+    suite
+        The rules.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self._blocks: list[list[Outcome]] = []
+
+    def add(self, frame: "pl.DataFrame") -> None:
+        """Check a block, as `validate` does."""
+        self._blocks.append(validate(frame, self.suite))
+
+    def outcomes(self) -> list[Outcome]:
+        """Return one outcome per rule, of all blocks, of which there is one at least."""
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        return [
+            _of_blocks(rule, outcomes)
+            for rule, outcomes in zip(self.suite.rules, zip(*self._blocks, strict=True), strict=True)
+        ]
+
+
+def _of_blocks(rule: Rule, outcomes: Sequence[Outcome]) -> Outcome:
+    rows, failing = sum(one.rows for one in outcomes), sum(one.failing for one in outcomes)
+    passed = all(one.passed for one in outcomes)
+    if "mostly" in rule.arguments:
+        passed = failing <= (1 - rule.arguments["mostly"]) * rows
+    observed = next((one.observed for one in outcomes if not one.passed), outcomes[0].observed)
+    examples = tuple(example for one in outcomes for example in one.examples)[:EXAMPLES]
+    return Outcome(outcomes[0].frame, outcomes[0].rule, passed, rows, failing, observed, examples)
+
+
 def _outcome(frame: "pl.DataFrame", suite: Suite, rule: Rule, result: Any) -> Outcome:
     passed, details = bool(result.success), result.result
     observed = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-_PERMUTE_USERS, _PERMUTE_ITEMS = 0, 1  # random streams; those of the split are 2 and 3
+_STREAMS = {"user": 0, "item": 1}  # random streams; those of the split are 2 and 3
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,35 @@ def number(reviews: pl.DataFrame, seed: int) -> Interactions:
     Interactions
         Without ``part``, which `symbiosis.reviews.splits.split` adds; equal times in the order of the file.
     """
-    users = _numbered(reviews["user_id"], "user", [seed, _PERMUTE_USERS])
-    items = _numbered(reviews["item_id"], "item", [seed, _PERMUTE_ITEMS])
-    edges = reviews.join(users, on="user_id").join(items, on="item_id").sort("user", "timestamp", "line")
-    given = ["part"] if "part" in edges.columns else []  # of a published split
-    return Interactions(users, items, edges.select("user", "item", "rating", "timestamp", "review", *given))
+    users = numbered(reviews["user_id"], "user", seed)
+    items = numbered(reviews["item_id"], "item", seed)
+    return Interactions(users, items, ordered(reviews.join(users, on="user_id").join(items, on="item_id")))
 
 
-def _numbered(ids: pl.Series, name: str, seed: list[int]) -> pl.DataFrame:
+def numbered(ids: pl.Series, name: str, seed: int) -> pl.DataFrame:
+    """Number ids from 0 in random order.
+
+    Parameters
+    ----------
+    ids
+        Some may occur several times.
+    name
+        ``user`` or ``item``.
+    seed
+        Of the permutation.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns NAME, u32, the row number, and NAME_id.
+    """
     distinct = ids.unique().sort()
-    order = np.random.default_rng(seed).permutation(len(distinct))
+    order = np.random.default_rng([seed, _STREAMS[name]]).permutation(len(distinct))
     numbers = pl.Series(name, np.arange(len(distinct), dtype=np.uint32))
     return pl.DataFrame([numbers, distinct.gather(order).alias(f"{name}_id")])
+
+
+def ordered(reviews: pl.DataFrame) -> pl.DataFrame:
+    """Sort numbered reviews by user and time, equal times in the order of the file; the columns of `Interactions`."""
+    given = ["part"] if "part" in reviews.columns else []  # of a published split
+    return reviews.sort("user", "timestamp", "line").select("user", "item", "rating", "timestamp", "review", *given)

@@ -3,7 +3,7 @@
 import ast
 import json
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeGuard
@@ -34,7 +34,7 @@ ITEM_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 MAXIMUM_ID_CHARACTERS = 64
 MILLISECONDS = 1000  # the unit of times of the release 2023, per second
-_ROWS_PER_CHUNK = 50_000  # rows held as Python objects before they become a compact frame
+_ROWS_PER_FRAME = 50_000  # rows held as Python objects before they become a compact frame
 
 
 class _RejectedError(Exception):
@@ -42,7 +42,33 @@ class _RejectedError(Exception):
 
 
 def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) -> tuple[pl.DataFrame, Rejects]:
-    """Read a review file line by line.
+    """Read a whole review file into memory.
+
+    Parameters
+    ----------
+    path, maximum_rejected_share
+        As for `batches`.
+    quarantine
+        See `Rejects`.
+
+    Returns
+    -------
+    polars.DataFrame
+        `REVIEW_SCHEMA`, in the order of the file.
+    Rejects
+        What was set aside, and the unit of the times.
+
+    Raises
+    ------
+    InputError
+        As from `batches`.
+    """
+    rejects = Rejects(quarantine)
+    return pl.concat(batches(path, rejects, maximum_rejected_share)), rejects
+
+
+def batches(path: Path, rejects: Rejects, maximum_rejected_share: float) -> Iterator[pl.DataFrame]:
+    """Read a review file line by line, so many rows at a time.
 
     Parameters
     ----------
@@ -52,45 +78,82 @@ def read_reviews(path: Path, quarantine: TextIO, maximum_rejected_share: float) 
         and ``reviewText``; or, as in 2023, ``user_id``, ``parent_asin``, ``timestamp``
         in milliseconds and, where known, ``rating`` and ``text``. The first record
         that has a user tells which; lines of the other form are rejected.
-    quarantine
-        See `Rejects`.
+    rejects
+        Takes what is set aside and, at the end, the unit of the times.
     maximum_rejected_share
         In 0..1.
 
-    Returns
-    -------
+    Yields
+    ------
     polars.DataFrame
         `REVIEW_SCHEMA`, in the order of the file. ``rating`` is null where the record has none; times are in the unit
         of the release.
-    Rejects
-        What was set aside, and the unit of the times.
 
     Raises
     ------
     InputError
-        The file is damaged, holds no review, or too many of its lines are bad.
+        The file is damaged, holds no review, or too many of its lines are bad; the last two at the end.
     """
-    rejects = Rejects(quarantine)
-    chunks: list[pl.DataFrame] = []
-    rows: list[tuple[object, ...]] = []
     form: _Form | None = None
-    for number, line in _progress(path, "reviews"):
-        rejects.lines += 1
-        try:
-            record = _decode(line)
-            form = form or _form_of(record)
-            rows.append((number, *_review(record, form or _EARLIER)))
-        except _RejectedError as reason:
-            rejects.add(path, number, str(reason), line)
-        if len(rows) == _ROWS_PER_CHUNK:
-            chunks.append(pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"))
-            rows.clear()
-    chunks.append(pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"))
+
+    def row(line: bytes | None) -> tuple[object, ...]:
+        nonlocal form
+        record = _decode(line)
+        form = form or _form_of(record)
+        return _review(record, form or _EARLIER)
+
+    yield from _frames(_progress(path, "reviews"), row, path, rejects)
     rejects.per_second = form.per_second if form else 1
     rejects.check(path, maximum_rejected_share)
     if rejects.lines == rejects.counts.total():
         raise InputError(f"{path} holds no review: check the source of the stage `download`")
-    return pl.concat(chunks), rejects
+
+
+def csv_batches(path: Path, rejects: Rejects, maximum_rejected_share: float) -> Iterator[pl.DataFrame]:
+    """Read a published CSV file of Amazon Reviews 2023, so many rows at a time; a column ``history`` is passed over.
+
+    Parameters
+    ----------
+    path
+        Text file, ``user_id,parent_asin,rating,timestamp`` with a header.
+    rejects, maximum_rejected_share
+        As for `batches`.
+
+    Yields
+    ------
+    polars.DataFrame
+        As from `batches`, without review texts; there may be no row.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or too many of its lines are bad.
+    """
+    rejects.per_second = MILLISECONDS
+    lines = _progress(path, path.stem)
+    next(lines, None)  # the header, which the stage `download` has checked
+    yield from _frames(lines, lambda line: _review(_of_csv(line), _2023), path, rejects)
+    rejects.check(path, maximum_rejected_share)
+
+
+def _frames(
+    lines: Iterator[tuple[int, bytes | None]],
+    row: Callable[[bytes | None], tuple[object, ...]],
+    path: Path,
+    rejects: Rejects,
+) -> Iterator[pl.DataFrame]:
+    """Turn lines into frames; the last one, which may be empty, is always there."""
+    rows: list[tuple[object, ...]] = []
+    for number, line in lines:
+        rejects.lines += 1
+        try:
+            rows.append((number, *row(line)))
+        except _RejectedError as reason:
+            rejects.add(path, number, str(reason), line)
+        if len(rows) == _ROWS_PER_FRAME:
+            yield pl.DataFrame(rows, REVIEW_SCHEMA, orient="row")
+            rows.clear()
+    yield pl.DataFrame(rows, REVIEW_SCHEMA, orient="row")
 
 
 def read_metadata(
@@ -252,41 +315,6 @@ def _review(record: Mapping[str, Any], form: _Form) -> tuple[str, str, float | N
         int(time),
         text.plain(record.get(form.review)),
     )
-
-
-def read_csv(path: Path, quarantine: TextIO, maximum_rejected_share: float) -> tuple[pl.DataFrame, Rejects]:
-    """Read a published CSV file of Amazon Reviews 2023; a column ``history`` is passed over.
-
-    Parameters
-    ----------
-    path
-        Text file, ``user_id,parent_asin,rating,timestamp`` with a header.
-    quarantine, maximum_rejected_share
-        As for `read_reviews`.
-
-    Returns
-    -------
-    polars.DataFrame, Rejects
-        As from `read_reviews`, without review texts; there may be no row.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, or too many of its lines are bad.
-    """
-    rejects = Rejects(quarantine)
-    rejects.per_second = MILLISECONDS
-    rows: list[tuple[object, ...]] = []
-    lines = _progress(path, path.stem)
-    next(lines, None)  # the header, which the stage `download` has checked
-    for number, line in lines:
-        rejects.lines += 1
-        try:
-            rows.append((number, *_review(_of_csv(line), _2023)))
-        except _RejectedError as reason:
-            rejects.add(path, number, str(reason), line)
-    rejects.check(path, maximum_rejected_share)
-    return pl.DataFrame(rows, REVIEW_SCHEMA, orient="row"), rejects
 
 
 def _of_csv(line: bytes | None) -> dict[str, object]:

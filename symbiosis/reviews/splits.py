@@ -47,21 +47,58 @@ def split(interactions: Interactions, params: CleanParams, per_second: int = 1) 
     InputError
         The two times leave a part empty.
     """
-    edges, n_items = interactions.edges, interactions.items.height
-    counts = np.bincount(edges["user"].to_numpy(), minlength=interactions.users.height)
-    cold = np.random.default_rng([params.seed, _COLD]).random(n_items) < params.cold_item_share
-    if params.split == "published":
-        given = edges["part"].to_numpy()
-    elif params.split == "timestamp":
-        given = parts_by_time(edges["timestamp"].to_numpy(), params, per_second)
-    else:
-        given = parts_of(counts, params)
-    part = np.where(cold[edges["item"].to_numpy()], TEST, given).astype(np.uint8)
-    edges = edges.with_columns(pl.Series("part", part)).sort("user", "timestamp", "item")
-    return replace(interactions, edges=edges)
+    edges = interactions.edges
+    splitter = Splitter(params, interactions.items.height, edges["timestamp"].to_numpy(), per_second)
+    return replace(interactions, edges=splitter(edges))
 
 
-def parts_of(counts: np.ndarray, params: CleanParams) -> np.ndarray:
+class Splitter:
+    """Assigns interactions to the parts, of all users at once or of some after others, with the same result.
+
+    Parameters
+    ----------
+    params
+        Seed, kind of split, and shares or times.
+    n_items
+        Number of items.
+    times
+        Of all interactions, in any order; read if the split is ``timestamp``.
+    per_second
+        Unit of the times.
+
+    Raises
+    ------
+    InputError
+        The two times leave a part empty.
+    """
+
+    def __init__(self, params: CleanParams, n_items: int, times: np.ndarray, per_second: int = 1) -> None:
+        self._params = params
+        self._cold = np.random.default_rng([params.seed, _COLD]).random(n_items) < params.cold_item_share
+        self._rng = np.random.default_rng([params.seed, _SPLIT])
+        self._bounds = time_bounds(times, params, per_second) if params.split == "timestamp" else None
+
+    def __call__(self, edges: pl.DataFrame) -> pl.DataFrame:
+        """Add ``part`` and sort by user, timestamp and item.
+
+        Parameters
+        ----------
+        edges
+            All interactions of some users, sorted by user and time. With several calls the users ascend from call to
+            call.
+        """
+        if self._params.split == "published":
+            given = edges["part"].to_numpy()
+        elif self._bounds:
+            given = _between(edges["timestamp"].to_numpy(), *self._bounds)
+        else:
+            users = edges["user"].to_numpy()
+            given = parts_of(np.bincount(users - users[0]), self._params, self._rng)
+        part = np.where(self._cold[edges["item"].to_numpy()], TEST, given).astype(np.uint8)
+        return edges.with_columns(pl.Series("part", part)).sort("user", "timestamp", "item")
+
+
+def parts_of(counts: np.ndarray, params: CleanParams, rng: np.random.Generator | None = None) -> np.ndarray:
     """Assign every interaction to training, validation or test.
 
     The assignment depends on the seed, the user's number and the position among the user's interactions alone, never
@@ -70,10 +107,12 @@ def parts_of(counts: np.ndarray, params: CleanParams) -> np.ndarray:
     Parameters
     ----------
     counts
-        Shape (users,): interactions of each user, at least 3.
+        Shape (users,): interactions of each user, at least 3, or 0.
     params
         ``split``: ``random`` draws the held-out positions, ``temporal`` takes a user's last ones for test and those
         before them for validation, ``last_out`` one of each; and the shares.
+    rng
+        Draws the positions; one of the seed if not given. It goes on from users to later ones.
 
     Returns
     -------
@@ -84,7 +123,8 @@ def parts_of(counts: np.ndarray, params: CleanParams) -> np.ndarray:
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     position = np.arange(total) - starts  # 0 = the user's earliest
     if params.split == "random":
-        keys = np.random.default_rng([params.seed, _SPLIT]).random(total)
+        rng = np.random.default_rng([params.seed, _SPLIT]) if rng is None else rng
+        keys = rng.random(total)
         order = np.lexsort((keys, starts))
         shuffled = np.empty(total, dtype=np.int64)
         shuffled[order] = position
@@ -114,15 +154,15 @@ def is_last_out(edges: pl.DataFrame) -> bool:
     return bool(users["one"].all() and users["later"].all())
 
 
-def parts_by_time(times: np.ndarray, params: CleanParams, per_second: int) -> np.ndarray:
-    """Assign every interaction by two times that are the same for all users.
+def time_bounds(times: np.ndarray, params: CleanParams, per_second: int) -> tuple[int, int]:
+    """Return the times from which on interactions are validation and test, the same for all users.
 
     So nothing that is trained on is later than anything held out. A user may be missing in any part.
 
     Parameters
     ----------
     times
-        Int, shape (interactions,).
+        Int, shape (interactions,), in any order.
     params
         ``times``: two times in milliseconds, ``published`` for those of Amazon Reviews 2023, or ``shares`` for the
         times from which on ``test_share`` of all interactions lie, and ``validation_share`` before them. Equal times
@@ -132,8 +172,8 @@ def parts_by_time(times: np.ndarray, params: CleanParams, per_second: int) -> np
 
     Returns
     -------
-    ndarray of uint8
-        Shape (interactions,).
+    tuple of int
+        In the unit of `times`.
 
     Raises
     ------
@@ -143,19 +183,27 @@ def parts_by_time(times: np.ndarray, params: CleanParams, per_second: int) -> np
     if params.times == "shares":
         test_from = _last(times, params.test_share, len(times))
         validation_from = _last(times[times < test_from], params.validation_share, len(times))
+        told = validation_from, test_from
     else:
-        # Multiplied, not divided: a time in whole seconds must not be rounded to the other side.
-        times = times * (1000 // per_second)
-        validation_from, test_from = PUBLISHED_TIMES if params.times == "published" else params.times
-    parts = np.select([times >= test_from, times >= validation_from], [TEST, VALIDATION], TRAIN).astype(np.uint8)
+        told = PUBLISHED_TIMES if params.times == "published" else params.times
+        # The first whole unit that is not earlier: a time in seconds must not be rounded to the other side.
+        unit = 1000 // per_second
+        validation_from, test_from = (-(-time // unit) for time in told)
+    parts = _between(times, validation_from, test_from)
     for name, part in PARTS.items():
         if not (parts == part).any():
-            unit = "" if params.times == "shares" else f", which reach from {times.min()} to {times.max()} ms"
+            unit = 1000 // per_second
+            reach = f", which reach from {times.min() * unit} to {times.max() * unit} ms"
             raise InputError(
-                f"clean.split: timestamp leaves no interaction for {name} between the times {validation_from} and "
-                f"{test_from}{unit}: set `clean.times` to shares, or to two times in milliseconds between these"
+                f"clean.split: timestamp leaves no interaction for {name} between the times {told[0]} and "
+                f"{told[1]}{'' if params.times == 'shares' else reach}: set `clean.times` to shares, or to two times "
+                "in milliseconds between these"
             )
-    return parts
+    return validation_from, test_from
+
+
+def _between(times: np.ndarray, validation_from: int, test_from: int) -> np.ndarray:
+    return np.select([times >= test_from, times >= validation_from], [TEST, VALIDATION], TRAIN).astype(np.uint8)
 
 
 def _last(times: np.ndarray, share: float, total: int) -> int:

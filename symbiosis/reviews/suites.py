@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from symbiosis.reporting import page
 from symbiosis.reporting.quality import Outcome, Rule, Suite, validate
-from symbiosis.reviews.interactions import Interactions
 from symbiosis.reviews.params import CleanParams
-from symbiosis.reviews.splits import PARTS
+from symbiosis.reviews.splits import PARTS, is_last_out
 from symbiosis.reviews.text import MAXIMUM_PRICE
 
 _FIRST_SECOND = 788_918_400  # 1995-01-01: Amazon opened in July 1995
@@ -17,43 +17,69 @@ _END_SECOND = 4_102_444_800  # 2100-01-01: beyond it, milliseconds were taken fo
 _LARGEST_REPEATED_SHARE = 0.2
 
 
-def check(
-    reviews: pl.DataFrame, items: pl.DataFrame, found: Interactions, params: CleanParams, per_second: int = 1
-) -> list[Outcome]:
-    """Check the four suites.
+class Tally:
+    """Counts of the split interactions, which may come in blocks.
 
     Parameters
     ----------
-    reviews
-        As read (`symbiosis.reviews.records.REVIEW_SCHEMA`), before any filter.
+    n_users, n_items
+        Numbers of users and items; interactions of others are not counted.
+
+    Attributes
+    ----------
+    of_user
+        int64 (users, parts).
+    of_item
+        int64 (items,).
+    is_last_out
+        See `symbiosis.reviews.splits.is_last_out`; whole users to a block.
+    """
+
+    def __init__(self, n_users: int, n_items: int) -> None:
+        self.of_user = np.zeros((n_users, len(PARTS)), dtype=np.int64)
+        self.of_item = np.zeros(n_items, dtype=np.int64)
+        self.is_last_out = True
+
+    def add(self, edges: pl.DataFrame) -> None:
+        """Count interactions: ``user``, ``item``, ``timestamp``, ``part``."""
+        n_users, n_items = len(self.of_user), len(self.of_item)
+        known = edges.filter((pl.col("user") < n_users) & (pl.col("item") < n_items))
+        for part in PARTS.values():
+            users = known["user"].filter(known["part"] == part).to_numpy()
+            self.of_user[:, part] += np.bincount(users, minlength=n_users)
+        self.of_item += np.bincount(known["item"].to_numpy(), minlength=n_items)
+        self.is_last_out = self.is_last_out and is_last_out(edges)
+
+
+def check_items(items: pl.DataFrame, tally: Tally, params: CleanParams) -> list[Outcome]:
+    """Check items.
+
+    Parameters
+    ----------
     items
         ``item``, ``item_id``, ``title``, ``brand``, ``categories``, ``description``, ``price``.
-    found
-        What became of the reviews.
+    tally
+        Of all interactions.
     params
-        Rating filter and core.
-    per_second
-        Unit of the times.
+        The core.
     """
-    return [
-        *validate(_reviews_view(reviews), _reviews_suite(per_second)),
-        *validate(_items_view(items, found), _items_suite(items.height, params)),
-        *validate(_users_view(found), _users_suite(params)),
-        *validate(
-            found.edges.select("user", "item", "rating", "timestamp", "part"), _interactions_suite(found, params)
-        ),
-    ]
+    return validate(_items_view(items, tally), _items_suite(items.height, params))
 
 
-def sizes(items: pl.DataFrame, found: Interactions) -> dict[str, Any]:
+def check_users(users: pl.DataFrame, tally: Tally, params: CleanParams) -> list[Outcome]:
+    """Check users, ``user`` and ``user_id``; see `check_items`."""
+    return validate(_users_view(users, tally), _users_suite(params))
+
+
+def sizes(items: pl.DataFrame, tally: Tally) -> dict[str, Any]:
     """Count users, items, interactions by part, and the items that have each kind of text."""
     told = {name: items.height - items[name].null_count() for name in ("title", "brand", "description", "price")}
-    parts = {name: int((found.edges["part"] == part).sum()) for name, part in PARTS.items()}
+    of_part = tally.of_user.sum(axis=0).tolist()
     return {
-        "users": found.users.height,
-        "items": found.items.height,
-        "interactions": found.edges.height,
-        "parts": parts,
+        "users": len(tally.of_user),
+        "items": len(tally.of_item),
+        "interactions": sum(of_part),
+        "parts": {name: of_part[part] for name, part in PARTS.items()},
         "items with": told | {"categories": int((items["categories"].list.len() > 0).sum())},
     }
 
@@ -72,7 +98,8 @@ def sections(counts: dict[str, Any]) -> list[page.Block]:
     return [page.Section("Rows read, removed and kept", [table])]
 
 
-def _reviews_view(reviews: pl.DataFrame) -> pl.DataFrame:
+def reviews_view(reviews: pl.DataFrame) -> pl.DataFrame:
+    """Return what is checked of reviews as read (`symbiosis.reviews.records.REVIEW_SCHEMA`), before any filter."""
     return reviews.select(
         "line",
         "rating",
@@ -83,7 +110,8 @@ def _reviews_view(reviews: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _reviews_suite(per_second: int) -> Suite:
+def reviews_suite(per_second: int) -> Suite:
+    """Return the rules of reviews, all of a user in one block; `per_second` is the unit of their times."""
     return Suite(
         "reviews",
         (
@@ -107,9 +135,9 @@ def _reviews_suite(per_second: int) -> Suite:
     )
 
 
-def _items_view(items: pl.DataFrame, found: Interactions) -> pl.DataFrame:
+def _items_view(items: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     texts = ["title", "brand", "description"]
-    counts = found.edges.group_by("item").agg(pl.len().alias("interactions"))
+    counts = pl.DataFrame({"item": np.arange(len(tally.of_item), dtype=np.uint32), "interactions": tally.of_item})
     return items.join(counts, on="item", how="left", maintain_order="left").select(
         "item",
         "item_id",
@@ -139,11 +167,11 @@ def _items_suite(count: int, params: CleanParams) -> Suite:
     )
 
 
-def _users_view(found: Interactions) -> pl.DataFrame:
-    of_part = [(pl.col("part") == part).sum().alias(name) for name, part in PARTS.items()]
-    counts = found.edges.group_by("user").agg(pl.len().alias("interactions"), *of_part)
-    counted = pl.col("interactions", *PARTS).fill_null(0)  # a missing number would pass every rule
-    return found.users.join(counts, on="user", how="left").with_columns(counted).sort("user")
+def _users_view(users: pl.DataFrame, tally: Tally) -> pl.DataFrame:
+    counts = {"interactions": tally.of_user.sum(axis=1)} | {
+        name: tally.of_user[:, part] for name, part in PARTS.items()
+    }
+    return users.sort("user").with_columns(pl.Series(name, numbers) for name, numbers in counts.items())
 
 
 def _users_suite(params: CleanParams) -> Suite:
@@ -162,12 +190,18 @@ def _users_suite(params: CleanParams) -> Suite:
     )
 
 
-def _interactions_suite(found: Interactions, params: CleanParams) -> Suite:
+def interactions_view(edges: pl.DataFrame) -> pl.DataFrame:
+    """Return what is checked of split interactions."""
+    return edges.select("user", "item", "rating", "timestamp", "part")
+
+
+def interactions_suite(n_users: int, n_items: int, params: CleanParams) -> Suite:
+    """Return the rules of interactions, all of a user in one block."""
     return Suite(
         "interactions",
         (
-            _between("a user number is a row of the users", "user", 0, found.users.height - 1),
-            _between("an item number is a row of the items", "item", 0, found.items.height - 1),
+            _between("a user number is a row of the users", "user", 0, n_users - 1),
+            _between("an item number is a row of the items", "item", 0, n_items - 1),
             Rule(
                 "a user and item meet once in training, validation and test together",
                 "ExpectCompoundColumnsToBeUnique",

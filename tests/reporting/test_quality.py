@@ -8,7 +8,7 @@ import pytest
 
 from symbiosis.core.errors import InputError
 from symbiosis.reporting.page import Text
-from symbiosis.reporting.quality import EXAMPLES, Outcome, Rule, Suite, report, require, validate
+from symbiosis.reporting.quality import EXAMPLES, Outcome, Rule, Suite, Validation, report, require, validate
 
 SUITE = Suite(
     "reviews",
@@ -127,3 +127,23 @@ def test_further_sections_end_the_page(tmp_path: Path) -> None:
 def test_values_are_escaped_in_the_page() -> None:
     outcome = Outcome("reviews", "a rule", False, 1, 1, None, ("row 0: <script>",))
     assert "<script>" not in report("Reviews", [outcome])[1]
+
+
+SOME = Rule("most are positive", "ExpectColumnValuesToBeBetween", {"column": "x", "min_value": 1, "mostly": 0.5})
+ALL = Rule("all are positive", "ExpectColumnValuesToBeBetween", {"column": "x", "min_value": 1})
+
+
+@pytest.mark.parametrize(
+    ("blocks", "some", "every"),
+    [([[0, 0], [1, 1, 1]], True, False), ([[1], [0, 0, 1]], True, False), ([[1], [0, 0, 0]], False, False)],
+)
+def test_a_check_in_blocks_counts_over_all(blocks: list[list[int]], some: bool, every: bool) -> None:
+    validation = Validation(Suite("numbers", (SOME, ALL)))
+    for block in blocks:
+        validation.add(pl.DataFrame({"x": block}))
+    of_some, of_all = validation.outcomes()
+    assert (of_some.passed, of_all.passed) == (some, every)
+    numbers = [number for block in blocks for number in block]
+    assert of_all.rows == len(numbers)
+    assert of_all.failing == of_some.failing == numbers.count(0)
+    assert len(of_all.examples) == min(5, numbers.count(0))

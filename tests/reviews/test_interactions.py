@@ -18,8 +18,8 @@ from symbiosis.reviews.splits import (
     TEST,
     TRAIN,
     VALIDATION,
+    Splitter,
     is_last_out,
-    parts_by_time,
     parts_of,
     split,
     split_sizes,
@@ -144,7 +144,8 @@ def test_a_published_last_out_split_is_known(parts: list[int], last_out: bool) -
 
 def timestamp_split(times: list[int], given: object, per_second: int = 1) -> list[int]:
     params = PARAMS.model_copy(update={"split": "timestamp", "times": given, "test_share": 0.2})
-    return parts_by_time(np.array(times), params, per_second).tolist()
+    edges = pl.DataFrame({"user": 0, "item": range(len(times)), "timestamp": times})
+    return Splitter(params, len(times), np.array(times), per_second)(edges).sort("item")["part"].to_list()
 
 
 def test_the_timestamp_split_begins_each_part_at_its_time() -> None:

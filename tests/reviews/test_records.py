@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from symbiosis.core.errors import InputError
 from symbiosis.core.text_files import LONGEST_LINE, read_lines
 from symbiosis.reviews import text
-from symbiosis.reviews.raw import verify_gzip
-from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, read_csv, read_metadata, read_reviews
+from symbiosis.reviews.raw import Rejects, verify_gzip
+from symbiosis.reviews.records import ITEM_SCHEMA, REVIEW_SCHEMA, csv_batches, read_metadata, read_reviews
 
 MALFORMED = Path(os.environ.get("SYMBIOSIS_DATA_DIR", "nowhere"), "malformed")
 GOOD = {
@@ -206,13 +206,14 @@ def test_rows_of_a_published_file(tmp_path: Path) -> None:
     path.write_text(
         "user_id,parent_asin,rating,timestamp,history\nu,i,2.0,1500000000123,a b\nu,j,x,1,\nu\nu,k,6.0,1,\n"
     )
-    frame, rejects = read_csv(path, io.StringIO(), 1.0)
+    rejects = Rejects(io.StringIO())
+    frame = pl.concat(csv_batches(path, rejects, 1.0))
     assert frame.rows() == [(2, "u", "i", 2.0, 1500000000123, None)]
     assert rejects.counts == {
         "rating or timestamp is no number": 1, "not 4 or 5 values": 1, "rating is no number from 1 to 5": 1
     }  # fmt: skip
     with pytest.raises(InputError, match=r"train\.csv: 3 of 4 lines.*first in line 3"):
-        read_csv(path, io.StringIO(), 0.5)
+        list(csv_batches(path, Rejects(io.StringIO()), 0.5))
 
 
 @given(st.binary(max_size=300), st.sampled_from(["as it is", "gzip"]))

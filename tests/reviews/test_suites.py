@@ -6,11 +6,12 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from symbiosis.reporting.quality import validate
+from symbiosis.reviews import suites
 from symbiosis.reviews.interactions import Interactions, number
 from symbiosis.reviews.params import CleanParams
 from symbiosis.reviews.records import REVIEW_SCHEMA
 from symbiosis.reviews.splits import TEST, TRAIN, split
-from symbiosis.reviews.suites import check
 
 PARAMS = CleanParams(
     seed=5,
@@ -44,7 +45,17 @@ def good() -> Data:
 
 
 def broken(data: Data) -> list[str]:
-    return [outcome.rule for outcome in check(*data, PARAMS) if not outcome.passed]
+    reviews, items, found = data
+    sizes = found.users.height, found.items.height
+    tally = suites.Tally(*sizes)
+    tally.add(found.edges)
+    outcomes = [
+        *validate(suites.reviews_view(reviews), suites.reviews_suite(1)),
+        *suites.check_items(items, tally, PARAMS),
+        *suites.check_users(found.users, tally, PARAMS),
+        *validate(suites.interactions_view(found.edges), suites.interactions_suite(*sizes, PARAMS)),
+    ]
+    return [outcome.rule for outcome in outcomes if not outcome.passed]
 
 
 def test_good_data_passes(good: Data) -> None:

@@ -16,6 +16,9 @@ from symbiosis.recommender.metrics.ranking import top_items
 NEAR, FAR = 5, 100
 """Places looked at among cold items only, and among all items."""
 
+_CELLS = 1 << 26
+"""Scores held at once: 256 MiB."""
+
 Scores = Callable[[np.ndarray], np.ndarray]
 
 
@@ -77,15 +80,22 @@ def cold_items(methods: Mapping[str, Scores], train: csr_array, test: csr_array,
     nothing = csr_array(wanted.shape, dtype=np.float32)
     taken = train[users]
     measured = {}
+    step = max(1, _CELLS // train.shape[1])
     for name, scores in methods.items():
-        table = scores(users)
-        near = top_items(table[:, among], nothing, NEAR, seed, users)
-        far = top_items(table, taken, FAR, seed, users)
-        measured[name] = [
-            auc(table[:, among], wanted),
-            recall(near, wanted, NEAR),
-            recall(far, everywhere, FAR),
-        ]
+        blocks = []
+        for start in range(0, len(users), step):
+            rows = slice(start, start + step)
+            table, block = scores(users[rows]), users[rows]
+            near = top_items(table[:, among], nothing[rows], NEAR, seed, block)
+            far = top_items(table, taken[rows], FAR, seed, block)
+            blocks.append(
+                [
+                    auc(table[:, among], wanted[rows]),
+                    recall(near, wanted[rows], NEAR),
+                    recall(far, everywhere[rows], FAR),
+                ]
+            )
+        measured[name] = [np.concatenate(values) for values in zip(*blocks, strict=True)]
     columns = np.stack([column for values in measured.values() for column in values], axis=1)
     numbers = means_with_intervals(columns, samples, seed)
     names = ("auc", f"recall@{NEAR} among cold items", f"recall@{FAR} among all items")

@@ -21,7 +21,8 @@ training draws a new one each time.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,7 @@ from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.language.params import CorpusParams
 
 SCHEMA = {"kind": pl.String, "prompt": pl.String, "text": pl.String}
+_DOCUMENTS = 50_000  # held as Python objects before they become a compact frame
 _TOKEN_LIKE = re.compile(r"<?\b(user|item)_(\d+)\b>?", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^.!?]+[.!?]*")
 _WORD = re.compile(r"[a-z]{4,}")
@@ -77,32 +79,43 @@ def reason(review: str, about: str) -> str | None:
     return None
 
 
-def build_corpus(items: pl.DataFrame, train: pl.DataFrame, graph: Graph, params: CorpusParams) -> pl.DataFrame:
-    """Write every document.
+def corpus(
+    items: pl.DataFrame, train: Iterable[pl.DataFrame], graph: Graph, params: CorpusParams, rows: int = 1 << 20
+) -> Iterator[pl.DataFrame]:
+    """Write every document, so many at a time.
 
     Parameters
     ----------
     items
         Columns ``item, title, brand, categories, description``, one row an item, in order.
     train
-        Training interactions: ``user, item, review``.
+        Training interactions, ``user, item, review``, in blocks of rows.
     graph
         The train-only graph, for the brand and category lists.
     params
         Lengths, kinds and the seed of the sampled lists.
+    rows
+        Documents of a block.
 
-    Returns
-    -------
+    Yields
+    ------
     polars.DataFrame
         Columns ``kind, prompt, text``, one row a document, in a fixed order.
     """
-    documents = [*_contents(items, params.maximum_words)]
+    parts = [_contents(items, params.maximum_words)]
     if params.reviews:
-        documents += _reviews(items, train, params.maximum_words)
+        parts.append(_reviews(items, train, params.maximum_words))
     if params.second_order:
-        documents += _lists(graph, params)
-    documents += _interactions(graph)
-    return pl.DataFrame(documents, schema=SCHEMA, orient="row")
+        parts.append(_lists(graph, params))
+    documents = chain(*parts, _interactions(graph))
+    frames: list[pl.DataFrame] = []
+    while some := list(islice(documents, min(rows, _DOCUMENTS))):
+        frames.append(pl.DataFrame(some, schema=SCHEMA, orient="row"))
+        if sum(frame.height for frame in frames) >= rows:
+            yield pl.concat(frames, rechunk=True)
+            frames.clear()
+    if frames:
+        yield pl.concat(frames, rechunk=True)
 
 
 def _contents(items: pl.DataFrame, maximum_words: int) -> Iterator[tuple[str, str, str]]:
@@ -120,11 +133,11 @@ def _contents(items: pl.DataFrame, maximum_words: int) -> Iterator[tuple[str, st
                 yield kind, f"The {name} of {token} {verb}:", clean
 
 
-def _reviews(items: pl.DataFrame, train: pl.DataFrame, maximum_words: int) -> Iterator[tuple[str, str, str]]:
+def _reviews(items: pl.DataFrame, train: Iterable[pl.DataFrame], maximum_words: int) -> Iterator[tuple[str, str, str]]:
     """Documents of kind (b)."""
     about = item_texts(items, ["title", "brand", "categories"])
-    written = train.select("user", "item", "review").drop_nulls()
-    for user, item, review in tqdm(written.iter_rows(), total=len(written), desc="reviews", leave=False):
+    blocks = (block.select("user", "item", "review").drop_nulls().iter_rows() for block in train)
+    for user, item, review in tqdm(chain.from_iterable(blocks), desc="reviews", leave=False):
         if clean := harmless(review, maximum_words):
             yield "review", f"{user_token(user)} wrote the following review for {item_token(item)}:", clean
         if (sentence := reason(review, about[item])) and (clean := harmless(sentence, maximum_words)):

@@ -4,8 +4,9 @@ Ids: words ``0 .. W-1`` (byte-level BPE), users ``W .. W+U-1``, items ``W+U .. W
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from symbiosis.core.errors import InputError
 
 END = "<|endoftext|>"
+_TEXTS = 4096  # encoded at once: what the library makes of a text is many times as large as its ids
 _ID = re.compile(r"<(user|item)_(\d+)>")
 
 
@@ -66,11 +68,16 @@ class Vocabulary:
         InputError
             A token names a user or an item that does not exist.
         """
+        rows: list[np.ndarray] = []
+        for block in _batches(texts):
+            rows += self._encode(block)
+        return rows
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
         split = [_ID.split(text) for text in texts]
         # re.split with two groups gives words, kind, number, words, kind, number, ..., words
         words = [piece.rstrip() for pieces in split for piece in pieces[::3]]
         encoded = iter(self.tokenizer.encode_batch(words, add_special_tokens=False))
-        rows = []
         for pieces in split:
             row: list[int] = list(next(encoded).ids)
             for kind, number in zip(pieces[1::3], pieces[2::3], strict=True):
@@ -79,8 +86,7 @@ class Vocabulary:
                     raise InputError(f"the corpus names <{kind}_{number}>, but there are only {size} {kind}s")
                 row.append(self.user(index) if kind == "user" else self.item(index))
                 row.extend(next(encoded).ids)
-            rows.append(np.array(row, dtype=np.int32))
-        return rows
+            yield np.array(row, dtype=np.int32)
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON; the sizes belong to the model's configuration."""
@@ -102,6 +108,12 @@ class Vocabulary:
         if tokenizer.token_to_id(END) is None:
             raise InputError(f"{path} has no {END} token: use a GPT-2 tokenizer")
         return cls(tokenizer, n_users, n_items)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(texts)
+    while block := list(islice(rest, _TEXTS)):
+        yield block
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:

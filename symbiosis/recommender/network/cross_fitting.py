@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from symbiosis.core.progress import tqdm
 from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.metrics.ranking import tie_order
-from symbiosis.recommender.network.graph_terms import Propagation, flows
+from symbiosis.recommender.network.graph_terms import TERMS, Propagation, flows
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
 from symbiosis.recommender.network.walks import walk_links
@@ -44,12 +44,39 @@ def fit_propagation(train: csr_array, relations: Relations, params: PropagationP
     parts.append(np.arange(n_users))
     counts = [np.bincount(train[users].indices, minlength=n_items) * n_users / len(users) for users in parts]
     sample = rng.permutation(n_users)[:_SAMPLED_USERS]
-    sampled = []
+    spread = _Spread(len(TERMS) - 1)
     for fold in range(params.folds):
         items = [items_of(train, user) for user in sample[folds[sample] == fold]]
         if items:
-            sampled.append(flows(items, without[fold], relations))
-    units = np.concatenate(sampled, axis=1).std(axis=(1, 2), dtype=np.float64)
+            spread.add(flows(items, without[fold], relations))
+    units = spread.deviations()
     units[units == 0] = 1  # a connection that no item has
     degrees = np.stack(counts).astype(np.float32)
     return Propagation(folds, without, links(parts[-1]), degrees, relations, units.astype(np.float32))
+
+
+class _Spread:
+    """Standard deviations of numbers that come in blocks.
+
+    References
+    ----------
+    Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self._count = 0
+        self._mean, self._squares = np.zeros(n_rows), np.zeros(n_rows)
+
+    def add(self, block: np.ndarray) -> None:
+        """Add a block, (n_rows, ...)."""
+        for row, values in enumerate(block):  # row by row: the double precision of one is in memory at a time
+            mean, variance = values.mean(dtype=np.float64), values.var(dtype=np.float64)
+            apart, total = mean - self._mean[row], self._count + values.size
+            self._squares[row] += variance * values.size + apart**2 * self._count * values.size / total
+            self._mean[row] += apart * values.size / total
+        self._count += block[0].size
+
+    def deviations(self) -> np.ndarray:
+        """Return the standard deviation of each row."""
+        spread: np.ndarray = np.sqrt(self._squares / self._count)
+        return spread

@@ -48,7 +48,7 @@ def written(**changes: object) -> dict[str, list[tuple[str, str]]]:
         brands=("Acme",),
         categories=("Home",),
     )
-    documents = corpus.build_corpus(ITEMS, TRAIN, graph, PARAMS.model_copy(update=changes))
+    documents = pl.concat(corpus.corpus(ITEMS, [TRAIN], graph, PARAMS.model_copy(update=changes)))
     kinds: dict[str, list[tuple[str, str]]] = {}
     for kind, prompt, text in documents.iter_rows():
         kinds.setdefault(kind, []).append((prompt, text))

@@ -1,0 +1,1 @@
+"""Reviews to interactions in bounded memory: on disk by partitions, whatever their number."""
