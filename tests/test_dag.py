@@ -22,9 +22,11 @@ from symbiosis.core.params import read_document
 from symbiosis.params import BLOCKS, validate
 
 SIMPLE = ["chance", "popularity", "item_knn", "rp3beta", "ease", "slim", "ials"]
+HYBRID = ["tuned_hybrid", "boosting"]
 NEURAL = ["multi_vae", "lightgcn", "md_cvae"]
 SEQUENTIAL = ["transitions", "sasrec", "gru4rec", "bert4rec", "fdsa", "s3rec", "unisrec"]
 LONG_BASELINES = [
+    *(f"hybrid-baseline@{name}" for name in HYBRID),
     *(f"neural-baseline@{name}" for name in NEURAL),
     *(f"sequential-baseline@{name}" for name in SEQUENTIAL),
 ]
@@ -87,7 +89,7 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def every_baseline() -> dict[str, Any]:
     """The params with all baselines in the table, those that take long too."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    document["evaluate"]["baselines"] |= {"neural": NEURAL, "sequential": SEQUENTIAL}
+    document["evaluate"]["baselines"] |= {"hybrid": HYBRID, "neural": NEURAL, "sequential": SEQUENTIAL}
     return document
 
 
