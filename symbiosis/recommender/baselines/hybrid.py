@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.network.candidate_terms import TERMS, CandidateTerms
-from symbiosis.recommender.network.item_links import ItemContent, fit_links
+from symbiosis.recommender.network.item_links import ItemContent, best_cells, fit_links
 
 _FOLDS = 5
 _SHARE = 0.2
@@ -142,7 +142,7 @@ def _rivals(scores: np.ndarray, groups: list[Group], rng: np.random.Generator) -
         scores[row, group.history] = -np.inf
         scores[row, group.hidden] = np.inf
     count = min(_RIVALS, scores.shape[1] - max(len(group.history) for group in groups))
-    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    best = best_cells(scores, count)[1].reshape(len(groups), count)
     return np.concatenate([best, rng.integers(scores.shape[1], size=(len(groups), _RANDOM))], axis=1)
 
 

@@ -19,5 +19,4 @@ class TunedHybrid(Hybrid):
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Weighted sums of the terms, float32 (B, I)."""
-        scores, _ = self.whole.proposed([self.history_of(user) for user in users], self.weights, 1)
-        return scores
+        return self.whole.scores([self.history_of(user) for user in users], self.weights)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from symbiosis.recommender.network.item_links import ItemContent, ItemLinks
+from symbiosis.recommender.network.item_links import ItemContent, ItemLinks, best_cells
 
 WEIGHTINGS = ("even", "recent", "last")
 """Weight of the items of a history: 1 each, a power of the decay by age, or 1 for the latest alone."""
@@ -110,10 +110,8 @@ class CandidateTerms:
         terms[-1] = np.log1p(self.links.users)
         return terms
 
-    def proposed(
-        self, histories: Sequence[np.ndarray], weights: np.ndarray, count: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Score all items by the weighted sum of the terms and find the best that are not in the history.
+    def scores(self, histories: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        """Weighted sums of the terms, float32 (B, I); a history's own items are scored as all others.
 
         Parameters
         ----------
@@ -121,15 +119,6 @@ class CandidateTerms:
             As in `terms`.
         weights
             float (len(TERMS),).
-        count
-            Candidates of each history, or fewer if there are fewer items.
-
-        Returns
-        -------
-        np.ndarray
-            float32 (B, I), the scores; those of the history's items are as the others.
-        np.ndarray
-            int64 (B, count), the candidates, best first.
         """
         scores = np.empty((len(histories), self.links.users.size), np.float32)
         scores[:] = np.float32(weights[-1]) * np.log1p(self.links.users)
@@ -138,13 +127,33 @@ class CandidateTerms:
             weighted = _weighted(histories[rows], self.links.users.size, self.decay)
             for i in range(len(_TERM_FLOWS)):
                 scores[rows] += _dense(self._term(i, weighted) * np.float32(weights[i]))
+        return scores
+
+    def proposed(
+        self, histories: Sequence[np.ndarray], weights: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Score all items and find the best; those of the history only where no other is left.
+
+        Parameters
+        ----------
+        histories, weights
+            As in `scores`.
+        count
+            Candidates of each history, at most as many as there are items.
+
+        Returns
+        -------
+        np.ndarray
+            float32 (B, I), the scores.
+        np.ndarray
+            int64 (B, count), the candidates, best first.
+        """
+        scores = self.scores(histories, weights)
         ranked = scores.copy()
         for row, history in enumerate(histories):
             ranked[row, history] = -np.inf
-        count = min(count, ranked.shape[1])
-        best = np.argpartition(-ranked, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(ranked, best, axis=1), axis=1, kind="stable")
-        return scores, np.take_along_axis(best, order, axis=1)
+        _, columns = best_cells(ranked, count)
+        return scores, columns.reshape(len(histories), count)
 
     def features(self, histories: Sequence[np.ndarray], candidates: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Describe candidates: float32 (B, K, len(FEATURES)).

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, vstack
 
 from symbiosis.graph.build import build_graph
 from symbiosis.graph.params import BuildGraphParams
 from symbiosis.recommender.data.training_data import TrainingData, count_steps
-from symbiosis.recommender.metrics.ranking import tie_order
+from symbiosis.recommender.metrics.ranking import strongest, tie_order
 from symbiosis.recommender.network.relations import Relations
 from symbiosis.recommender.network.walks import walk_links
 
@@ -133,20 +133,39 @@ def two_steps(first: csr_array, second: csr_array) -> csr_array:
     -------
     float32 csr_array of shape (I, I)
     """
-    n_items = first.shape[0]
-    kept = min(_KEPT, n_items)
-    columns, strengths = np.empty((n_items, kept), np.int32), np.empty((n_items, kept), np.float32)
-    for start in range(0, n_items, _ROWS):
-        rows = slice(start, min(start + _ROWS, n_items))
-        dense = (first[rows] @ second).toarray()
-        dense[np.arange(len(dense)), np.arange(rows.start, rows.stop)] = 0
-        columns[rows] = np.argpartition(dense, n_items - kept, axis=1)[:, n_items - kept :]
-        strengths[rows] = np.take_along_axis(dense, columns[rows], axis=1)
-    offsets = np.arange(n_items + 1) * kept
-    links = csr_array((strengths.ravel(), columns.ravel(), offsets), shape=first.shape)
-    links.eliminate_zeros()
-    links.sort_indices()
-    return links
+    blocks = []
+    for start in range(0, first.shape[0], _ROWS):
+        dense = (first[start : start + _ROWS] @ second).toarray()
+        dense[np.arange(len(dense)), np.arange(start, start + len(dense))] = 0
+        blocks.append(_strongest_of(dense, _KEPT))
+    return csr_array(vstack(blocks, format="csr"))
+
+
+def best_cells(dense: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the largest numbers of every row; of equal ones, those in the first columns.
+
+    Parameters
+    ----------
+    dense
+        float32 (B, I).
+    count
+        At most I.
+
+    Returns
+    -------
+    np.ndarray, np.ndarray
+        int64, rows and columns of the cells, by row and then from the largest.
+
+    Examples
+    --------
+    >>> best_cells(np.array([[1, 3, 3, 2], [0, 0, 5, 0]], np.float32), 2)
+    (array([0, 0, 1, 1]), array([1, 2, 2, 0]))
+    """
+    place = dense.shape[1] - count
+    # Values alone are partitioned several times faster than their places, above all with many equal ones.
+    rows, columns = np.nonzero(dense >= np.partition(dense, place, axis=1)[:, place, None])
+    kept = strongest(rows, dense[rows, columns], count, -columns)
+    return rows[kept], columns[kept]
 
 
 def strongest_links(links: csr_array, count: int) -> csr_array:
@@ -164,15 +183,23 @@ def _by_root_of_rows(steps: csr_array) -> csr_array:
 
 def _alike(texts: np.ndarray) -> csr_array:
     """Squared cosines of unit vectors, the strongest of every item; negative ones are left out."""
-    n_items = len(texts)
-    kept = min(_ONWARD, n_items)
-    columns, strengths = np.empty((n_items, kept), np.int32), np.empty((n_items, kept), np.float32)
-    for start in range(0, n_items, _ROWS):
-        rows = slice(start, min(start + _ROWS, n_items))
-        cosines = np.maximum(texts[rows] @ texts.T, 0)
-        cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = 0
-        columns[rows] = np.argpartition(cosines, n_items - kept, axis=1)[:, n_items - kept :]
-        strengths[rows] = np.take_along_axis(cosines, columns[rows], axis=1) ** 2
-    links = csr_array((strengths.ravel(), columns.ravel(), np.arange(n_items + 1) * kept), shape=(n_items, n_items))
-    links.eliminate_zeros()
-    return links
+    blocks = []
+    for start in range(0, len(texts), _ROWS):
+        cosines = np.maximum(texts[start : start + _ROWS] @ texts.T, 0)
+        cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = 0
+        blocks.append(_strongest_of(np.square(cosines, out=cosines), _ONWARD))
+    return csr_array(vstack(blocks, format="csr"))
+
+
+def _strongest_of(dense: np.ndarray, count: int) -> csr_array:
+    """Keep the largest numbers of every row; none is negative, and none that is 0 is kept."""
+    if count < dense.shape[1]:
+        place = dense.shape[1] - count
+        # Partitioning many equal numbers is ten times slower: zeros are told apart.
+        apart = -np.random.default_rng(0).permutation(dense.shape[1]).astype(np.float32)
+        least = np.partition(np.where(dense > 0, dense, apart), place, axis=1)[:, place, None]
+        dense[dense < least] = 0
+    rows, columns = np.nonzero(dense)
+    kept = strongest(rows, dense[rows, columns], count, -columns)
+    rows, columns = rows[kept], columns[kept]
+    return csr_array((dense[rows, columns], (rows, columns)), shape=dense.shape)
