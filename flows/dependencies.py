@@ -24,9 +24,14 @@ FOLDERS = (
 """Ground rooms."""
 SHARE = 0.4
 """A room is also listed as a folder if a stage imports this share of its modules, and at least two."""
-EXACT = ("neural-baseline", "sequential-baseline")
+EXACT = ("hybrid-baseline", "neural-baseline", "sequential-baseline")
 """Stages that list every file."""
-EXAMPLES = {"baseline": ("ease", "rp3beta"), "neural-baseline": ("multi_vae",), "sequential-baseline": ("sasrec",)}
+EXAMPLES = {
+    "baseline": ("ease", "rp3beta"),
+    "hybrid-baseline": ("tuned_hybrid",),
+    "neural-baseline": ("multi_vae",),
+    "sequential-baseline": ("sasrec",),
+}
 """Baselines that together import everything that a stage's baselines share; the stage loads them by name."""
 BASELINE = "symbiosis/recommender/baselines/${item.name}.py"
 READS = {"symbiosis/reporting/page.py": "symbiosis/reporting/templates"}
@@ -59,7 +64,8 @@ def code_of(stage: str, files: Iterable[Path | str], root: Path | str = ".") -> 
     }
     if stage in EXACT:
         folders = set()
-    listed = {(path.parent if path.parent in folders else path).as_posix() for path in paths}
+    folders = {room for room in folders if folders.isdisjoint(room.parents)}
+    listed = {next((room for room in path.parents if room in folders), path).as_posix() for path in paths}
     return sorted(listed | {READS[path] for path in listed & READS.keys()})
 
 

@@ -116,7 +116,9 @@ def runs(table: TableConfiguration) -> Iterator[Run]:
 
 def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[str, Any]) -> dict[str, Any]:
     """Return what a run changes in ``params.yaml``, by dotted key."""
-    baselines = table.baselines if run.variant == FULL else {"simple": ["chance"], "neural": [], "sequential": []}
+    baselines = (
+        table.baselines if run.variant == FULL else {"simple": ["chance"], "hybrid": [], "neural": [], "sequential": []}
+    )
     changes = overlay(read(run.data_set, root).params, document)
     for part in (table.data_sets[run.data_set].params, table.variants[run.variant]):
         changes |= overlay(part, document)

@@ -24,9 +24,11 @@ from symbiosis.core.params import read_document
 from symbiosis.params import BLOCKS, validate
 
 SIMPLE = ["chance", "popularity", "item_knn", "rp3beta", "ease", "slim", "ials"]
+HYBRID = ["tuned_hybrid", "boosting"]
 NEURAL = ["multi_vae", "lightgcn", "md_cvae"]
 SEQUENTIAL = ["transitions", "sasrec", "gru4rec", "bert4rec", "fdsa", "s3rec", "unisrec"]
 LONG_BASELINES = [
+    *(f"hybrid-baseline@{name}" for name in HYBRID),
     *(f"neural-baseline@{name}" for name in NEURAL),
     *(f"sequential-baseline@{name}" for name in SEQUENTIAL),
 ]
@@ -89,7 +91,7 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def every_baseline() -> dict[str, Any]:
     """The params with all baselines in the table, those that take long too."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    document["evaluate"]["baselines"] |= {"neural": NEURAL, "sequential": SEQUENTIAL}
+    document["evaluate"]["baselines"] |= {"hybrid": HYBRID, "neural": NEURAL, "sequential": SEQUENTIAL}
     return document
 
 
@@ -207,7 +209,7 @@ def test_lists_of_code_files_are_written_by_the_rule() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     assert rewrite(text, ROOT) == text
     assert rewrite(text.replace("      - stages/clean.py\n", ""), ROOT) == text
-    assert len(text.splitlines()) <= 590
+    assert len(text.splitlines()) <= 640
 
 
 def test_compiled_files_are_no_dependency(pipeline: Path) -> None:

@@ -35,7 +35,12 @@ TINY: dict[str, Any] = {
     "baselines.sasrec.dimension": [8],
     "baselines.sasrec.dropout": [0.2],
     "baselines.sasrec.epochs": 2,
-    "evaluate.baselines": {"simple": ["popularity", "ease", "ials"], "neural": ["multi_vae"], "sequential": ["sasrec"]},
+    "evaluate.baselines": {
+        "simple": ["popularity", "ease", "ials"],
+        "hybrid": [],
+        "neural": ["multi_vae"],
+        "sequential": ["sasrec"],
+    },
     "evaluate.bootstrap_samples": 100,
     "download_routing.synthetic": {"queries": 80},
     "train_encoder.maximum_tokens": 32,

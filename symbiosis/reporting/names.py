@@ -12,6 +12,8 @@ LABELS = {
     "slim": "SLIM",
     "ials": "iALS",
     "transitions": "Transitions",
+    "tuned_hybrid": "Tuned hybrid",
+    "boosting": "Boosting on the terms",
     "multi_vae": "Multi-VAE",
     "md_cvae": "MD-CVAE",
     "lightgcn": "LightGCN",

@@ -19,7 +19,7 @@ from symbiosis.params import validate
 TABLE = """\
 data_sets: {faster: {seeds: [1, 2]}}
 seeded: [finetune.learning_rate]
-baselines: {simple: [ease], neural: [], sequential: []}
+baselines: {simple: [ease], hybrid: [], neural: [], sequential: []}
 variants:
   other: {router_train: {seed: 3}}
   full: {}

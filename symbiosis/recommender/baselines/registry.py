@@ -10,6 +10,7 @@ from pydantic import create_model
 from symbiosis.core.params import StageParams
 from symbiosis.recommender.baselines.base import Baseline
 from symbiosis.recommender.baselines.bert4rec import BERT4Rec
+from symbiosis.recommender.baselines.boosting import Boosting
 from symbiosis.recommender.baselines.chance import Chance
 from symbiosis.recommender.baselines.ease import EASE
 from symbiosis.recommender.baselines.fdsa import FDSA
@@ -25,6 +26,7 @@ from symbiosis.recommender.baselines.s3rec import S3Rec
 from symbiosis.recommender.baselines.sasrec import SASRec
 from symbiosis.recommender.baselines.slim import SLIM
 from symbiosis.recommender.baselines.transitions import Transitions
+from symbiosis.recommender.baselines.tuned_hybrid import TunedHybrid
 from symbiosis.recommender.baselines.unisrec import UniSRec
 
 BASELINES: dict[str, type[Baseline]] = {
@@ -36,6 +38,8 @@ BASELINES: dict[str, type[Baseline]] = {
     "slim": SLIM,
     "ials": IALS,
     "transitions": Transitions,
+    "tuned_hybrid": TunedHybrid,
+    "boosting": Boosting,
     "multi_vae": MultiVAE,
     "lightgcn": LightGCN,
     "md_cvae": MDCVAE,

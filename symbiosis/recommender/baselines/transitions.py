@@ -7,10 +7,7 @@ from pydantic import Field
 from scipy.sparse import csr_array, diags_array
 
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
-from symbiosis.recommender.data.training_data import TrainingData
-
-_GAP = 20
-"""Steps between two items that count at most; the decay leaves nothing of longer ones."""
+from symbiosis.recommender.data.training_data import TrainingData, count_steps
 
 
 class TransitionsParams(BaselineParams):
@@ -56,16 +53,7 @@ class Transitions(Baseline):
     def fit(self, decay: float, backward: float, popularity: float) -> None:
         """Count the steps of the training sequences."""
         self.decay = decay
-        n_items, taken = self.train.shape[1], self.sequences.indices
-        users = np.repeat(np.arange(self.train.shape[0]), np.diff(self.sequences.indptr))
-        steps = csr_array((n_items, n_items), dtype=np.float64)
-        for gap in range(1, _GAP + 1):
-            weight = decay ** (gap - 1)
-            inside = np.flatnonzero(users[gap:] == users[:-gap]) if gap < len(users) else np.zeros(0, np.int64)
-            if not len(inside) or not weight:
-                break
-            pairs = taken[inside], taken[inside + gap]
-            steps = steps + csr_array((np.full(len(inside), weight), pairs), shape=(n_items, n_items))
+        steps = count_steps(self.sequences, decay)
         both = csr_array(steps + backward * steps.T)
         both.setdiag(0)
         leaving = np.maximum(np.asarray(both.sum(axis=1)).ravel(), 1)

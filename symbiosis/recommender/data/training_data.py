@@ -130,6 +130,44 @@ class TrainingData:
         return TrainingData(to_matrix(both, shape), both["timestamp"].to_numpy(), self.items)
 
 
+def count_steps(sequences: csr_array, decay: float, longest: int = 20) -> csr_array:
+    """Count the steps between the items of every user.
+
+    Parameters
+    ----------
+    sequences
+        (U, I); the stored entries of a user stand in order of time.
+    decay
+        A step over g places counts ``decay^(g-1)``.
+    longest
+        Steps over more places do not count; the decay leaves nothing of them.
+
+    Returns
+    -------
+    csr_array
+        float64 (I, I), row: the earlier item, column: the later one.
+
+    Examples
+    --------
+    >>> taken = csr_array(np.array([[1, 1, 1]], dtype=np.float32))
+    >>> count_steps(TrainingData(taken, times=np.array([5, 6, 7])).sequences(), 0.5).toarray()
+    array([[0. , 1. , 0.5],
+           [0. , 0. , 1. ],
+           [0. , 0. , 0. ]])
+    """
+    n_items, taken = sequences.shape[1], sequences.indices
+    users = np.repeat(np.arange(sequences.shape[0]), np.diff(sequences.indptr))
+    steps = csr_array((n_items, n_items), dtype=np.float64)
+    for gap in range(1, longest + 1):
+        weight = decay ** (gap - 1)
+        inside = np.flatnonzero(users[gap:] == users[:-gap]) if gap < len(users) else np.zeros(0, np.int64)
+        if not len(inside) or not weight:
+            break
+        pairs = taken[inside], taken[inside + gap]
+        steps = steps + csr_array((np.full(len(inside), weight), pairs), shape=(n_items, n_items))
+    return csr_array(steps)
+
+
 def read_training_data(folder: Path | str) -> TrainingData:
     """Read what the stage `clean` wrote: ``users``, ``items`` and ``train``.
 

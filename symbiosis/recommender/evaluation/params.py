@@ -9,12 +9,13 @@ class BaselineNames(StageParams):
     """The baselines of the table by what they share: each kind is one stage of the pipeline."""
 
     simple: list[str] = Field(min_length=1)
+    hybrid: list[str]
     neural: list[str]
     sequential: list[str]
 
     def all(self) -> list[str]:
         """Every name, in the order of the table."""
-        return [*self.simple, *self.neural, *self.sequential]
+        return [*self.simple, *self.hybrid, *self.neural, *self.sequential]
 
 
 class EvaluateParams(StageParams):

@@ -394,7 +394,7 @@ def test_every_combination_is_tried_in_order() -> None:
 
 def test_a_name_is_that_of_the_module() -> None:
     modules = {info.name for info in pkgutil.iter_modules(baselines.__path__)}
-    modules -= {"base", "neural", "sequential", "registry"}
+    modules -= {"base", "hybrid", "neural", "sequential", "registry"}
     assert modules == set(BASELINES) == set(BaselinesParams.model_fields)
     for name, kind in BASELINES.items():
         assert kind.__module__ == importlib.import_module(f"symbiosis.recommender.baselines.{name}").__name__

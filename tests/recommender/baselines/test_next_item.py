@@ -10,11 +10,19 @@ from test_baselines import GRIDS, item_frame, learned
 from test_baselines import params_of as simple_params
 from test_neural_baselines import SHAPES, prepared
 
-from symbiosis.recommender.baselines.base import Baseline, tune
+from symbiosis.recommender.baselines.base import Baseline, IterativeBaseline, tune
 from symbiosis.recommender.baselines.registry import BASELINES
 from symbiosis.recommender.baselines.transitions import Transitions, TransitionsParams
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.metrics.metrics import NEXT_ITEM
+
+_SHARED = {"hidden": "latest", "decay": 0.8, "directed": True, "refit": False}
+FIXED: dict[str, dict[str, Any]] = {
+    "transitions": {"decay": 0.5, "backward": 0.5, "popularity": 0.5},
+    "tuned_hybrid": _SHARED,
+    "boosting": _SHARED | {"candidates": 12, "leaves": 4, "learning_rate": 0.1},
+}
+"""Settings of baselines that need the order of a user's items."""
 
 UNMOVED = ("chance", "popularity")
 """Read no history."""
@@ -34,10 +42,14 @@ def fitted(name: str, data: TrainingData) -> Baseline:
         model = prepared(name, data)
         model.epoch()
         return model
-    if name == "transitions":
-        transitions = Transitions(data, seed=0)
-        transitions.fit(decay=0.5, backward=0.5, popularity=0.5)
-        return transitions
+    if name in FIXED:
+        if name == "boosting":
+            pytest.importorskip("lightgbm")
+        chosen = BASELINES[name](data, seed=0)
+        chosen.fit(**FIXED[name])
+        if isinstance(chosen, IterativeBaseline):
+            chosen.epoch()
+        return chosen
     return learned(name, data, next(simple_params(name).settings()))
 
 
@@ -50,7 +62,7 @@ def world() -> tuple[TrainingData, pl.DataFrame]:
 
 
 def test_every_baseline_is_tested_here() -> None:
-    assert {*GRIDS, *SHAPES, "transitions"} == set(BASELINES)
+    assert {*GRIDS, *SHAPES, *FIXED} == set(BASELINES)
 
 
 @pytest.mark.parametrize("name", list(BASELINES))

@@ -35,7 +35,7 @@ from symbiosis.reviews.records import read_reviews
 USERS, ITEMS = 120, 160
 PARAMS = EvaluateParams(
     seed=3,
-    baselines=BaselineNames(simple=["weak"], neural=["strong"], sequential=[]),
+    baselines=BaselineNames(simple=["weak"], hybrid=[], neural=["strong"], sequential=[]),
     mask_validation=True,
     bootstrap_samples=200,
 )
@@ -381,7 +381,7 @@ def test_names_are_escaped(report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("names", [([], ["sasrec"]), (["ease", "ease"], []), (["ease"], ["ease"])])
 def test_baselines_are_named_once(names: tuple[list[str], list[str]]) -> None:
-    baselines = {"simple": names[0], "neural": [], "sequential": names[1]}
+    baselines = {"simple": names[0], "hybrid": [], "neural": [], "sequential": names[1]}
     with pytest.raises(ValueError, match="baselines"):
         EvaluateParams.model_validate(
             {"seed": 0, "baselines": baselines, "mask_validation": True, "bootstrap_samples": 100}
