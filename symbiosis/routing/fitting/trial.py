@@ -104,41 +104,40 @@ class Trial:
         return tried
 
     def beyond_linear(self, linear: Sequence[Candidate], families: Sequence[Predictor]) -> list[Candidate]:
-        """Judge forests and networks on the best features, and averages; where of use, on the best without tags, too.
+        """Judge forests, networks and averages on the best features, then on the best without tags.
 
-        Other leaves are tried only where trees are of use. An average is of the best forest and the best network on
-        the same features.
+        What comes after the first forest, and after the first network, is only tried where that one, or an average
+        with it, is better than all before. An average with a network has the best forest on the same features.
         """
         wanted = {part for family in families for part in parts_of(family)}
         untagged = [one for one in linear if one.setting.tags == "none"]
         best = [max(those, key=_aiq) for those in (linear, untagged) if those]
         bases = list({one.setting: one for one in best}.values())
-        need = -np.inf if "linear" not in families else _aiq(bases[0])
-        found: list[Candidate] = []
+        forests: list[Candidate] = []
         if "stacked" in wanted:
-            largest = max(self.leaves)
-            pairs = sorted(
-                ((base, leaf) for base in bases for leaf in self.leaves), key=lambda pair: pair[1] != largest
-            )
+            need = _aiq(bases[0]) if "linear" in families else -np.inf
+            leaves = sorted(self.leaves, reverse=True)
+            pairs = [(base, leaf) for leaf in leaves[:1] for base in bases]
+            pairs += [(base, leaf) for base in bases for leaf in leaves[1:]]
             for base, leaf in tqdm(pairs, desc="forests", unit="candidate"):
-                stacked = self.judged(replace(base.setting, predictor="stacked", minimum_leaf=leaf))
-                found += [stacked, self.mean(base, stacked)]
-                if max(map(_aiq, found)) < need:
+                forest = self.judged(replace(base.setting, predictor="stacked", minimum_leaf=leaf))
+                forests += [forest, self.mean(base, forest)]
+                if max(map(_aiq, forests)) < need:
                     break
-        if "network" not in wanted:
-            return found
-        for base in tqdm(bases, desc="networks", unit="candidate"):
-            networks = [self.judged(replace(base.setting, predictor="network", decay=decay)) for decay in self.decays]
-            network = max(networks, key=_aiq)
-            forests = [one for one in found if replace(one.setting, minimum_leaf=None) == _stacked(base.setting)]
-            means = [self.mean(base, network)]
-            if forests:
-                forest = max(forests, key=_aiq)
-                means += [self.mean(forest, network), self.mean(base, forest, network)]
-            found += [*networks, *means]
-            if max(map(_aiq, (*networks, *means))) < need:
-                break
-        return found
+        networks: list[Candidate] = []
+        if "network" in wanted:
+            need = max(map(_aiq, (bases[0], *forests))) if "linear" in families else -np.inf
+            for base, decay in tqdm([(base, decay) for base in bases for decay in self.decays], desc="networks"):
+                network = self.judged(replace(base.setting, predictor="network", decay=decay))
+                stacked = replace(base.setting, predictor="stacked")
+                near = [one for one in forests if replace(one.setting, minimum_leaf=None) == stacked]
+                networks += [network, self.mean(base, network)]
+                if near:
+                    forest = max(near, key=_aiq)
+                    networks += [self.mean(forest, network), self.mean(base, forest, network)]
+                if max(map(_aiq, networks)) < need:
+                    break
+        return forests + networks
 
     def mean(self, *parts: Candidate) -> Candidate:
         """Judge the average of candidates on the same features."""
@@ -173,7 +172,3 @@ class Trial:
 
 def _aiq(candidate: Candidate) -> float:
     return candidate.verdict.aiq
-
-
-def _stacked(setting: Setting) -> Setting:
-    return replace(setting, predictor="stacked")
