@@ -109,3 +109,14 @@ def test_a_router_with_a_network_learns_and_is_saved(predictor: str, tmp_path: P
 def test_members_lie_side_by_side(network: tuple[SharedNetwork, np.ndarray]) -> None:
     assert network[0].hidden.shape == (4, 3 * WIDTH)
     assert network[0].output.shape == (3, 2, 3 * WIDTH)
+
+
+@pytest.mark.parametrize("name", ["format_4_3e93b77", "format_5"])
+def test_routers_saved_in_the_past_predict_as_they_did(name: str) -> None:
+    """`tests/golden/routers` holds them: an average of two forms as commit 3e93b77 wrote it, and one with a network."""
+    folder = Path(__file__).resolve().parents[2] / "golden" / "routers" / name
+    expected = json.loads((folder / "expected.json").read_text())
+    router = Router.load(folder)
+    told = router.predict(router.feature_map(np.array(expected.pop("vectors"))))
+    for what, values in expected.items():
+        np.testing.assert_allclose(getattr(told, what), values, rtol=1e-6)
