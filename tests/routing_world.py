@@ -62,6 +62,7 @@ def train_params(**changes: Any) -> RouterTrainParams:
         "minimum_tag": 5,
         "clusters": 3,
         "forest": {"trees": 30, "minimum_leaf": 5},
+        "network": {"steps": 60, "decay": 1.5},
     }
     block: Any = read_document(ROOT / "params.yaml")["router_train"]
     return RouterTrainParams.model_validate(block | small | changes)

@@ -1,6 +1,6 @@
 """Fit each family of predictors, its penalties chosen by cross-validation on the training queries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +13,9 @@ from symbiosis.routing.model.forests import SharedForest
 from symbiosis.routing.model.lengths import LengthChoice
 from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
+from symbiosis.routing.model.networks import SharedNetwork
 from symbiosis.routing.model.params import Auto
-from symbiosis.routing.model.predictors import N_TARGETS, QUALITY, AveragePrior, Prior, TagPrior, targets_of
+from symbiosis.routing.model.predictors import N_TARGETS, QUALITY, AveragePrior, Part, Prior, TagPrior, targets_of
 
 COMMON = (3.0, 10.0, 30.0, 100.0, 300.0)  # ridge penalties tried for the common part
 MULTIPLES = (
@@ -205,10 +206,57 @@ def fit_stacked(
     trees, minimum_leaf, seed
         See `symbiosis.routing.model.forests.SharedForest.fit`.
     """
-    targets, features, table = targets_of(offline.outcomes), offline.crossed, offline.table
-    forest, fresh = SharedForest.fit(features[table], targets[table], trees, minimum_leaf, seed)
-    if offline.logged:  # which the trees have not seen either
-        fresh = np.concatenate([fresh, forest(features[-offline.logged :])])
+    table = offline.table
+    fitted = SharedForest.fit(offline.crossed[table], targets_of(offline.outcomes)[table], trees, minimum_leaf, seed)
+    return _stacked_on(*fitted, offline, llms, cost_scale, tag_penalties, component_penalties)
+
+
+def fit_network(
+    offline: Offline,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Grid,
+    component_penalties: Grid,
+    steps: int,
+    decay: float,
+    seed: int,
+) -> PredictorFit:
+    """Fit a network that all LLMs share, and linear heads stacked upon it as in `fit_stacked`.
+
+    Parameters
+    ----------
+    offline, llms, cost_scale, tag_penalties, component_penalties
+        See `fit_linear`.
+    steps, decay, seed
+        See `symbiosis.routing.model.networks.SharedNetwork.fit`.
+    """
+    table, known = offline.table, offline.outcomes.known
+    fitted = SharedNetwork.fit(
+        offline.crossed[table],
+        offline.feature_map.components.shape[1],
+        targets_of(offline.outcomes)[table],
+        offline.folds[table],
+        steps,
+        decay,
+        seed,
+        None if known is None else known[table],
+    )
+    return _stacked_on(*fitted, offline, llms, cost_scale, tag_penalties, component_penalties)
+
+
+def _stacked_on(
+    prior: SharedForest | SharedNetwork,
+    fresh: np.ndarray,
+    offline: Offline,
+    llms: Llms,
+    cost_scale: float,
+    tag_penalties: Grid,
+    component_penalties: Grid,
+) -> PredictorFit:
+    """Fit heads to what a prior leaves; `fresh` is what it predicts for queries of the table that it has not seen."""
+    targets, features = targets_of(offline.outcomes), offline.crossed
+    if offline.logged:  # which it has not seen either
+        fresh = np.concatenate([fresh, prior(features[-offline.logged :])])
     left = targets - fresh
 
     def held_out(of_tags: float, of_components: float) -> np.ndarray:
@@ -222,33 +270,44 @@ def fit_stacked(
     grids = _grids(offline, features, left, tag_penalties, component_penalties)
     chosen, tried, predicted = _chosen(held_out, offline, llms, cost_scale, *grids)
     heads = offline.heads(features, left, offline.feature_map.penalties(*chosen.values()))
-    return PredictorFit(forest, heads, predicted, chosen, tried)
+    return PredictorFit(prior, heads, predicted, chosen, tried)
 
 
-def average(linear: PredictorFit, stacked: PredictorFit) -> PredictorFit:
-    """Average two fits to the same features, half and half: what they predict, fixed part and heads alike.
+def average(fits: Mapping[str, PredictorFit]) -> PredictorFit:
+    """Average fits to the same features, by name, in equal parts: what they predict, fixed part and heads alike.
 
-    The heads know what either has seen, and go on learning: a lesson moves the average as it would move the heads of
-    the linear one.
+    The heads know what each has seen, and go on learning: a lesson moves the average as it would move the heads of
+    the first.
     """
-    if not isinstance(linear.prior, TagPrior) or not isinstance(stacked.prior, SharedForest):
-        raise AssertionError("an average is of the linear and the stacked form")
-    own, other = linear.heads, stacked.heads
-    theta = (own.weights[:, :, own.dimension :] + other.weights[:, :, own.dimension :]) / 2
+    parts = [fit.prior for fit in fits.values() if isinstance(fit.prior, Part)]
+    if len(parts) != len(fits):
+        raise AssertionError("an average is of forms whose heads have the same features")
+    own, *others = (fit.heads for fit in fits.values())
+    theta = own.weights[:, :, own.dimension :]
+    for other in others:
+        theta = theta + other.weights[:, :, own.dimension :]
+    theta = theta / len(fits)
     heads = LinearHeads(
         own.precision,
         own.precision @ theta,
         np.concatenate([own.weights[:, :, : own.dimension], theta], axis=2),
         own.penalty,
     )
-    fits = {"linear": linear, "stacked": stacked}
     return PredictorFit(
-        AveragePrior(linear.prior, stacked.prior),
+        AveragePrior(tuple(parts)),
         heads,
-        (linear.held_out + stacked.held_out) / 2,
+        mean_of([fit.held_out for fit in fits.values()]),
         {f"{name}_{what}": value for name, fit in fits.items() for what, value in fit.chosen.items()},
         {f"{name}_{what}": values for name, fit in fits.items() for what, values in fit.tried.items()},
     )
+
+
+def mean_of(held_out: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of predictions."""
+    total = held_out[0]
+    for other in held_out[1:]:
+        total = total + other
+    return total / len(held_out)
 
 
 def _grids(

@@ -8,10 +8,11 @@ import numpy as np
 
 from symbiosis.core.rounding import all_rounded, rounded
 from symbiosis.routing.data.outcomes import Llms, Outcomes, Split
-from symbiosis.routing.fitting.choice import choose, fit_predictor, prepare
+from symbiosis.routing.fitting.choice import choose
 from symbiosis.routing.fitting.fitting import Offline, PredictorFit
 from symbiosis.routing.fitting.kept import Kept
 from symbiosis.routing.fitting.logged_answers import LoggedAnswers, with_answers
+from symbiosis.routing.fitting.settings import fit_predictor, prepare
 from symbiosis.routing.metrics.metrics import calibration_error, discrimination
 from symbiosis.routing.metrics.utility import cost_scale_of, scaled_cost, utility
 from symbiosis.routing.model import calibration

@@ -9,9 +9,33 @@ from symbiosis.core.params import StageParams
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
 
-Predictor = Literal["linear", "forest", "stacked", "linear+stacked"]
-PREDICTORS: tuple[Predictor, ...] = ("linear", "stacked", "linear+stacked")
+Predictor = Literal[
+    "linear",
+    "forest",
+    "stacked",
+    "network",
+    "linear+stacked",
+    "linear+network",
+    "stacked+network",
+    "linear+stacked+network",
+]
+PARTS: tuple[Predictor, ...] = ("linear", "stacked", "network")
+"""What averages are made of."""
+
+PREDICTORS: tuple[Predictor, ...] = (
+    *PARTS,
+    "linear+stacked",
+    "linear+network",
+    "stacked+network",
+    "linear+stacked+network",
+)
 """Those that ``auto`` chooses from, simplest first."""
+
+
+def parts_of(predictor: Predictor) -> tuple[Predictor, ...]:
+    """Return the forms that an average is made of, or the form itself."""
+    return tuple(part for part in (*PARTS, "forest") if part in predictor.split("+"))
+
 
 Tags = Literal["none", "domain", "subdomain", "clusters"]
 TAGS: tuple[Tags, ...] = ("none", "domain", "subdomain", "clusters")
@@ -28,6 +52,13 @@ class ForestParams(StageParams):
     minimum_leaf: Annotated[int, Field(ge=1)] | Auto
 
 
+class NetworkParams(StageParams):
+    """Training of the network that all LLMs share; see `symbiosis.routing.model.networks.SharedNetwork.fit`."""
+
+    steps: int = Field(ge=1)
+    decay: Annotated[float, Field(ge=0)] | Auto
+
+
 class ChoiceParams(StageParams):
     """Budget of choosing what is left to ``auto``; see `symbiosis.routing.fitting.choice`.
 
@@ -37,14 +68,15 @@ class ChoiceParams(StageParams):
         At most so many training queries are used, drawn at random.
     trees
         In each forest.
-    dimensions, leaves
-        What is tried for ``dimension`` and ``forest.minimum_leaf``.
+    dimensions, leaves, decays
+        What is tried for ``dimension``, ``forest.minimum_leaf`` and ``network.decay``.
     """
 
     queries: int = Field(ge=50)
     trees: int = Field(ge=30)
     dimensions: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     leaves: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    decays: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
 
 
 class ServingParams(StageParams):
@@ -94,6 +126,7 @@ class RouterTrainParams(StageParams):
     tag_penalties: Penalties
     component_penalties: Penalties
     forest: ForestParams
+    network: NetworkParams
     calibration: Literal["none", "platt", "isotonic"]
     costs: Literal["auto", "tokens", "features"]
     logged: LoggedParams

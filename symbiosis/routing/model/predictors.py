@@ -1,7 +1,8 @@
 """Quality and response length of every LLM for a query: a prior fixed offline, and linear heads that keep learning.
 
 The prior is how hard and how long-winded a query is (``linear``), two regressors per LLM (``forest``, as in MixLLM), a
-forest that all LLMs share (``stacked``), or the mean of the first and the last (``linear+stacked``). The heads learn
+forest (``stacked``) or a neural network (``network``) that all LLMs share, or a mean of such priors
+(``linear+stacked``). The heads learn
 the difference between the outcomes and the prior: what an LLM does better or worse than the others on a tag, a group of
 tags, or along the embedding. An LLM's predictors share only the features with the others', so LLMs come and go without
 touching each other.
@@ -15,6 +16,7 @@ import numpy as np
 from symbiosis.routing.data.outcomes import Outcomes
 from symbiosis.routing.model.forests import SharedForest
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
+from symbiosis.routing.model.networks import SharedNetwork
 
 QUALITY, LENGTH = 0, 1
 N_TARGETS = 2
@@ -88,33 +90,38 @@ class TagPrior:
         return replace(self, means=np.concatenate([self.means, self.means.mean(axis=0, keepdims=True)]))
 
 
+Part = TagPrior | SharedForest | SharedNetwork
+
+
 @dataclass(frozen=True)
 class AveragePrior:
-    """The mean of two fixed parts, for an average of the linear and the stacked form.
+    """The mean of several fixed parts, for an average of forms.
 
     Attributes
     ----------
-    linear, stacked
-        On the same features.
+    parts
+        On the same features; two or more.
     """
 
-    linear: TagPrior
-    stacked: SharedForest
+    parts: tuple[Part, ...]
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return (N, L, 2) for features (N, D)."""
-        return (self.linear(features) + self.stacked(features)) / 2
+        total = self.parts[0](features)
+        for part in self.parts[1:]:
+            total = total + part(features)
+        return total / len(self.parts)
 
     def take(self, arms: Sequence[int]) -> "AveragePrior":
         """Return the prior of the given LLMs, in that order."""
-        return AveragePrior(self.linear.take(arms), self.stacked.take(arms))
+        return AveragePrior(tuple(part.take(arms) for part in self.parts))
 
     def with_average(self) -> "AveragePrior":
         """Return this prior and, for one LLM more, the mean over the others."""
-        return AveragePrior(self.linear.with_average(), self.stacked.with_average())
+        return AveragePrior(tuple(part.with_average() for part in self.parts))
 
 
-Prior = TagPrior | ForestPrior | SharedForest | AveragePrior
+Prior = Part | ForestPrior | AveragePrior
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,8 +18,9 @@ from symbiosis.routing.model.forests import SharedForest
 from symbiosis.routing.model.lengths import Family
 from symbiosis.routing.model.linear_heads import LinearHeads
 from symbiosis.routing.model.mixllm_predictor import ForestPrior
+from symbiosis.routing.model.networks import SharedNetwork
 from symbiosis.routing.model.params import Predictor
-from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, AveragePrior, Lengths, Prior, TagPrior
+from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, AveragePrior, Lengths, Part, Prior, TagPrior
 
 
 @dataclass(frozen=True)
@@ -260,16 +261,18 @@ class Router:
         if isinstance(self.prior, ForestPrior):
             tensors |= self.prior.tensors()
         elif isinstance(self.prior, AveragePrior):
-            tensors |= _arrays("prior.linear", self.prior.linear) | _arrays("prior.stacked", self.prior.stacked)
+            for one in self.prior.parts:
+                tensors |= _arrays(f"prior.{PARTS[type(one)]}", one)
         else:
             tensors |= _arrays("prior", self.prior)
         save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, folder / TENSORS)
         names = [field.name for field in fields(Llms)][1:]
         families = list(self.prior.families) if isinstance(self.prior, ForestPrior) else None
+        predictor = predictor_of(self.prior)
         manifest = Manifest(
-            format=3 if families else 4 if isinstance(self.prior, AveragePrior) else 2,
+            format=_format_of(predictor),
             sha256=sha256_of(folder / TENSORS),
-            predictor=PREDICTORS[type(self.prior)],
+            predictor=predictor,
             length_models=families,
             calibration=self.calibration.kind,
             cost_scale=self.cost_scale,
@@ -329,12 +332,28 @@ class Router:
         return router
 
 
-PREDICTORS: dict[type[Prior], Predictor] = {
-    TagPrior: "linear",
-    ForestPrior: "forest",
-    SharedForest: "stacked",
-    AveragePrior: "linear+stacked",
-}
+PARTS: dict[type[Part], Predictor] = {TagPrior: "linear", SharedForest: "stacked", SharedNetwork: "network"}
+KINDS: dict[str, type[Part]] = {name: kind for kind, name in PARTS.items()}
+
+
+def predictor_of(prior: Prior) -> Predictor:
+    """Return the form that a prior belongs to."""
+    if isinstance(prior, ForestPrior):
+        return "forest"
+    if isinstance(prior, AveragePrior):
+        return cast(Predictor, "+".join(PARTS[type(part)] for part in prior.parts))
+    return PARTS[type(prior)]
+
+
+def _format_of(predictor: Predictor) -> Literal[2, 3, 4, 5]:
+    """Return the oldest format that can hold a form, so that what an older version can read it does read."""
+    if predictor == "forest":
+        return 3
+    if "network" in predictor:
+        return 5
+    return 4 if "+" in predictor else 2
+
+
 HEADS = ("precision", "moments", "weights", "penalty", "updates", "age", "kept")
 
 
@@ -359,21 +378,17 @@ def _load_ridge(tensors: dict[str, np.ndarray], part: str) -> LogRidge | None:
 def _load_prior(manifest: "Manifest", tensors: dict[str, np.ndarray]) -> Prior:
     if manifest.predictor == "forest":
         return ForestPrior.of(tensors, manifest.length_models or ["forest"] * len(manifest.llms))
-    if manifest.predictor == "linear+stacked":
-        return AveragePrior(
-            TagPrior(*_taken(tensors, "prior.linear", TagPrior)),
-            SharedForest(*_taken(tensors, "prior.stacked", SharedForest)),
-        )
-    if manifest.predictor == "linear":
-        return TagPrior(*_taken(tensors, "prior", TagPrior))
-    return SharedForest(*_taken(tensors, "prior", SharedForest))
+    names = manifest.predictor.split("+")
+    if len(names) > 1:
+        return AveragePrior(tuple(_taken(tensors, f"prior.{name}", KINDS[name]) for name in names))
+    return _taken(tensors, "prior", KINDS[names[0]])
 
 
-def _taken(tensors: dict[str, np.ndarray], place: str, kind: type[TagPrior | SharedForest]) -> list[np.ndarray]:
-    return [tensors.pop(f"{place}.{field.name}") for field in fields(kind)]
+def _taken(tensors: dict[str, np.ndarray], place: str, kind: type[Part]) -> Part:
+    return kind(*(tensors.pop(f"{place}.{field.name}") for field in fields(kind)))
 
 
-def _arrays(place: str, part: TagPrior | SharedForest) -> dict[str, np.ndarray]:
+def _arrays(place: str, part: Part) -> dict[str, np.ndarray]:
     return {f"{place}.{field.name}": getattr(part, field.name) for field in fields(part)}
 
 
@@ -397,10 +412,11 @@ class Manifest(_Strict):
     """What lies beside the tensors.
 
     Format 3 names the family of each LLM's regressor of the length; in format 2, which is still written where there is
-    no such choice, those of the ``forest`` predictor are forests. Format 4 is an average of two predictors.
+    no such choice, those of the ``forest`` predictor are forests. Format 4 is an average of predictors, format 5 a
+    network or an average with one.
     """
 
-    format: Literal[2, 3, 4]
+    format: Literal[2, 3, 4, 5]
     sha256: str
     predictor: Predictor
     length_models: list[Family] | None = None
@@ -412,8 +428,8 @@ class Manifest(_Strict):
     def _as_the_format_says(self) -> "Manifest":
         if (self.format == 3) != (self.length_models is not None):
             raise ValueError("format 3, and no other, has length_models")
-        if (self.format == 4) != (self.predictor == "linear+stacked"):
-            raise ValueError("format 4, and no other, is an average")
         if self.length_models is not None and (self.predictor, len(self.length_models)) != ("forest", len(self.llms)):
             raise ValueError("length_models: one for each LLM, with the predictor forest alone")
+        if self.predictor != "forest" and self.format != _format_of(self.predictor):
+            raise ValueError(f"a predictor {self.predictor} has the format {_format_of(self.predictor)}")
         return self

@@ -6,6 +6,8 @@ import numpy as np
 
 from symbiosis.routing.model.calibration import Calibration
 from symbiosis.routing.model.forests import SharedForest, Walk
+from symbiosis.routing.model.mixllm_predictor import ForestPrior
+from symbiosis.routing.model.networks import SharedNetwork
 from symbiosis.routing.model.predictors import LENGTH, N_TARGETS, QUALITY, AveragePrior, Prior, TagPrior
 from symbiosis.routing.model.router import Router
 
@@ -88,14 +90,20 @@ class SingleQuery:
 
 
 def _forests_of(prior: Prior) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return what gives the prior (L, 2) for features (D,) where it is made of forests."""
+    """Return what gives the prior (L, 2) for features (D,) where it is not linear."""
     if isinstance(prior, TagPrior):
         return None
+    if isinstance(prior, AveragePrior):
+        parts = [_single(part) for part in prior.parts]
+        return lambda x: sum((part(x) for part in parts[1:]), parts[0](x)) / len(parts)
+    return _single(prior)
+
+
+def _single(prior: TagPrior | SharedForest | SharedNetwork | ForestPrior) -> Callable[[np.ndarray], np.ndarray]:
     if isinstance(prior, SharedForest):
         return Walk(prior)
-    if isinstance(prior, AveragePrior):
-        walk, linear = Walk(prior.stacked), prior.linear
-        return lambda x: (linear(x[None])[0] + walk(x)) / 2
+    if isinstance(prior, SharedNetwork):
+        return prior.single
     return lambda x: prior(x[None])[0]
 
 

@@ -1,5 +1,6 @@
 """Predictor, tags, dimension and leaves chosen by cross-validation on the training queries."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from routing_world import DOMAINS, LLMS, draw, train_params
 
 from symbiosis.routing.data.outcomes import Split
-from symbiosis.routing.fitting import choice, kept
+from symbiosis.routing.fitting import choice, kept, trial
 from symbiosis.routing.fitting.choice import PredictorChoice, choose, simplest_of_best
 from symbiosis.routing.fitting.judging import Judge, Verdict, judge
 from symbiosis.routing.fitting.kept import Kept
+from symbiosis.routing.fitting.settings import prepare
 from symbiosis.routing.fitting.training import train
 
 
@@ -20,7 +22,7 @@ def world(n: int, seed: int = 0, labels: bool = True) -> Split:
     return Split(outcomes, vectors, names, names)
 
 
-BUDGET = {"queries": 300, "trees": 30, "dimensions": [4, 8], "leaves": [2, 5]}
+BUDGET = {"queries": 300, "trees": 30, "dimensions": [4, 8], "leaves": [2, 5], "decays": [1.5, 4]}
 LEFT_OPEN = train_params(
     predictor="auto",
     tags="auto",
@@ -29,6 +31,7 @@ LEFT_OPEN = train_params(
     tag_penalties="auto",
     component_penalties="auto",
     forest={"trees": 30, "minimum_leaf": "auto"},
+    network={"steps": 20, "decay": "auto"},
 )
 
 
@@ -48,8 +51,10 @@ def test_features_and_then_predictors_on_the_best_of_them_are_judged(chosen: Pre
     judged = chosen.tried[: len(linear)]
     best = max(judged, key=lambda one: one.verdict.aiq).setting
     untagged = max((one for one in judged if one.setting.tags == "none"), key=lambda one: one.verdict.aiq).setting
-    of_use = [one for one in chosen.tried[len(linear) :] if one.setting.minimum_leaf == 5]
-    lead = max(one.verdict.aiq for one in of_use) - max(one.verdict.aiq for one in judged)
+    beyond = chosen.tried[len(linear) :]
+    trees = [one for one in beyond if one.setting.predictor in ("stacked", "linear+stacked")]
+    level = max(one.verdict.aiq for one in judged)
+    lead = max(one.verdict.aiq for one in trees if one.setting.minimum_leaf == 5) - level
     # Other leaves, and no tags, are tried only where trees are of use.
     places = {(one.tags, one.dimension) for one in ((best, untagged) if lead > 0 else (best,))}
     leaves = {2, 5} if lead > 0 else {5}
@@ -57,6 +62,30 @@ def test_features_and_then_predictors_on_the_best_of_them_are_judged(chosen: Pre
         own = [one for one in settings if one.predictor == predictor]
         assert {(one.tags, one.dimension) for one in own} == places
         assert {one.minimum_leaf for one in own} == leaves
+    networks = [one for one in beyond if one.setting.decay is not None]
+    own = [one.setting for one in networks if one.setting.predictor == "network"]
+    places = [(one.tags, one.dimension, decay) for one in dict.fromkeys((best, untagged)) for decay in (1.5, 4)]
+    # Another decay, and no tags, are tried only where a network is of use.
+    first = max(one.verdict.aiq for one in networks if (one.setting.tags, one.setting.decay) == (best.tags, 1.5))
+    of_use = first > max(one.verdict.aiq for one in (*judged, *trees))
+    assert {(one.tags, one.dimension, one.decay) for one in own} == set(places if of_use else places[:1])
+    for predictor in ("linear+network", "stacked+network", "linear+stacked+network"):
+        mean = next(one for one in beyond if one.setting.predictor == predictor)
+        parts = [
+            next(
+                one.held_out
+                for one in chosen.tried
+                if one.setting
+                == replace(
+                    mean.setting,
+                    predictor=part,
+                    minimum_leaf=mean.setting.minimum_leaf if part == "stacked" else None,
+                    decay=mean.setting.decay if part == "network" else None,
+                )
+            )
+            for part in predictor.split("+")
+        ]
+        np.testing.assert_allclose(mean.held_out, np.mean(parts, axis=0), rtol=0, atol=1e-12)
     assert all(0 < one.verdict.brier < 0.25 for one in chosen.tried)
     assert chosen.queries == 300
     picked = settings[chosen.chosen]
@@ -148,14 +177,15 @@ def test_a_table_without_labels_is_not_asked_for_them() -> None:
 
 def test_the_budget_bounds_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    prepare = choice.prepare
-    monkeypatch.setattr(choice, "prepare", lambda split, *rest: seen.append(len(split)) or prepare(split, *rest))
+    monkeypatch.setattr(trial, "prepare", lambda split, *rest: seen.append(len(split)) or prepare(split, *rest))
     few = choose(world(300), LLMS, train_params(predictor="linear", tags="auto", choice=BUDGET | {"queries": 80}))
     assert set(seen) == {80}
     assert few.queries == 80
 
 
-@pytest.mark.parametrize("file", ["choice.py", "fitting.py", "shrinkage.py", "features.py", "forests.py", "tags.py"])
+@pytest.mark.parametrize(
+    "file", ["choice.py", "fitting.py", "shrinkage.py", "features.py", "forests.py", "networks.py", "tags.py"]
+)
 def test_other_code_never_picks_up_what_was_kept(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = world(60)
 
@@ -170,7 +200,7 @@ def test_other_code_never_picks_up_what_was_kept(file: str, tmp_path: Path, monk
 
 def test_a_choice_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split, whole = world(150), []
-    fit_predictor = choice.fit_predictor
+    fit_predictor = trial.fit_predictor
 
     def counted(*arguments: object) -> object:
         if len(whole) == limit:
@@ -178,7 +208,7 @@ def test_a_choice_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pyte
         whole.append(arguments[0])
         return fit_predictor(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(choice, "fit_predictor", counted)
+    monkeypatch.setattr(trial, "fit_predictor", counted)
     limit = 1000
     straight = choose(split, LLMS, LEFT_OPEN)
     fits, limit = len(whole), 4
@@ -204,7 +234,7 @@ def test_a_choice_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pyte
 
 def test_leading_components_are_those_of_a_smaller_fit() -> None:
     split = world(150)
-    wide, narrow = (choice.prepare(split, train_params(dimension=dimension), "domain") for dimension in (8, 3))
+    wide, narrow = (prepare(split, train_params(dimension=dimension), "domain") for dimension in (8, 3))
     cut = wide.leading(3)
     assert cut.feature_map.dimension == narrow.feature_map.dimension
     for name in ("crossed", "told"):

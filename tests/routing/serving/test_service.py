@@ -61,7 +61,14 @@ def service_of(
 
 @pytest.mark.parametrize(
     ("predictor", "calibration"),
-    [("linear", "none"), ("linear", "platt"), ("linear", "isotonic"), ("stacked", "none"), ("linear+stacked", "none")],
+    [
+        ("linear", "none"),
+        ("linear", "platt"),
+        ("linear", "isotonic"),
+        ("stacked", "none"),
+        ("linear+stacked", "none"),
+        ("linear+stacked+network", "none"),
+    ],
 )
 def test_one_query_is_predicted_as_in_a_batch(predictor: str, calibration: str) -> None:
     router = trained(train_params(predictor=predictor, calibration=calibration))
