@@ -241,7 +241,8 @@ def test_packages_hold_a_docstring_only() -> None:
 
 def test_nothing_is_imported_in_the_dark() -> None:
     """`imported_files` sees import statements only: relative ones and other ways of importing are not used."""
-    exceptions = {"symbiosis/core/stage.py", "stages/baseline.py"}  # each says why what it loads is no dependency
+    # Each says why what it loads is no dependency.
+    exceptions = {"symbiosis/core/stage.py", "stages/baseline.py", "symbiosis/recommender/training/ray_workers.py"}
     for file in [*ROOT.glob("symbiosis/**/*.py"), *ROOT.glob("stages/*.py")]:
         text = file.read_text()
         assert not re.search(r"^\s*from \.", text, re.MULTILINE), file

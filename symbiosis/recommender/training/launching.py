@@ -140,6 +140,7 @@ def run_here(module: str, processes: int) -> None:
     os.environ |= {name: os.environ.get(name, loopback) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
     logging.disable(logging.CRITICAL)  # the launcher's own account of a failure, many lines
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    heeded = [number.name for number, handler in handlers.items() if handler != signal.SIG_IGN]  # `nohup` ignores one
     with tempfile.TemporaryDirectory(prefix="symbiosis-") as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -152,6 +153,7 @@ def run_here(module: str, processes: int) -> None:
             max_restarts=0,
             monitor_interval=0.1,
             shutdown_timeout=_SHUTDOWN_S,
+            signals_to_handle=",".join(heeded),
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         ended: BaseException | None = None

@@ -97,8 +97,8 @@ def fit(
     model
         Trained in place.
     task
-        Batches and loss, and the processes that share them: all run this function. The first one alone validates and
-        keeps states; only in it do `best` weights, and what is logged, count.
+        Batches and loss, and the processes that share them: all run this function. The first one alone validates,
+        keeps states, and ends with the weights of the best epoch.
     schedule
         Optimiser settings.
     checkpoints
@@ -151,7 +151,8 @@ def fit(
             metrics = group.from_first(validated(model, task) if group.leads else {})
             if progress["best"] is None or metrics["score"] > progress["best"]["score"]:
                 progress["best"] = {"score": metrics["score"], "epoch": progress["epoch"] + 1}
-                best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                if group.leads:
+                    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             _add_row(progress, metrics, log, bar)
         progress |= {"epoch": progress["epoch"] + 1, "batch": 0}
         if group.leads and checkpoints.due():

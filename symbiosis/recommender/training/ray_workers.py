@@ -115,6 +115,7 @@ def _work(config: dict[str, Any]) -> None:
     printed = storage / _PRINTED if os.environ["RANK"] == "0" else Path(os.devnull)
     with printed.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         try:
+            # The stage that the driver runs: it is where this code was called from, and no dependency of it.
             importlib.import_module(config["module"]).work(config["params"])
         except InputError as error:  # Ray would try again
             (storage / _ERROR).write_text(str(error), encoding="utf-8")
