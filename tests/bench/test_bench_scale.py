@@ -35,19 +35,20 @@ def test_the_source_gives_the_same_bytes_again(tmp_path: Path) -> None:
 
 
 ROWS = [
-    {"stage": stage, "interactions": n, "cpu_s": 5 + n**power / 1e5, "peak_mib": 100}
+    {"stage": stage, "interactions": n, "cpu_s": 5 + (n / 1e4) ** power / 10, "peak_mib": 100}
     for stage, power in (("clean", 1.0), ("evaluate", 2.0))
-    for n in (10_000, 10**6, 10**7)
+    for n in (100, 10_000, 10**5, 10**6)
 ]
 
 
-def test_exponents_are_slopes_without_the_small_sizes() -> None:
-    found = scale.exponents(ROWS, "cpu_s")
-    assert found == {"clean": pytest.approx(0.85, abs=0.02), "evaluate": pytest.approx(2.0, abs=0.01)}
-    assert scale.exponents(ROWS, "peak_mib") == {"clean": 0.0, "evaluate": 0.0}
+def test_exponents_are_slopes_without_the_start() -> None:
+    assert scale.exponents(ROWS, "cpu_s") == {
+        "clean": pytest.approx(1, abs=0.01), "evaluate": pytest.approx(2, abs=0.01)
+    }  # fmt: skip
+    assert scale.exponents(ROWS, "peak_mib") == {}
 
 
 def test_the_page_names_every_stage() -> None:
     text = scale.render(ROWS)
     assert "<svg" in text
-    assert all(name in text for name in ("clean", "evaluate", "10,000,000"))
+    assert all(name in text for name in ("clean", "evaluate", "1,000,000"))
