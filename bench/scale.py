@@ -7,8 +7,8 @@
 Every size has a scratch folder below ``--folder`` with raw reviews (`bench.scale_source`), a copy of the code and the
 params of this workspace. A stage that was measured is not run again, unless with ``--again``; so a run that was stopped
 goes on where it was. Measured are the processor time of the process, which other work on the machine hardly changes,
-and its largest resident memory. The exponent of a stage is the slope of the logarithms over the largest sizes, from
-`LEAST` interactions on, where imports no longer count.
+and its largest resident memory. The exponent of a stage is the slope of the logarithms over the sizes from `LEAST`
+interactions on, after what the smallest size takes, which is imports, was taken off.
 """
 
 import argparse
@@ -87,19 +87,20 @@ def measured(folder: Path, stage: str) -> Row:
 
 
 def exponents(rows: Sequence[Row], value: str) -> dict[str, float]:
-    """Fit the slope of log(value) over log(interactions) of every stage that has two sizes from `LEAST` on.
+    """Fit the slope of log(value - value at the smallest size) over log(interactions), sizes from `LEAST` on.
+
+    Stages with fewer than two such sizes have none.
 
     Examples
     --------
-    >>> rows = [{"stage": "clean", "interactions": n, "cpu_s": n / 1000} for n in (10**5, 10**6)]
+    >>> rows = [{"stage": "clean", "interactions": n, "cpu_s": 5 + n / 1000} for n in (1, 10**5, 10**6)]
     >>> exponents(rows, "cpu_s")
     {'clean': 1.0}
     """
     found = {}
     for stage in dict.fromkeys(row["stage"] for row in rows):
-        points = [
-            (row["interactions"], row[value]) for row in rows if row["stage"] == stage and row["interactions"] >= LEAST
-        ]
+        start, *others = sorted((row["interactions"], row[value]) for row in rows if row["stage"] == stage)
+        points = [(n, number - start[1]) for n, number in others if n >= LEAST and number > start[1]]
         if len(points) > 1:
             x, y = np.log(np.array(points, dtype=float)).T
             found[stage] = round(float(np.polyfit(x, y, 1)[0]), 2)
@@ -109,7 +110,10 @@ def exponents(rows: Sequence[Row], value: str) -> dict[str, float]:
 def render(rows: Sequence[Row]) -> str:
     """Return the page: a drawing, the exponents and all measurements."""
     time_of, memory_of = exponents(rows, "cpu_s"), exponents(rows, "peak_mib")
-    slopes = [(stage, f"{time_of[stage]:.2f}", f"{memory_of[stage]:.2f}") for stage in time_of]
+    slopes = [
+        (stage, *(f"{found[stage]:.2f}" if stage in found else "" for found in (time_of, memory_of)))
+        for stage in dict.fromkeys(row["stage"] for row in rows)
+    ]
     numbers = [
         (row["stage"], f"{row['interactions']:,}", f"{row['cpu_s']:,.1f}", f"{row['peak_mib']:,}") for row in rows
     ]

@@ -14,6 +14,9 @@ def work(params: ShortestPathsParams) -> None:
     with staged(DISTANCES) as (folder,):
         folder.mkdir()
         user_item, item_item = write_distance_tables(graph, folder, params)
+    if not params.matrices:
+        print("no distances, as `shortest_paths.matrices` is false")
+        return
     for pairs, counts in (("user-item", user_item), ("item-item", item_item)):
         shares = (f"{hops_name(hops)} {counts[hops] / counts.total():.1%}" for hops in sorted(counts))
         print(f"{pairs} pairs by hops: " + ", ".join(shares))

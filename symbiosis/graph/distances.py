@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from symbiosis.core.artifacts import read_array
+from symbiosis.core.artifacts import read_array, read_json
 from symbiosis.core.errors import InputError
 from symbiosis.graph.connectivity import UNREACHABLE
 
@@ -37,9 +37,15 @@ class HopDistances:
         Raises
         ------
         InputError
-            A file is missing, cut short or of another type or shape; the file is named.
+            A file is missing, cut short or of another type or shape; the file is named. Or there are no matrices.
         """
         folder = Path(folder)
+        summary = folder / "summary.json"
+        if summary.exists() and read_json(summary).get("matrices") is False:
+            raise InputError(
+                f"{folder} holds no distances, which `pretrain.bias: paper` reads: set `shortest_paths.matrices` to "
+                "true, or `pretrain.bias` to another"
+            )
         user_item = read_array(folder / "user_item.npy", mmap=True)
         item_item = read_array(folder / "item_item.npy", mmap=True)
         connectivity = read_array(folder / "connectivity.npy")

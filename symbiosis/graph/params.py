@@ -13,8 +13,16 @@ class BuildGraphParams(StageParams):
 
 
 class ShortestPathsParams(StageParams):
-    """The search and the score: R of the paper (equation 4) and of its released code."""
+    """The search and the score: R of the paper (equation 4) and of its released code.
 
+    Attributes
+    ----------
+    matrices
+        Whether distances are searched and stored. Only ``pretrain.bias: paper`` reads them, and they take
+        ``(users + items) * items`` bytes of disk.
+    """
+
+    matrices: bool = True
     block: int = Field(ge=64, multiple_of=64)
     threads: int = Field(ge=1)
     clip: int = Field(ge=2)

@@ -11,7 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from symbiosis.core.artifacts import read_array, read_frame, read_json, sha256_of, staged, write_json
+from symbiosis.core.artifacts import (
+    FrameFile,
+    read_array,
+    read_frame,
+    read_frames,
+    read_json,
+    sha256_of,
+    staged,
+    write_json,
+)
 from symbiosis.core.errors import InputError
 
 
@@ -201,3 +210,28 @@ def test_the_digest_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
     assert digest({"a": "1", "b/c": "3"}) != base
     assert digest({"a": "1", "b/d": "2"}) != base
     assert digest({"a": "1"}) != base
+
+
+@pytest.mark.parametrize("rows", [100, 3])
+def test_a_frame_in_blocks_is_the_frame(tmp_path: Path, rows: int) -> None:
+    frame = pl.DataFrame({"x": range(10), "text": [None, *"abcdefghi"]})
+    file = FrameFile(tmp_path / "blocks.parquet")
+    for start in range(0, 10, rows):
+        file.add(frame[start : start + rows])
+    file.close()
+    assert everything(tmp_path) == ["blocks.parquet"]
+    blocks = list(read_frames(tmp_path / "blocks.parquet", ["x", "text"], rows))
+    assert [len(block) for block in blocks] == ([10] if rows > 10 else [3, 3, 3, 1])
+    assert pl.concat(blocks).equals(frame)
+    if rows > 10:
+        frame.write_parquet(tmp_path / "whole.parquet")
+        assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "blocks.parquet").read_bytes()
+
+
+def test_a_frame_that_cannot_be_read_in_blocks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "frame.parquet"
+    with pytest.raises(InputError, match="missing: run `dvc repro`"):
+        list(read_frames(path, ["x"]))
+    path.write_bytes(b"no parquet")
+    with pytest.raises(InputError, match=r"frame\.parquet is damaged"):
+        list(read_frames(path, ["x"]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,25 @@ def test_stages_end_to_end(clean: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert summary["item_item_pairs"] == {"0": 4, "2": 4, "4": 2, "unreachable": 6}
     assert summary["connectivity"]["unreachable"] == 0
     assert "3 users, 4 items, 5 edges, 2 connected components" in capsys.readouterr().out
+
+
+def test_distances_that_nobody_reads_need_not_be_stored(clean: Path) -> None:
+    build_stage.work(PARAMS)
+    paths_stage.work(PATHS.model_copy(update={"matrices": False}))
+    assert [path.name for path in Path("data/distances").iterdir()] == ["summary.json"]
+    with pytest.raises(InputError, match=r"set `shortest_paths\.matrices` to true"):
+        HopDistances.load("data/distances")
+
+
+def test_distances_larger_than_the_disk_are_refused_before_the_search(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_stage.work(PARAMS)
+    usage = shutil.disk_usage(".")._replace(free=27)  # (3 users + 4 items) * 4 items are 28 bytes
+    monkeypatch.setattr("symbiosis.graph.distance_tables.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"set `shortest_paths\.matrices` to false"):
+        paths_stage.work(PATHS)
+    assert not Path("data/distances").exists()
 
 
 def test_distances_between_users_decide_the_smallest_score(clean: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from symbiosis.core.artifacts import sha256_of
 from symbiosis.core.errors import InputError
 from symbiosis.core.params import read_document, validate_block
 from symbiosis.reviews.params import CleanParams, DownloadParams
+from symbiosis.reviews.streaming.cleaning import Cleaning
 
 ROOT = Path(__file__).parents[2]
 SIZE = {"users": 60, "items": 40, "interactions": 400, "drift": 0.3}
@@ -108,6 +110,19 @@ def test_the_artefacts_have_the_agreed_form(workspace: Path) -> None:
     for table in tables.values():
         rows = table.select("user", "timestamp", "item").rows()
         assert rows == sorted(rows)
+
+
+def test_partitions_change_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.clean.work(clean_params())
+    names = [*parts(), "users", "items", "graph"]
+    whole = [pl.read_parquet(f"data/clean/{name}.parquet") for name in names]
+    report = Path("reports/data_quality/reviews.json").read_bytes()
+    monkeypatch.setattr(stages.clean, "Cleaning", partial(Cleaning, rows=120))
+    stages.clean.work(clean_params())
+    for name, table in zip(names, whole, strict=True):
+        assert pl.read_parquet(f"data/clean/{name}.parquet").equals(table)
+    assert Path("reports/data_quality/reviews.json").read_bytes() == report
+    assert sorted(path.name for path in Path("data/clean").iterdir()) == CLEAN_FILES
 
 
 def test_the_report_counts_what_was_read_and_removed(workspace: Path) -> None:

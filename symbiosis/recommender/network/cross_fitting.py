@@ -44,7 +44,7 @@ def fit_propagation(train: csr_array, relations: Relations, params: PropagationP
     parts.append(np.arange(n_users))
     counts = [np.bincount(train[users].indices, minlength=n_items) * n_users / len(users) for users in parts]
     sample = rng.permutation(n_users)[:_SAMPLED_USERS]
-    spread = _Spread(len(TERMS) - 1)
+    spread = Spread(len(TERMS) - 1)
     for fold in range(params.folds):
         items = [items_of(train, user) for user in sample[folds[sample] == fold]]
         if items:
@@ -55,7 +55,7 @@ def fit_propagation(train: csr_array, relations: Relations, params: PropagationP
     return Propagation(folds, without, links(parts[-1]), degrees, relations, units.astype(np.float32))
 
 
-class _Spread:
+class Spread:
     """Standard deviations of numbers that come in blocks.
 
     References

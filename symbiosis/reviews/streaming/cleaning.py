@@ -96,25 +96,30 @@ class Cleaning:
         """Number users and items of the core, see `symbiosis.reviews.interactions.number`; return both tables."""
         lines, users, items, names = [], [], [], []
         first = 0
+        known = np.zeros(self._names.height, dtype=bool)
         for part, ids in zip(self._parts, self._users, strict=True):
             edges = part.edges()
             part.path.unlink()
-            left, codes = np.unique(edges[0], return_inverse=True)
-            names.append(ids.gather(left))
-            users.append((codes + first).astype(np.uint32))
+            left = np.zeros(part.n_users, dtype=bool)
+            left[edges[0]] = known[edges[1]] = True
+            codes = np.cumsum(left, dtype=np.uint32) - 1 + first
+            names.append(ids.filter(pl.Series(left)))
+            users.append(codes[edges[0]].astype(np.uint32))
             items.append(edges[1])
             lines.append(edges[2])
-            first += len(left)
+            first += len(names[-1])
         self._parts, self._users = [], []
-        known, codes = np.unique(np.concatenate(items), return_inverse=True)
-        self._n_items = len(known)
-        of_users = interactions.numbered(pl.concat(names), "user", self.params.seed)
-        of_items = interactions.numbered(self._names["item_id"].gather(known), "item", self.params.seed)
+        user_ids, item_ids = pl.concat(names), self._names["item_id"].filter(pl.Series(known))
+        self._n_items = len(item_ids)
+        of_users = interactions.numbered(user_ids, "user", self.params.seed)
+        of_items = interactions.numbered(item_ids, "item", self.params.seed)
+        of_code = np.zeros(self._names.height, dtype=np.uint32)
+        of_code[known] = _numbers_of(item_ids, of_items, "item")
         self._lines = np.concatenate(lines)
         order = np.argsort(self._lines)
         self._lines = self._lines[order]
-        self._user = _numbers_of(pl.concat(names), of_users, "user")[np.concatenate(users)[order]]
-        self._item = _numbers_of(self._names["item_id"].gather(known), of_items, "item")[codes[order]]
+        self._user = _numbers_of(user_ids, of_users, "user")[np.concatenate(users)[order]]
+        self._item = of_code[np.concatenate(items)[order]]
         return of_users, of_items
 
     def parts(self, per_second: int) -> Iterator[pl.DataFrame]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 ROWS = 1 << 20
 """Rows of a partition, about: what is held in memory at once."""
 _ROWS_OF_FILE = 1 << 18  # with their texts, about 100 MiB
-_COMPRESSION = "lz4"  # read again within minutes: quick before small
+_COMPRESSION: Final = "lz4"  # read again within minutes: quick before small
 
 
 class Spill:

@@ -84,3 +84,11 @@ def test_user_metrics_hold_every_method_and_part() -> None:
     assert first["recall@20 of head items"].null_count() == 300
     np.testing.assert_array_equal(first["recall@20 of cold items"], first["recall@20"])
     assert set(columns(HELD_OUT_SETS)) < set(table.columns)
+
+
+def test_blocks_of_users_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test, texts = world(users=20)
+    methods = {"texts": content_scores(texts, train)}
+    whole = cold_items(methods, train, test, 100, 0)
+    monkeypatch.setattr("symbiosis.recommender.evaluation.cold_items._CELLS", 300)  # three users at once
+    assert cold_items(methods, train, test, 100, 0) == whole

@@ -35,8 +35,8 @@ TRAIN = pl.DataFrame(
 )
 
 
-def written(**changes: object) -> dict[str, list[tuple[str, str]]]:
-    graph = Graph(
+def graph() -> Graph:
+    return Graph(
         user_offsets=np.array([0, 2, 3]),
         user_items=np.array([0, 2, 3], dtype=np.int32),
         item_offsets=np.array([0, 1, 1, 2, 3]),
@@ -48,7 +48,10 @@ def written(**changes: object) -> dict[str, list[tuple[str, str]]]:
         brands=("Acme",),
         categories=("Home",),
     )
-    documents = pl.concat(corpus.corpus(ITEMS, [TRAIN], graph, PARAMS.model_copy(update=changes)))
+
+
+def written(**changes: object) -> dict[str, list[tuple[str, str]]]:
+    documents = pl.concat(corpus.corpus(ITEMS, [TRAIN], graph(), PARAMS.model_copy(update=changes)))
     kinds: dict[str, list[tuple[str, str]]] = {}
     for kind, prompt, text in documents.iter_rows():
         kinds.setdefault(kind, []).append((prompt, text))
@@ -108,3 +111,10 @@ def test_examples_in_docstrings() -> None:
     outcome = doctest.testmod(corpus)
     assert outcome.attempted >= 2
     assert outcome.failed == 0
+
+
+def test_blocks_of_rows_and_documents_change_nothing() -> None:
+    whole = pl.concat(corpus.corpus(ITEMS, [TRAIN], graph(), PARAMS))
+    blocks = list(corpus.corpus(ITEMS, (TRAIN[k : k + 1] for k in range(len(TRAIN))), graph(), PARAMS, rows=3))
+    assert [len(block) for block in blocks[:-1]] == [3] * (len(blocks) - 1)
+    assert pl.concat(blocks).equals(whole)
