@@ -11,7 +11,9 @@ import pytest
 from gateway_world import PATIENCE_S
 from test_killed import Acknowledged, judge, key_entry, settle
 from test_many_machines import agreed, decided, loaded, teach
+from typer.testing import CliRunner
 
+from symbiosis.cli.gateway import gateway as gateway_command
 from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import GatewayConfig
 from symbiosis.gateway.service import ray_serve
@@ -20,9 +22,12 @@ DECISIONS = 200
 
 
 def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"needs Ray: pip install -c requirements.lock 'symbiosis\[ray\]'"):
         ray_serve.run(GatewayConfig(), 2)
+    outcome = CliRunner().invoke(gateway_command, ["--workers", "2", "--replicas", "2"])
+    assert str(outcome.exception).startswith("`--workers` and `--replicas` exclude each other")
     (tmp_path / "gateway.yaml").write_text("{}\n")
     with pytest.raises(InputError, match="names no upstream"):
         ray_serve.build({"config": str(tmp_path / "gateway.yaml")})

@@ -16,6 +16,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.routing.model.router import Router
 from symbiosis.routing.serving.learner import Learner
 from symbiosis.routing.serving.settings import ServiceSettings
+from symbiosis.routing.serving.storage import locks
 from symbiosis.routing.serving.storage.database import LEARNING, Database
 from symbiosis.routing.serving.storage.locks import learner_lock
 from symbiosis.routing.serving.storage.published import Published, VersionConflict
@@ -222,6 +223,17 @@ def test_a_lock_whose_connection_was_ended_is_lost(postgres_url: str) -> None:
     assert theirs.take()
     for lock, database in zip((mine, theirs), databases, strict=True):
         lock.release()
+        database.close()
+
+
+def test_who_is_stopped_for_good_keeps_nobody_from_versions(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LONGEST_S", 1)
+    stopped, other = Database(postgres_url), Database(postgres_url)
+    with locks.versions_lock(stopped), locks.versions_lock(other), other.reading() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    with locks.versions_lock(stopped):  # it goes on with a new connection
+        pass
+    for database in (stopped, other):
         database.close()
 
 

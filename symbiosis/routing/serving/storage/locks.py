@@ -21,6 +21,8 @@ HELD = text(
     "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()"
     f" AND classid = 0 AND objid = {LEARNING} AND objsubid = 1)"
 )
+LONGEST_S = 60
+"""After which PostgreSQL takes the lock on versions from a process that may be stopped for good."""
 
 
 class LearnerLock(Protocol):
@@ -151,6 +153,7 @@ def versions_lock(database: Database) -> Iterator[None]:
         connection = database.engine.connect()
     try:
         with database.told():
+            connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_S}s'"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({VERSIONS})"))
         yield
     finally:
