@@ -44,7 +44,7 @@ TINY = {
     "router_train.forest.trees": 30,
     "compare_routers.robustness.queries": 8,
     "compare_routers.stream.points": 3,
-    "report_routers.bootstrap_samples": 50,
+    "report_routers.bootstrap_samples": 100,
     "online_replay.bootstrap_samples": 100,
 }
 
