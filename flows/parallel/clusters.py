@@ -1,6 +1,9 @@
 """Start what a runner asks for and submit tasks to it: threads, or a Dask or Ray cluster, here or at an address."""
 
+import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -63,6 +66,7 @@ def _dask(runner: Runner) -> Iterator[Submit]:
     from distributed import Nanny, Scheduler, SpecCluster
     from prefect_dask import DaskTaskRunner
 
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     where: dict[str, Any] = {"address": runner.address}
     if runner.address is None:
         here: dict[str, Any] = {"host": HOST, "dashboard": False}
@@ -105,7 +109,10 @@ def _ray(runner: Runner) -> Iterator[Submit]:
             "object_store_memory": RAY_STORE_BYTES,
             "_node_ip_address": HOST,
         }
+    ended_by = signal.getsignal(signal.SIGTERM)
     with _server_for_workers(), RayTaskRunner(address=runner.address, init_kwargs=options) as cluster:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ended_by)  # Ray's own would end the flow before its stages
         _require(
             runner, bool(ray.cluster_resources().get(RESOURCE)), f"--resources '{{\"{RESOURCE}\": 1}}' to `ray start`"
         )
