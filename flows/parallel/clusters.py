@@ -30,6 +30,12 @@ HOST = "127.0.0.1"
 RAY_STORE_BYTES = 200 << 20
 """Of Ray's object store on this machine, which holds the states of tasks and nothing else."""
 
+ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: listen on loopback alone
+    "RAY_worker_niceness": "0",  # by default all other processes of the machine go before stages
+}
+"""Environment of a Ray that is started for one flow run on this machine, read when `ray` is imported."""
+
 
 class Submit(Protocol):
     """Submits a task that runs when those upstream have ended, a heavy one where no other heavy one runs."""
@@ -81,7 +87,9 @@ def _dask(runner: Runner) -> Iterator[Submit]:
         scheduler = {"cls": Scheduler, "options": here | {"port": 0}}
         where = {"cluster_class": SpecCluster, "cluster_kwargs": {"workers": workers, "scheduler": scheduler}}
     with _server_for_workers(), DaskTaskRunner(**where) as cluster:
-        resources = [worker["resources"] for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values()]
+        with _interruptions_blocked():
+            client = cluster.client
+        resources = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
         if not resources:
             raise InputError(f"the Dask cluster at {runner.address} has no worker: start one on each machine")
         _require(runner, any(one.get(RESOURCE) for one in resources), f"--resources {RESOURCE}=1 to `dask worker`")
@@ -96,19 +104,19 @@ def _dask(runner: Runner) -> Iterator[Submit]:
 @contextmanager
 def _ray(runner: Runner) -> Iterator[Submit]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from prefect_ray import RayTaskRunner
-    from prefect_ray.context import remote_options
-
     options: dict[str, Any] = {}
     if runner.address is None:
+        os.environ |= ALONE
         options = {
             "num_cpus": runner.places(),
             "resources": {RESOURCE: runner.heavy},
             "include_dashboard": False,
             "object_store_memory": RAY_STORE_BYTES,
-            "_node_ip_address": HOST,
         }
+    import ray
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+
     ended_by = signal.getsignal(signal.SIGTERM)
     with _server_for_workers(), RayTaskRunner(address=runner.address, init_kwargs=options) as cluster:
         if threading.current_thread() is threading.main_thread():
@@ -124,6 +132,16 @@ def _ray(runner: Runner) -> Iterator[Submit]:
                 return cluster.submit(task, parameters, upstream)
 
         yield submit
+
+
+@contextmanager
+def _interruptions_blocked() -> Iterator[None]:
+    """Let threads and processes that are begun here not take Ctrl-C, which a terminal sends to all of a command."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _require(runner: Runner, has: bool, option: str) -> None:

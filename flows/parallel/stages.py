@@ -18,7 +18,7 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed, Crashed, State  # noqa: E402
 
 from flows.parallel.clusters import Submit  # noqa: E402
-from flows.parallel.lease import is_held  # noqa: E402
+from flows.parallel.lease import is_held, read_result, write_result  # noqa: E402
 from flows.parallel.places import one_place  # noqa: E402
 from flows.parallel.runner import is_heavy  # noqa: E402
 from flows.repro import StageError, StageStoppedError, reproduce  # noqa: E402
@@ -134,18 +134,22 @@ def run_stage(stage: str, job: Job, order: int, upstream: Any = None) -> State:
     def going() -> bool:
         return is_held(job.lease)
 
-    with one_place(order, is_heavy(stage), going):
-        try:
-            done = reproduce(
-                stage,
-                Path(job.root),
-                get_run_logger().info,
-                force=job.force,
-                environment=job.environment,
-                going=going,
-            )
-        except StageStoppedError as stopped:
-            return Crashed(message=str(stopped))
+    name = f"{job.prefix}{stage}"
+    done = read_result(job.lease, name)
+    if done is None:
+        with one_place(order, is_heavy(stage), going):
+            try:
+                done = reproduce(
+                    stage,
+                    Path(job.root),
+                    get_run_logger().info,
+                    force=job.force,
+                    environment=job.environment,
+                    going=going,
+                )
+            except StageStoppedError as stopped:
+                return Crashed(message=str(stopped))
+        write_result(job.lease, name, done)
     return Completed(name=done.outcome.capitalize(), message=f"{done.seconds} s", data=done.seconds)
 
 

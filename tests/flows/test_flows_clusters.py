@@ -18,7 +18,7 @@ from test_flows import alive, until
 from flows.parallel.runner import Kind, Runner
 from flows.pipeline import pipeline
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
@@ -40,7 +40,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kin
 
 def running(stub: Path) -> tuple[psutil.Process, psutil.Process, psutil.Process]:
     """The stage that sleeps, its DVC, and who started that."""
-    until((stub / "child.pid").is_file, 120)
+    until((stub / "child.pid").is_file, 250)
     until(lambda: (stub / "child.pid").read_text())
     stage = psutil.Process(int((stub / "child.pid").read_text()))
     dvc = stage.parent()
@@ -58,12 +58,13 @@ def test_a_failure_stops_what_needs_it(kind: Kind, stub_run: Path, monkeypatch: 
 
 
 def test_a_killed_worker_is_survived(kind: Kind, stub_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its stage ends with it and is run again elsewhere; every stage goes well."""
+    """Its stage ends with it and is run again elsewhere; every stage goes well, with the flow's number of threads."""
     work = stub_run / "work.py"
-    work.write_text(
-        work.read_text().replace('behave == "sleep":', 'behave == "sleep" and not os.path.exists("child.pid"):')
-    )
+    once = 'behave == "sleep" and not os.path.exists("child.pid"):'
+    threads = '\npathlib.Path(f"threads-{stage}").write_text(str(os.environ.get("OMP_NUM_THREADS")))\n'
+    work.write_text(work.read_text().replace('behave == "sleep":', once) + threads)
     monkeypatch.setenv("BEHAVE_train", "sleep")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     killed: list[psutil.Process] = []
 
     def kill() -> None:
@@ -75,6 +76,7 @@ def test_a_killed_worker_is_survived(kind: Kind, stub_run: Path, monkeypatch: py
     outcomes = pipeline(force=True, runner=Runner(kind=kind))
     killer.join()
     assert outcomes == dict.fromkeys(("download", "baseline@a", "baseline@b", "train", "evaluate", "router"), "ran")
+    assert {file.read_text() for file in stub_run.glob("threads-*")} == {"None"}
     assert killed[-1].pid != os.getpid()
     assert not [process.pid for process in killed if alive(process.pid)]
     assert "Data and pipelines are up to date" in command(stub_run, "dvc", "status")
