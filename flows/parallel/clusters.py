@@ -31,6 +31,7 @@ RAY_STORE_BYTES = 200 << 20
 """Of Ray's object store on this machine, which holds the states of tasks and nothing else."""
 
 ALONE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: listen on loopback alone
     "RAY_worker_niceness": "0",  # by default all other processes of the machine go before stages
 }
@@ -86,8 +87,9 @@ def _dask(runner: Runner) -> Iterator[Submit]:
         }
         scheduler = {"cls": Scheduler, "options": here | {"port": 0}}
         where = {"cluster_class": SpecCluster, "cluster_kwargs": {"workers": workers, "scheduler": scheduler}}
-    with _server_for_workers(), DaskTaskRunner(**where) as cluster:
-        with _interruptions_blocked():
+    with _environment_kept(), _server_for_workers(), DaskTaskRunner(**where) as cluster:
+        # Dask sets numbers of threads in this process, too, to hand them to its workers.
+        with _interruptions_blocked(), dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
             client = cluster.client
         resources = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
         if not resources:
@@ -103,20 +105,26 @@ def _dask(runner: Runner) -> Iterator[Submit]:
 
 @contextmanager
 def _ray(runner: Runner) -> Iterator[Submit]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with _environment_kept():
+        os.environ |= ALONE if runner.address is None else {}
+        with _ray_cluster(runner) as submit:
+            yield submit
+
+
+@contextmanager
+def _ray_cluster(runner: Runner) -> Iterator[Submit]:
+    import ray
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+
     options: dict[str, Any] = {}
     if runner.address is None:
-        os.environ |= ALONE
         options = {
             "num_cpus": runner.places(),
             "resources": {RESOURCE: runner.heavy},
             "include_dashboard": False,
             "object_store_memory": RAY_STORE_BYTES,
         }
-    import ray
-    from prefect_ray import RayTaskRunner
-    from prefect_ray.context import remote_options
-
     ended_by = signal.getsignal(signal.SIGTERM)
     with _server_for_workers(), RayTaskRunner(address=runner.address, init_kwargs=options) as cluster:
         if threading.current_thread() is threading.main_thread():
@@ -132,6 +140,18 @@ def _ray(runner: Runner) -> Iterator[Submit]:
                 return cluster.submit(task, parameters, upstream)
 
         yield submit
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what is done to this process's environment."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ |= before
 
 
 @contextmanager

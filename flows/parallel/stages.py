@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ CARRIED = (
     "OPENBLAS_NUM_THREADS",
     "MALLOC_TRIM_THRESHOLD_",
     "CUDA_VISIBLE_DEVICES",
+    "PYTHONHASHSEED",
 )
 """Environment variables that Dask and Ray set for their workers; stages get the flow's: threads change last digits."""
 PATIENCE_SECONDS = 15.0
@@ -37,7 +38,7 @@ PATIENCE_SECONDS = 15.0
 
 
 def carried() -> dict[str, str | None]:
-    """Return the variables that stages get from the flow wherever they run."""
+    """Return the variables that stages get from the flow wherever they run; before the runner is started."""
     return {name: os.environ.get(name) for name in CARRIED}
 
 
@@ -51,21 +52,19 @@ class Job:
         The top of the workspace or work tree.
     lease
         File of `flows.parallel.lease.Lease`.
+    environment
+        Variables for the stages, see `carried`; None: not set.
     force
         Run every stage even if nothing changed.
     prefix
         Of the stages' names in logs and on Prefect's pages, if several pipelines run at a time.
-    environment
-        Variables for the stages; None: not set.
     """
 
     root: str
     lease: str
+    environment: Mapping[str, str | None]
     force: bool = False
     prefix: str = ""
-    environment: Mapping[str, str | None] = field(
-        default_factory=lambda: {name: os.environ.get(name) for name in CARRIED}
-    )
 
 
 @dataclass(frozen=True)
