@@ -31,8 +31,8 @@ else
 	-python -m symbiosis.registry
 endif
 
-table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml; KEEP=1: keep the page's other rows)
-	python -m flows.table $(or $(TABLE),full) $(if $(DIRTY),--dirty) $(if $(KEEP),--keep-earlier)
+table: .venv/.installed ## the recommender's comparison over data sets, seeds and variants (TABLE=small: that of configs/tables/small.yaml; KEEP=1: keep the page's other rows; ARGS="--help": stages side by side)
+	python -m flows.table $(or $(TABLE),full) $(if $(DIRTY),--dirty) $(if $(KEEP),--keep-earlier) $(ARGS)
 
 routers: .venv/.installed ## the router and its rivals on every routing table, on one page (TABLE=realroute12: that one anew)
 	python -m flows.routers $(TABLE) $(if $(DIRTY),--dirty)

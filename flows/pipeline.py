@@ -35,7 +35,7 @@ from flows.overrides import override, parse  # noqa: E402
 from flows.parallel.clusters import started  # noqa: E402
 from flows.parallel.lease import lease  # noqa: E402
 from flows.parallel.runner import Runner, add_options, chosen_runner  # noqa: E402
-from flows.parallel.stages import GraphRun, Job, run_stages  # noqa: E402
+from flows.parallel.stages import GraphRun, Job, carried, run_stages  # noqa: E402
 from flows.states import failed, in_one_line, result_of  # noqa: E402
 from symbiosis.registry import publication  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
@@ -136,8 +136,9 @@ def bring_up_to_date(
         if changed := override(root / "params.yaml", overrides):
             logger.info("changed params: %s", ", ".join(f"{k}: {old} -> {new}" for k, (old, new) in changed.items()))
             graph = select(stage_graph(root), targets)  # params may add members to a matrix stage
+        environment = carried()
         with started(runner) as submit, lease(root) as held:
-            done = run_stages(graph, Job(str(root), held.path, force), submit)
+            done = run_stages(graph, Job(str(root), held.path, environment, force), submit)
         table = [{"stage": stage, "outcome": done.outcomes[stage], "seconds": done.seconds[stage]} for stage in graph]
         create_table_artifact(table, key="stages", description=f"Outcome and time of each stage of `{root.name}`")
         published = publish_state(str(root), flow_run.get_id())

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
@@ -103,8 +104,9 @@ def fill(name: str, root: Path, *, dirty: bool, runner: Runner) -> tuple[Path, l
         data_set: Tree(*prepare(f"table_{data_set}", read(data_set, root).data, root, dirty=dirty))
         for data_set in configured.data_sets
     }
+    environment = carried() | {"PYTHONPATH": ""}
     with started(runner) as submit, ThreadPoolExecutor(len(trees)) as chains, lease(root) as held:
-        chain = Chain(configured, root, results, todo, submit, held.path)
+        chain = Chain(configured, root, results, todo, submit, held.path, environment)
         done = [chains.submit(copy_context().run, chain.follow, name, tree) for name, tree in trees.items()]
         complaints = [complaint for one in done for complaint in one.result()]
     _prune(results, todo)
@@ -137,6 +139,8 @@ class Chain:
         Of the runner that was started.
     held
         File of the lease under which stages run.
+    environment
+        Variables for the stages.
     """
 
     table: TableConfiguration
@@ -145,6 +149,7 @@ class Chain:
     todo: list[Run]
     submit: Submit
     held: str
+    environment: Mapping[str, str | None]
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self, data_set: str, tree: Tree) -> list[str]:
@@ -169,7 +174,7 @@ class Chain:
             return None
         with self._one_at_a_time:  # DVC's own code is not made for threads
             graph = select(stage_graph(tree.path), [TARGET])
-        job = Job(str(tree.path), self.held, prefix=f"{run.name} ", environment=carried() | {"PYTHONPATH": ""})
+        job = Job(str(tree.path), self.held, self.environment, prefix=f"{run.name} ")
         done = run_stages(graph, job, self.submit, first=number * len(graph))
         if complaint := done.complaint():
             return complaint

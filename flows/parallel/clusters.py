@@ -1,6 +1,9 @@
 """Start what a runner asks for and submit tasks to it: threads, or a Dask or Ray cluster, here or at an address."""
 
+import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -26,6 +29,13 @@ Upstream = Sequence[Submitted]
 HOST = "127.0.0.1"
 RAY_STORE_BYTES = 200 << 20
 """Of Ray's object store on this machine, which holds the states of tasks and nothing else."""
+
+ALONE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: listen on loopback alone
+    "RAY_worker_niceness": "0",  # by default all other processes of the machine go before stages
+}
+"""Environment of a Ray that is started for one flow run on this machine, read when `ray` is imported."""
 
 
 class Submit(Protocol):
@@ -63,6 +73,7 @@ def _dask(runner: Runner) -> Iterator[Submit]:
     from distributed import Nanny, Scheduler, SpecCluster
     from prefect_dask import DaskTaskRunner
 
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     where: dict[str, Any] = {"address": runner.address}
     if runner.address is None:
         here: dict[str, Any] = {"host": HOST, "dashboard": False}
@@ -76,8 +87,11 @@ def _dask(runner: Runner) -> Iterator[Submit]:
         }
         scheduler = {"cls": Scheduler, "options": here | {"port": 0}}
         where = {"cluster_class": SpecCluster, "cluster_kwargs": {"workers": workers, "scheduler": scheduler}}
-    with _server_for_workers(), DaskTaskRunner(**where) as cluster:
-        resources = [worker["resources"] for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values()]
+    with _environment_kept(), _server_for_workers(), DaskTaskRunner(**where) as cluster:
+        # Dask sets numbers of threads in this process, too, to hand them to its workers.
+        with _interruptions_blocked(), dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+            client = cluster.client
+        resources = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
         if not resources:
             raise InputError(f"the Dask cluster at {runner.address} has no worker: start one on each machine")
         _require(runner, any(one.get(RESOURCE) for one in resources), f"--resources {RESOURCE}=1 to `dask worker`")
@@ -91,7 +105,14 @@ def _dask(runner: Runner) -> Iterator[Submit]:
 
 @contextmanager
 def _ray(runner: Runner) -> Iterator[Submit]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with _environment_kept():
+        os.environ |= ALONE if runner.address is None else {}
+        with _ray_cluster(runner) as submit:
+            yield submit
+
+
+@contextmanager
+def _ray_cluster(runner: Runner) -> Iterator[Submit]:
     import ray
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
@@ -103,9 +124,11 @@ def _ray(runner: Runner) -> Iterator[Submit]:
             "resources": {RESOURCE: runner.heavy},
             "include_dashboard": False,
             "object_store_memory": RAY_STORE_BYTES,
-            "_node_ip_address": HOST,
         }
+    ended_by = signal.getsignal(signal.SIGTERM)
     with _server_for_workers(), RayTaskRunner(address=runner.address, init_kwargs=options) as cluster:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ended_by)  # Ray's own would end the flow before its stages
         _require(
             runner, bool(ray.cluster_resources().get(RESOURCE)), f"--resources '{{\"{RESOURCE}\": 1}}' to `ray start`"
         )
@@ -117,6 +140,28 @@ def _ray(runner: Runner) -> Iterator[Submit]:
                 return cluster.submit(task, parameters, upstream)
 
         yield submit
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what is done to this process's environment."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ |= before
+
+
+@contextmanager
+def _interruptions_blocked() -> Iterator[None]:
+    """Let threads and processes that are begun here not take Ctrl-C, which a terminal sends to all of a command."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _require(runner: Runner, has: bool, option: str) -> None:

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed, Crashed, State  # noqa: E402
 
 from flows.parallel.clusters import Submit  # noqa: E402
-from flows.parallel.lease import is_held  # noqa: E402
+from flows.parallel.lease import is_held, read_result, write_result  # noqa: E402
 from flows.parallel.places import one_place  # noqa: E402
 from flows.parallel.runner import is_heavy  # noqa: E402
 from flows.repro import StageError, StageStoppedError, reproduce  # noqa: E402
@@ -30,6 +30,7 @@ CARRIED = (
     "OPENBLAS_NUM_THREADS",
     "MALLOC_TRIM_THRESHOLD_",
     "CUDA_VISIBLE_DEVICES",
+    "PYTHONHASHSEED",
 )
 """Environment variables that Dask and Ray set for their workers; stages get the flow's: threads change last digits."""
 PATIENCE_SECONDS = 15.0
@@ -37,7 +38,7 @@ PATIENCE_SECONDS = 15.0
 
 
 def carried() -> dict[str, str | None]:
-    """Return the variables that stages get from the flow wherever they run."""
+    """Return the variables that stages get from the flow wherever they run; before the runner is started."""
     return {name: os.environ.get(name) for name in CARRIED}
 
 
@@ -51,21 +52,19 @@ class Job:
         The top of the workspace or work tree.
     lease
         File of `flows.parallel.lease.Lease`.
+    environment
+        Variables for the stages, see `carried`; None: not set.
     force
         Run every stage even if nothing changed.
     prefix
         Of the stages' names in logs and on Prefect's pages, if several pipelines run at a time.
-    environment
-        Variables for the stages; None: not set.
     """
 
     root: str
     lease: str
+    environment: Mapping[str, str | None]
     force: bool = False
     prefix: str = ""
-    environment: Mapping[str, str | None] = field(
-        default_factory=lambda: {name: os.environ.get(name) for name in CARRIED}
-    )
 
 
 @dataclass(frozen=True)
@@ -134,18 +133,22 @@ def run_stage(stage: str, job: Job, order: int, upstream: Any = None) -> State:
     def going() -> bool:
         return is_held(job.lease)
 
-    with one_place(order, is_heavy(stage), going):
-        try:
-            done = reproduce(
-                stage,
-                Path(job.root),
-                get_run_logger().info,
-                force=job.force,
-                environment=job.environment,
-                going=going,
-            )
-        except StageStoppedError as stopped:
-            return Crashed(message=str(stopped))
+    name = f"{job.prefix}{stage}"
+    done = read_result(job.lease, name)
+    if done is None:
+        with one_place(order, is_heavy(stage), going):
+            try:
+                done = reproduce(
+                    stage,
+                    Path(job.root),
+                    get_run_logger().info,
+                    force=job.force,
+                    environment=job.environment,
+                    going=going,
+                )
+            except StageStoppedError as stopped:
+                return Crashed(message=str(stopped))
+        write_result(job.lease, name, done)
     return Completed(name=done.outcome.capitalize(), message=f"{done.seconds} s", data=done.seconds)
 
 

@@ -18,7 +18,7 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running, State
 from test_flows import alive, until
 
 from flows.parallel import runner as module
-from flows.parallel.lease import Lease, is_held, lease
+from flows.parallel.lease import Lease, is_held, lease, read_result, write_result
 from flows.parallel.places import Places
 from flows.parallel.runner import HEAVY, Runner, add_options, chosen_runner, is_heavy, machine_places
 from flows.parallel.stages import GraphRun, _outcome, _seconds
@@ -128,6 +128,19 @@ def test_a_lease_ends_with_a_killed_flow(stub: Path) -> None:
     assert not Path(path).exists()
     assert is_held(living.path)
     living.end()
+
+
+def test_results_are_kept_as_long_as_the_lease(stub: Path) -> None:
+    """For names of any kind; one that comes when the flow has ended is dropped."""
+    result = StageResult("ran", 1.5)
+    with lease(stub) as held, lease(stub) as other:
+        assert read_result(held.path, "a/b/1 train@x") is None
+        write_result(held.path, "a/b/1 train@x", result)
+        assert read_result(held.path, "a/b/1 train@x") == result
+        assert read_result(other.path, "a/b/1 train@x") is None
+    write_result(held.path, "train", result)
+    assert read_result(held.path, "a/b/1 train@x") is None
+    assert not list((stub / ".dvc/tmp").glob("*.lease*"))
 
 
 # ------------------------------------------------------------------ stages

@@ -4,15 +4,19 @@ import copy
 import functools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, command
+from prefect.testing.utilities import prefect_test_harness
 
 from flows.configuration import overlay
 from flows.overrides import override
-from flows.table import Run, fill, params_of, read_table, runs
+from flows.parallel.runner import Runner
+from flows.table import table as table_flow
+from flows.table_configuration import Run, params_of, read_table, runs
 from symbiosis.core.errors import InputError
 from symbiosis.params import validate
 
@@ -41,10 +45,18 @@ def configured(stub_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     return stub_run
 
 
+@pytest.fixture
+def server() -> Iterator[None]:
+    """Starting it takes seconds."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("server")
 def test_runs_are_done_once(configured: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every seed and variant is measured, a lost one alone is repeated, from the cache, with its first time."""
-    results = fill("small", configured)
+    results = Path(str(table_flow("small")))
     means = {
         str(file.parent.relative_to(results)): json.loads(file.read_text())["recommender"]["recall@20"]["mean"]
         for file in results.rglob("recommender.json")
@@ -56,17 +68,42 @@ def test_runs_are_done_once(configured: Path, capfd: pytest.CaptureFixture[str])
 
     (results / "faster/full/1/run.json").unlink()
     capfd.readouterr()
-    fill("small", configured)
-    printed = capfd.readouterr().out
+    table_flow("small")
+    printed = capfd.readouterr().err
     assert printed.count("done before") == 3
     assert "Running stage" not in printed
     assert json.loads((results / "faster/full/1/run.json").read_text()) == first
 
     (configured / "configs/tables/small.yaml").write_text(TABLE.replace("[1, 2]", "[2]"))
-    fill("small", configured, dirty=True)
+    table_flow("small", dirty=True)
     assert sorted(str(file.parent.relative_to(results)) for file in results.rglob("run.json")) == [
         "faster/full/2",
         "faster/other/2",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_data_sets_side_by_side(configured: Path) -> None:
+    """Each in its own work tree; a run that fails is named, and those of the other data set are done."""
+    broken = (configured / "configs/faster.yaml").read_text().replace("params: {}", "params: {download: {seed: 9}}")
+    (configured / "configs/broken.yaml").write_text(broken)
+    both = TABLE.replace(
+        "data_sets: {faster: {seeds: [1, 2]}}", "data_sets: {faster: {seeds: [1]}, broken: {seeds: [1]}}"
+    )
+    (configured / "configs/tables/small.yaml").write_text(both)
+    work = (configured / "work.py").read_text()
+    (configured / "work.py").write_text(
+        f"{work}\nif params['download']['seed'] == 9: sys.exit('error: no such data')\n"
+    )
+    command(configured, "git", "add", "-A")
+    command(configured, "git", "commit", "-q", "-m", "two data sets")
+    with pytest.raises(RuntimeError, match=r"^broken/full/1: failed: download; not run, .*; broken/other/1: failed"):
+        table_flow("small", runner=Runner(workers=4))
+    results = configured / ".runs/results/small"
+    assert sorted(str(file.parent.relative_to(results)) for file in results.rglob("run.json")) == [
+        "faster/full/1",
+        "faster/other/1",
     ]
 
 
