@@ -35,9 +35,10 @@ def section(numbers: Mapping[str, Any]) -> list[Block]:
     header = ["", "chosen", "AIQ", "AIQ of choosing", "runner-up", "its distance"]
     note = (
         f"By cross-validation on at most {max(one['queries'] for one in choices):,} training queries: form, tags, "
-        "components, least queries in a leaf. AIQ of choosing: each fold's queries routed by what the others would "
-        "have chosen. Distance: AIQ of the chosen one minus the runner-up's, the one with the largest AIQ among the "
-        "others, with its paired 95 % interval; of candidates within half a standard error the simpler is taken."
+        "components, least queries in a leaf, weight decay. AIQ of choosing: each fold's queries routed by what the "
+        "others would have chosen. Distance: AIQ of the chosen one minus the runner-up's, the one with the largest "
+        "AIQ among the others, with its paired 95 % interval; of candidates within half a standard error the simpler "
+        "is taken."
     )
     return [Section("What the router chose", [Table(header, rows), Text(note)], folded=True)]
 
@@ -47,4 +48,6 @@ def named(candidate: Mapping[str, Any]) -> str:
     parts = [candidate["predictor"], f"tags {candidate['tags']}", f"{candidate['dimension']} components"]
     if "minimum_leaf" in candidate:
         parts.append(f"leaves of {candidate['minimum_leaf']}")
+    if "decay" in candidate:
+        parts.append(f"weight decay {candidate['decay']:g}")
     return ", ".join(parts)
