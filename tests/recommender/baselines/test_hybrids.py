@@ -124,6 +124,20 @@ def test_candidates_stand_above_the_others() -> None:
         assert scores[row, proposed].min() >= 0 > scores[row, others].max()
 
 
+def test_trees_are_summed_alike_in_one_epoch_or_two() -> None:
+    rng = np.random.default_rng(2)
+    data = of_sequences([rng.permutation(N_ITEMS)[:6].tolist() for _ in range(60)], N_ITEMS)
+    at_once, by_epoch = fitted(Boosting, data), fitted(Boosting, data)
+    first = by_epoch.scores(np.arange(30))
+    for model in (at_once, by_epoch):
+        model.epoch()
+    scores = by_epoch.scores(np.arange(60))
+    np.testing.assert_array_equal(scores, at_once.scores(np.arange(60)))
+    assert (scores[:30] != first).any()
+    described = by_epoch._described.reshape(-1, by_epoch._described.shape[2])
+    np.testing.assert_allclose(by_epoch._sums.ravel(), by_epoch.booster.predict(described), rtol=1e-9, atol=1e-12)
+
+
 def test_weights_by_hand() -> None:
     """The item with the term is wanted in three lists of four: odds of three."""
     terms = np.tile(np.array([[1, 7], [0, 7]], np.float32), (4, 1, 1))
