@@ -114,6 +114,17 @@ def test_links_learn_validation_items_only_if_they_shall() -> None:
         np.testing.assert_array_equal(model.whole.links.users, before)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_without_history_is_ranked_for_by_popularity(kind: type[Baseline]) -> None:
+    rows = [[5, *(item for item in row if item != 5)] for row in cycle(80, 6)]
+    model = fitted(kind, of_sequences([*rows, []], N_ITEMS))
+    scores = model.scores(np.array([80]))
+    assert np.isfinite(scores).all()
+    if kind is TunedHybrid:
+        by_users = model.weights[-1] * np.log1p(model.whole.links.users)
+        np.testing.assert_allclose(scores[0], by_users, rtol=1e-5)
+
+
 def test_candidates_stand_above_the_others() -> None:
     data = of_sequences(cycle(80, 6), N_ITEMS)
     model = fitted(Boosting, data)
