@@ -84,9 +84,9 @@ class Boosting(Hybrid, IterativeBaseline):
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Trees' sums for candidates, float32 (B, I); below them the others by their number of users."""
-        self._describe(users[~self._known[users]])
-        described = self._described[users].reshape(-1, len(FEATURES))
-        found = self.booster.predict(described).reshape(len(users), -1)
+        self._describe(users[self._counted[users] < 0])
+        self._count_trees(users)
+        found = self._sums[users]
         others = self.whole.links.users / (1 + self.whole.links.users.max(initial=0)) - 1
         scores = np.repeat(others[None].astype(np.float32), len(users), axis=0)
         best = (found - found.min(axis=1, keepdims=True)).astype(np.float32)
@@ -117,18 +117,29 @@ class Boosting(Hybrid, IterativeBaseline):
         return features, wanted[useful].astype(np.int32)
 
     def _describe(self, users: np.ndarray) -> None:
-        """Propose and describe candidates of users, who may have come before in another epoch."""
+        """Propose and describe the candidates of users whom no epoch has ranked yet."""
         histories = [self.history_of(user) for user in users]
         if histories:
             scores, proposed = self.whole.proposed(histories, self.weights, self.candidates)
             self._proposed[users] = proposed
             self._described[users] = self.whole.features(histories, proposed, scores)
-            self._known[users] = True
+            self._sums[users], self._counted[users] = 0, 0
+
+    def _count_trees(self, users: np.ndarray) -> None:
+        """Add what the trees since a user's last ranking say, an epoch at a time, so that all are summed in one way."""
+        for first in range(0, self.booster.current_iteration(), _TREES):
+            rows = users[self._counted[users] == first]
+            if len(rows):
+                described = self._described[rows].reshape(-1, len(FEATURES))
+                found = self.booster.predict(described, start_iteration=first, num_iteration=_TREES)
+                self._sums[rows] += found.reshape(len(rows), -1)
+                self._counted[rows] += _TREES
 
     def _forget(self) -> None:
         n_users = self.train.shape[0]
-        self._known = np.zeros(n_users, bool)
+        self._counted = np.full(n_users, -1)
         self._proposed = np.empty((n_users, self.candidates), np.int64)
+        self._sums = np.empty((n_users, self.candidates))
         self._described = np.empty((n_users, self.candidates, len(FEATURES)), np.float32)
 
 

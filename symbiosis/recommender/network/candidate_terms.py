@@ -101,7 +101,7 @@ class CandidateTerms:
         Parameters
         ----------
         histories
-            Item numbers of each, in order of time; at least one.
+            Item numbers of each, in order of time; may be empty.
         """
         weighted = _weighted(histories, self.links.users.size, self.decay)
         terms = np.empty((len(TERMS), len(histories), self.links.users.size), np.float32)
@@ -184,7 +184,7 @@ class CandidateTerms:
             for name in ("recent", "last")
         ]
         best = np.take_along_axis(scores, candidates, axis=1)
-        latest = np.array([users[history[-1]] for history in histories])
+        latest = np.array([users[history[-1]] if len(history) else 0 for history in histories])
         lengths = np.array([len(history) for history in histories])
         groups = [np.diff(kind.indptr)[candidates] for kind in (relations.brands, relations.categories)]
         columns = [

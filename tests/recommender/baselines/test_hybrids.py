@@ -114,6 +114,17 @@ def test_links_learn_validation_items_only_if_they_shall() -> None:
         np.testing.assert_array_equal(model.whole.links.users, before)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_without_history_is_ranked_for_by_popularity(kind: type[Baseline]) -> None:
+    rows = [[5, *(item for item in row if item != 5)] for row in cycle(80, 6)]
+    model = fitted(kind, of_sequences([*rows, []], N_ITEMS))
+    scores = model.scores(np.array([80]))
+    assert np.isfinite(scores).all()
+    if kind is TunedHybrid:
+        by_users = model.weights[-1] * np.log1p(model.whole.links.users)
+        np.testing.assert_allclose(scores[0], by_users, rtol=1e-5)
+
+
 def test_candidates_stand_above_the_others() -> None:
     data = of_sequences(cycle(80, 6), N_ITEMS)
     model = fitted(Boosting, data)
@@ -122,6 +133,20 @@ def test_candidates_stand_above_the_others() -> None:
         proposed = model._proposed[user]
         others = np.setdiff1d(np.arange(N_ITEMS), proposed)
         assert scores[row, proposed].min() >= 0 > scores[row, others].max()
+
+
+def test_trees_are_summed_alike_in_one_epoch_or_two() -> None:
+    rng = np.random.default_rng(2)
+    data = of_sequences([rng.permutation(N_ITEMS)[:6].tolist() for _ in range(60)], N_ITEMS)
+    at_once, by_epoch = fitted(Boosting, data), fitted(Boosting, data)
+    first = by_epoch.scores(np.arange(30))
+    for model in (at_once, by_epoch):
+        model.epoch()
+    scores = by_epoch.scores(np.arange(60))
+    np.testing.assert_array_equal(scores, at_once.scores(np.arange(60)))
+    assert (scores[:30] != first).any()
+    described = by_epoch._described.reshape(-1, by_epoch._described.shape[2])
+    np.testing.assert_allclose(by_epoch._sums.ravel(), by_epoch.booster.predict(described), rtol=1e-9, atol=1e-12)
 
 
 def test_weights_by_hand() -> None:
