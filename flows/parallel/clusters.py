@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from symbiosis.core.telemetry import switch_telemetry_off
@@ -157,6 +158,7 @@ def _environment_kept() -> Iterator[None]:
 @contextmanager
 def _interruptions_blocked() -> Iterator[None]:
     """Let threads and processes that are begun here not take Ctrl-C, which a terminal sends to all of a command."""
+    resource_tracker.ensure_running()  # begun by the first worker, it would let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
