@@ -76,15 +76,14 @@ def deployed(config: GatewayConfig, replicas: int, variables: Mapping[str, str] 
         os.chdir(folder)  # where models and state lie
         return application(GatewayConfig.model_validate_json(told))
 
-    deployment = serve.deployment(serve.ingress(gateway)()).options(  # type: ignore[call-overload]
+    deployed_as = serve.deployment(
         name="gateway",
         num_replicas=replicas,
         max_ongoing_requests=config.limits.in_flight + BESIDE,
         graceful_shutdown_timeout_s=SHUTDOWN_S,
         ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": dict(variables or {})}},
     )
-    application_: Application = deployment.bind()
-    return application_
+    return deployed_as(serve.ingress(gateway)()).bind()
 
 
 def run(config: GatewayConfig, replicas: int) -> None:
