@@ -41,6 +41,8 @@ TINY = {
     "router_train.choice.trees": 30,
     "router_train.choice.dimensions": [16],
     "router_train.choice.leaves": [5],
+    "router_train.choice.decays": [1.5],
+    "router_train.network.steps": 60,
     "router_train.forest.trees": 30,
     "compare_routers.robustness.queries": 8,
     "compare_routers.stream.points": 3,
