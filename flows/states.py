@@ -1,10 +1,16 @@
 """How a run ends that cannot do its work for a reason that is told in a line: failed, and without a traceback."""
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
+
+import psutil
 
 from symbiosis.core.telemetry import switch_telemetry_off
 
@@ -13,8 +19,11 @@ switch_telemetry_off()  # before prefect is imported
 from prefect.states import Failed, State  # noqa: E402
 
 from flows.repro import StageError  # noqa: E402
+from flows.workspace import INTERRUPTED  # noqa: E402
 from symbiosis.core.errors import InputError, one_line  # noqa: E402
 
+PATIENCE_S = 20.0
+"""How long an interrupted flow may take to end; its stage has ten seconds."""
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -46,6 +55,25 @@ def in_one_line(function: Callable[Given, Result]) -> Callable[Given, Result | S
     return told
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    """Raise `KeyboardInterrupt`, and end the process with all that it started if that does not end it soon.
+
+    A terminal's Ctrl-C reaches Prefect's temporary server, too, and the flow would try for more than a minute to tell it
+    how it ended.
+    """
+    threading.Thread(target=_end_soon, daemon=True).start()
+    raise KeyboardInterrupt
+
+
+def _end_soon() -> None:
+    time.sleep(PATIENCE_S)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.terminate()
+    print("interrupted", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
+
+
 def result_of(run: Callable[[], State], waits: str, address: str | None) -> object:
     """Run a flow from the shell and return its result, or end with one line.
 
@@ -58,6 +86,8 @@ def result_of(run: Callable[[], State], waits: str, address: str | None) -> obje
     address
         Of the server; None: that of the environment, or a temporary one.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         state = run()
     except Exception as error:  # httpx, SQLAlchemy and Prefect have no common base

@@ -284,3 +284,37 @@ def test_command_line(stub: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.startswith(message)
         assert done.stderr.count("\n") == 1
+
+
+# ------------------------------------------------------------------ interruptions
+
+DEAF = """
+import subprocess, time
+from flows import states
+from flows.workspace import command
+
+states.PATIENCE_S = 0.2
+
+def run():
+    print(subprocess.Popen(["sleep", "120"]).pid, flush=True)
+    while True:
+        try:
+            time.sleep(120)
+        except KeyboardInterrupt:
+            pass
+
+with command():
+    states.result_of(run, "", None)
+"""
+
+
+def test_an_interrupted_flow_that_does_not_end_is_ended() -> None:
+    """Such as one that waits for a server that is gone; nothing that it started is left."""
+    process = subprocess.Popen([sys.executable, "-c", DEAF], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        started = int(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == b"interrupted\n"
+    assert process.returncode == 130
+    until(lambda: not alive(started))
