@@ -58,8 +58,8 @@ def in_one_line(function: Callable[Given, Result]) -> Callable[Given, Result | S
 def _interrupt(_number: int, _frame: object) -> None:
     """Raise `KeyboardInterrupt`, and end the process with all that it started if that does not end it soon.
 
-    A terminal's Ctrl-C reaches Prefect's temporary server, too, and the flow would try for more than a minute to tell it
-    how it ended.
+    A terminal's Ctrl-C reaches Prefect's temporary server, too. The flow would go on for more than a minute, trying to
+    tell it how it ended.
     """
     threading.Thread(target=_end_soon, daemon=True).start()
     raise KeyboardInterrupt
