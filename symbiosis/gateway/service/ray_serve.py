@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 OBJECTS_BYTES = 200 * 1024**2
 """Of Ray's memory for objects, which the gateway does not use; Ray would take a third of the machine's."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-"""Nothing is reported to anybody; and a busy machine may take longer than five seconds to start a proxy."""
+ALONE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: Ray's own ports are on loopback alone
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # a busy machine may take longer than five seconds
+}
+"""Environment of a Ray that is started for one gateway on this machine, read when `ray` is imported."""
 BESIDE = 32
 """Requests that a replica takes beyond those for answers: pages, health, feedback."""
 
@@ -94,7 +98,7 @@ def run(config: GatewayConfig, replicas: int) -> None:
     InputError
         Ray is not installed or does not start, or the port is taken.
     """
-    for name, value in QUIET.items():
+    for name, value in ALONE.items():
         os.environ.setdefault(name, value)
     try:
         import ray

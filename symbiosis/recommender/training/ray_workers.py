@@ -53,6 +53,10 @@ def run_on_ray(module: str, params: StageParams, processes: int) -> None:
     """
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")  # a busy machine takes long to import torch
+    own = not os.environ.get(ADDRESS)
+    if own:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # workers of a cluster of our own give way to nobody
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # despite its name: listen on loopback alone
     try:
         import ray
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -63,12 +67,11 @@ def run_on_ray(module: str, params: StageParams, processes: int) -> None:
         ) from None
     # Its own account of a run, without a dashboard mostly complaints, goes into its logs alone.
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get(ADDRESS):
-        ray.init(**quiet)
-    else:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # workers of a cluster of our own give way to nobody
+    if own:
         cores = max(processes, os.cpu_count() or 1)
         ray.init("local", num_cpus=cores, object_store_memory=_OBJECTS, include_dashboard=False, **quiet)
+    else:
+        ray.init(**quiet)
     storage = (_STORAGE / module).resolve()
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
