@@ -161,6 +161,8 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         "RAY_TRAIN_V2_ENABLED",
         "RAY_TRAIN_ENABLE_PRINT_PATCH",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S",
+        "RAY_worker_niceness",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
     ):
         monkeypatch.setenv(name, "")
     params = pair.FINETUNE.model_copy(update={"processes": 2, "launcher": "ray"})
