@@ -79,14 +79,17 @@ def test_a_table_goes_all_the_way_as_params_are(name: str) -> None:
 
 @pytest.mark.slow
 def test_near_duplicates_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reached = {}
+    reached: dict[str, list[float]] = {}
     for name, path in (("without", lambda: parquet(whole())), ("with", CASES["near-duplicates"].write)):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         all_the_way(path(), {}, train_params(tags="auto"))
-        curves = SplitResult.load(Path("data/comparison/1")).curves
-        reached[name] = summarise(curves["router"].points(), curves[SINGLES].points()).aiq
-    assert reached["with"] > reached["without"] - 0.005
+        reached[name] = []
+        for split in range(2, 8):  # the division moves a single one by .01
+            compare_routers.work(split, compare_params(baselines=["best_single", "nearest_neighbours"]))
+            curves = SplitResult.load(Path(f"data/comparison/{split}")).curves
+            reached[name].append(summarise(curves["router"].points(), curves[SINGLES].points()).aiq)
+    assert np.mean(reached["with"]) > np.mean(reached["without"]) - 0.005, reached
 
 
 def test_one_llm_is_no_table_to_route(capsys: pytest.CaptureFixture[str]) -> None:
