@@ -88,7 +88,7 @@ class Hybrid(Baseline):
         self.without, self.groups = [], []
         for fold in range(_FOLDS):
             self.without.append(self._fitted(np.flatnonzero(self.folds != fold)))
-            users = np.flatnonzero(self.folds == fold)
+            users = np.flatnonzero(self.folds == fold).tolist()
             self.groups.append([group for user in users for group in self._drawn(user, hidden, rng)])
         self.whole = self._fitted(np.arange(self.train.shape[0]))
         self.weights = self._fitted_weights(rng)
