@@ -289,10 +289,11 @@ def test_command_line(stub: Path) -> None:
 # ------------------------------------------------------------------ interruptions
 
 DEAF = """
-import subprocess, time
+import signal, subprocess, time
 from flows import states
 from flows.workspace import command
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
 states.PATIENCE_S = 0.2
 
 def run():
