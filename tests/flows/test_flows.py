@@ -297,9 +297,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it
 states.PATIENCE_S = 0.2
 
 def run():
-    print(subprocess.Popen(["sleep", "120"]).pid, flush=True)
+    child = subprocess.Popen(["sleep", "120"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while True:
         try:
+            print(child.pid, flush=True)
             time.sleep(120)
         except KeyboardInterrupt:
             pass
