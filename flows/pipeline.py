@@ -41,7 +41,6 @@ from symbiosis.registry import publication  # noqa: E402
 from symbiosis.tracking.store import explain  # noqa: E402
 
 ROUTER_TARGETS = ["online-replay"]
-THREADS = Runner()
 
 
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
@@ -125,9 +124,7 @@ def _outcomes(run: PipelineRun) -> dict[str, str] | State:
     return run.outcomes if complaint is None else failed(complaint)
 
 
-def bring_up_to_date(
-    targets: list[str], overrides: dict[str, Any], force: bool = False, runner: Runner = THREADS
-) -> PipelineRun:
+def bring_up_to_date(targets: list[str], overrides: dict[str, Any], force: bool, runner: Runner) -> PipelineRun:
     """Run the stages as tasks of the flow that calls this, see `pipeline`; a stage that fails raises no error here."""
     logger, root = get_run_logger(), top()
     runner.check()

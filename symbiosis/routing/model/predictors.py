@@ -2,10 +2,9 @@
 
 The prior is how hard and how long-winded a query is (``linear``), two regressors per LLM (``forest``, as in MixLLM), a
 forest (``stacked``) or a neural network (``network``) that all LLMs share, or a mean of such priors
-(``linear+stacked``). The heads learn
-the difference between the outcomes and the prior: what an LLM does better or worse than the others on a tag, a group of
-tags, or along the embedding. An LLM's predictors share only the features with the others', so LLMs come and go without
-touching each other.
+(``linear+stacked``). The heads learn the difference between the outcomes and the prior: what an LLM does better or
+worse than the others on a tag, a group of tags, or along the embedding. An LLM's predictors share only the features
+with the others', so LLMs come and go without touching each other.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ class SingleQuery:
         self._sums = np.hstack([features.groups, np.ones((features.n_tags, 1))])
         self._tags, self._constant = features.n_tags, features.n_tags + features.groups.shape[1]
         self._known = np.zeros((len(router.llms), N_TARGETS, heads.dimension))
-        self._forests = _forests_of(router.prior)
+        self._prior = _prior_of(router.prior)
         if isinstance(router.prior, TagPrior):
             self._known += router.prior.common.T
             self._known[:, :, : self._tags] += router.prior.means.swapaxes(1, 2)
@@ -73,11 +73,11 @@ class SingleQuery:
         x
             (D,), features.
         prior
-            (L, 2), ``router.prior(x[None])[0]`` where it is at hand; of use where the prior is made of forests.
+            (L, 2), ``router.prior(x[None])[0]`` where it is at hand; of use where the prior is not linear.
         """
         mean = np.matmul(self._weights, x)
-        if self._forests is not None:
-            mean += self._forests(x) if prior is None else prior
+        if self._prior is not None:
+            mean += self._prior(x) if prior is None else prior
         tokens = np.exp(np.minimum(mean[:, LENGTH], self._ceiling))
         tokens *= self._smear
         return self._curve(mean[:, QUALITY]), np.minimum(tokens, self._longest)
@@ -89,7 +89,7 @@ class SingleQuery:
         return self._router.heads.aged(variance)
 
 
-def _forests_of(prior: Prior) -> Callable[[np.ndarray], np.ndarray] | None:
+def _prior_of(prior: Prior) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return what gives the prior (L, 2) for features (D,) where it is not linear."""
     if isinstance(prior, TagPrior):
         return None

@@ -84,7 +84,7 @@ class Published:
         Raises
         ------
         VersionConflict
-            There is another one of this number: whoever wrote it did not know of this process, nor it of him.
+            There is another one of this number: two processes took themselves for the one that writes.
         """
         values = {"at": version.at, "digest": version.digest, "archive": archive}
         try:
