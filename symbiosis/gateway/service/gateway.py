@@ -102,8 +102,11 @@ class Gateway:
 
     def learner(self) -> dict[str, Any]:
         """Return who learned for all gateways of the store a moment ago, and whether it is this process."""
-        told = {name: self._learner.get(name) for name in ("instance", "host", "pid", "since")}
-        return {**told, "instance_here": self.learning.instance, "here": self.learning.is_learner}
+        here = self.learning.is_learner
+        # What this process knows of itself is newer than what it last read in the store.
+        known = self.learning.told if here else self._learner
+        told = {name: known.get(name) for name in ("instance", "host", "pid", "since")}
+        return {**told, "instance_here": self.learning.instance, "here": here}
 
     async def start(self) -> None:
         """Begin to learn, or to follow the one who does, and load the encoder before the first query."""

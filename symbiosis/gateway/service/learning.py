@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from symbiosis.gateway.config.schema import GatewayConfig, LlmConfig
 from symbiosis.gateway.service.engine import reprice
@@ -30,6 +31,11 @@ class Learning:
     config
         Names the state folder and the store.
 
+    Attributes
+    ----------
+    told
+        What this process told the others when it last began to learn; empty: it never did.
+
     Raises
     ------
     InputError
@@ -49,6 +55,7 @@ class Learning:
         self._learner = Learner(self.workspace)
         self._lock = self.store.learner_lock()
         self._elected, self._closed = False, False
+        self.told: dict[str, Any] = {}
         self._step = threading.Lock()
         self._prices: Mapping[str, LlmConfig] = {}
         self.reprice({})
@@ -85,16 +92,19 @@ class Learning:
 
     def _elect(self) -> None:
         """Take the lock of the one that learns, or make sure of it: it goes with its connection to the store."""
-        before, self._elected = self._elected, False
-        if not self._lock.take():
-            if before:
-                LOG.warning("this process has lost its connection to %s: another one learns", self.store.name)
+        taken = False
+        try:
+            taken = self._lock.take()
+        finally:
+            lost, self._elected = self._elected and not taken, self._elected and taken
+        if lost:
+            LOG.warning("this process has lost its connection to %s: another one learns", self.store.name)
+        if not taken or self._elected:
             return
-        if not before:
-            told = {"instance": self.instance, "host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-            self.store.set_setting(LEARNER, json.dumps(told))
-            LOG.info("this process (%s) learns for all gateways of %s", self.instance, self.store.name)
-        self._elected = True
+        told = {"instance": self.instance, "host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        self.store.set_setting(LEARNER, json.dumps(told))
+        LOG.info("this process (%s) learns for all gateways of %s", self.instance, self.store.name)
+        self.told, self._elected = told, True
 
     def _tell(self) -> None:
         """Log what became of a newer trained router or another champion, each message once."""

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from symbiosis.gateway.config.reading import load
 from symbiosis.gateway.service.app import application
+from symbiosis.gateway.service.gateway import Gateway
 from symbiosis.gateway.service.learning import LEARNER, Learning
 from symbiosis.routing.learning.feedback import Feedback
 from symbiosis.routing.serving.records import DecisionEntry
@@ -91,3 +92,15 @@ def test_a_gateway_says_who_learns(opened: Callable[[str], Learning]) -> None:
         assert said["here"]
         assert said["instance"] == said["instance_here"] != one.instance
         gateway_world.eventually(lambda: "symbiosis_learner 1.0" in client.get("/metrics").text, "the metric")
+
+
+def test_a_learner_knows_itself_before_it_reads_the_store(opened: Callable[[str], Learning]) -> None:
+    gateway = Gateway(opened("a")._config)
+    gateway._learner = {"instance": "another one", "host": "elsewhere", "pid": 1, "since": 0.0}
+    assert gateway.learner()["instance"] == "another one"
+    gateway.learning.step()
+    told = gateway.learner()
+    assert told["here"]
+    assert told["instance"] == gateway.learning.instance
+    assert told == {**json.loads(gateway.store.settings()[LEARNER]), "instance_here": told["instance"], "here": True}
+    gateway.learning.close()
