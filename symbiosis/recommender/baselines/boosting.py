@@ -9,7 +9,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.baselines.base import IterativeBaseline, IterativeParams
 from symbiosis.recommender.baselines.hybrid import Group, Hybrid, HybridParams
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.network.candidate_terms import FEATURES, CandidateTerms
+from symbiosis.recommender.reranking.candidate_terms import FEATURES, CandidateTerms
 
 _TREES = 50
 """In an epoch."""

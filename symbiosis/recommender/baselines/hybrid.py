@@ -11,8 +11,8 @@ from scipy.special import logsumexp
 
 from symbiosis.recommender.baselines.base import Baseline, BaselineParams
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.network.candidate_terms import TERMS, CandidateTerms
-from symbiosis.recommender.network.item_links import ItemContent, best_cells, fit_links
+from symbiosis.recommender.reranking.candidate_terms import TERMS, CandidateTerms
+from symbiosis.recommender.reranking.item_links import ItemContent, best_cells, fit_links
 
 _FOLDS = 5
 _SHARE = 0.2

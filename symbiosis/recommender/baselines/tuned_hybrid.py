@@ -8,7 +8,7 @@ from symbiosis.recommender.baselines.hybrid import Hybrid, HybridParams
 class TunedHybrid(Hybrid):
     """Score items by ``Σ_t w_t log(1 + flow_t / unit_t)`` with weights fitted listwise on cross-fitted terms.
 
-    The terms are those of `symbiosis.recommender.network.candidate_terms`.
+    The terms are those of `symbiosis.recommender.reranking.candidate_terms`.
     """
 
     Params = HybridParams

@@ -15,7 +15,7 @@ from symbiosis.recommender.baselines.hybrid import listwise_weights
 from symbiosis.recommender.baselines.tuned_hybrid import TunedHybrid
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.metrics.metrics import NEXT_ITEM
-from symbiosis.recommender.network.item_links import LINKS
+from symbiosis.recommender.reranking.item_links import LINKS
 
 N_ITEMS = 30
 KINDS = [TunedHybrid, Boosting]

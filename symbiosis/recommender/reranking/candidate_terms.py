@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from symbiosis.recommender.network.item_links import ItemContent, ItemLinks, best_cells
+from symbiosis.recommender.reranking.item_links import ItemContent, ItemLinks, best_cells
 
 WEIGHTINGS = ("even", "recent", "last")
 """Weight of the items of a history: 1 each, a power of the decay by age, or 1 for the latest alone."""

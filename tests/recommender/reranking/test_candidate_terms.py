@@ -6,9 +6,9 @@ import pytest
 from scipy.sparse import csr_array
 
 from symbiosis.recommender.data.training_data import TrainingData
-from symbiosis.recommender.network import item_links
-from symbiosis.recommender.network.candidate_terms import FEATURES, TERMS, CandidateTerms
-from symbiosis.recommender.network.item_links import ItemContent, fit_links, strongest_links, two_steps
+from symbiosis.recommender.reranking import item_links
+from symbiosis.recommender.reranking.candidate_terms import FEATURES, TERMS, CandidateTerms
+from symbiosis.recommender.reranking.item_links import ItemContent, fit_links, strongest_links, two_steps
 
 ITEMS = pl.DataFrame(
     {
