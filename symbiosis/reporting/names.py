@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 LABELS = {
     "recommender": "GPT-2 + graph",
+    "recommender without re-ranking": "GPT-2 + graph, not re-ranked",
     "chance": "Chance",
     "popularity": "Popularity",
     "item_knn": "ItemKNN",

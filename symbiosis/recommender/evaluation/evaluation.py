@@ -92,7 +92,8 @@ def evaluate(
     others = [name for name in methods if name != MODEL]
     names = list(protocol.metrics)
     level = {name: protocol.score(dict(zip(names, values[name].mean(axis=0), strict=True))) for name in others}
-    strongest = max(others, key=lambda name: level[name])
+    rivals = [name for name in others if name != WITHOUT_RERANKING] or others
+    strongest = max(rivals, key=lambda name: level[name])
     parts = {
         **values,
         **{f"{name} difference": values[name] - values[strongest] for name in methods},

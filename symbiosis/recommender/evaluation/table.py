@@ -19,7 +19,7 @@ from symbiosis.core.artifacts import read_frame, read_json, staged, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.evaluation.earlier_table import keep_earlier, read_earlier
-from symbiosis.recommender.evaluation.evaluation import MODEL
+from symbiosis.recommender.evaluation.evaluation import MODEL, WITHOUT_RERANKING
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
 from symbiosis.recommender.evaluation.table_report import render
 from symbiosis.recommender.metrics.metrics import Protocol, protocol_with
@@ -99,10 +99,9 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
             raise InputError(f"variant `{name}` was evaluated on other users than `{FULL}`: delete its results")
     baselines = [name for name in tables if name != MODEL]
     values = {name: frame.select(*metrics).to_numpy() for name, frame in (tables | runs).items()}
-    best = {metric: max(baselines, key=lambda b, m=metric: tables[b][m].mean()) for metric in metrics}  # type: ignore[misc]
-    strongest = max(
-        baselines, key=lambda name: protocol.score(dict(zip(metrics, values[name].mean(axis=0), strict=True)))
-    )
+    rivals = [name for name in baselines if name != WITHOUT_RERANKING]
+    best = {metric: max(rivals, key=lambda b, m=metric: tables[b][m].mean()) for metric in metrics}  # type: ignore[misc]
+    strongest = max(rivals, key=lambda name: protocol.score(dict(zip(metrics, values[name].mean(axis=0), strict=True))))
     over_best = np.stack([values[best[metric]][:, i] for i, metric in enumerate(metrics)], axis=1)
     parts = values | {
         "gain": values[MODEL] - over_best,
