@@ -135,14 +135,40 @@ class Reranker:
         float32 array of the shape of `scores`
             Items without a user and those of the history keep their score. So do all of a history without an item.
         """
-        n_items = len(self.known)
-        read = [history[history < n_items] for history in histories]
+        read = [history[history < len(self.known)] for history in histories]
         rows = np.flatnonzero([len(history) for history in read])
+        result, chosen = scores.copy(), [read[row] for row in rows]
+        result[rows] = self.moved(scores[rows], chosen, *self.judged(chosen), self.weight)
+        return result
+
+    def moved(
+        self,
+        scores: np.ndarray,
+        histories: Sequence[np.ndarray],
+        candidates: np.ndarray,
+        judged: np.ndarray,
+        weight: float,
+    ) -> np.ndarray:
+        """Give candidates their scores in the order of what the network says plus their weighted score.
+
+        Parameters
+        ----------
+        scores, histories
+            As in `reordered`, with an item at least in every history.
+        candidates, judged
+            As `judged` returns them.
+        weight
+            Of the score.
+
+        Returns
+        -------
+        float32 array of the shape of `scores`
+        """
         result = scores.copy()
-        for row, candidates, judged in zip(rows, *self.judged([read[row] for row in rows]), strict=True):
-            order = np.argsort(-(judged + self.weight * scores[row, candidates]), kind="stable")
-            ranked = candidates[order]
-            movable = ranked[self.known[ranked] & ~np.isin(ranked, read[row])]
+        for row, history in enumerate(histories):
+            order = np.argsort(-(judged[row] + weight * scores[row, candidates[row]]), kind="stable")
+            ranked = candidates[row, order]
+            movable = ranked[self.known[ranked] & ~np.isin(ranked, history)]
             result[row, movable] = np.sort(scores[row, movable])[::-1]
         return result
 

@@ -69,7 +69,16 @@ def made_network(pretrained: Path, vectors: np.ndarray, params: RerankParams) ->
         )
     backbone, drawn = model.config, params.random
     if params.start == "random":
-        backbone = replace(backbone, n_embd=drawn.width, n_layer=drawn.layers, n_head=drawn.heads, n_inner=None)
+        # GPT-2's .02 is meant for its 768 dimensions: in a few, everything would start too small to learn in time.
+        spread = (3 * drawn.width) ** -0.5
+        backbone = replace(
+            backbone,
+            n_embd=drawn.width,
+            n_layer=drawn.layers,
+            n_head=drawn.heads,
+            n_inner=None,
+            initializer_range=spread,
+        )
     config = NetworkConfig(backbone, params.features, params.connectivity, before, after, params.dropout)
     network = RerankingNetwork(config, given)
     if params.start == "pretrained":
@@ -147,9 +156,12 @@ class Reranking:
         excluded, reached = self._sequences[self._users], {}
         given = np.concatenate([scores(self._users[rows.numpy()]) for rows in self._blocks()])
         histories = [items_of(self._sequences, user) for user in self._users]
+        candidates = self._judged.items.numpy()
+        with torch.no_grad():
+            judged = torch.cat([self.network.eval()(_rows(self._judged, rows)) for rows in self._blocks()]).numpy()
         for weight in sorted(self.params.score_weights):
-            reranker.weight = weight
-            ranking = top_items(reranker.reordered(given, histories), excluded, DEPTH, self.params.seed, self._users)
+            moved = reranker.moved(given, histories, candidates, judged, weight)
+            ranking = top_items(moved, excluded, DEPTH, self.params.seed, self._users)
             reached[weight] = round(self.protocol.score(self.protocol.means(ranking, self._held_out)), 6)
         return max(reached, key=lambda weight: reached[weight]), reached
 
