@@ -31,7 +31,7 @@ from symbiosis.recommender.reranking.proposals import Proposals
 from symbiosis.recommender.reranking.reranker import Reranker, save_none
 from symbiosis.recommender.reranking.stage_one import fit_stage_one
 from symbiosis.recommender.training.checkpoints import Checkpoints
-from symbiosis.recommender.training.loop import Schedule, fit
+from symbiosis.recommender.training.loop import Row, Schedule, fit
 from symbiosis.recommender.training.reranking import Reranking, made_network
 from symbiosis.recommender.training.torch_setup import prepare_torch
 from symbiosis.tracking.live import live_run
@@ -63,13 +63,15 @@ def work(params: RerankParams) -> None:
         seed=params.seed,
     )
     task = Reranking(network, stage_one, sequences, read_matrix(VALIDATION, sequences.shape), params, protocol)
-    schedule = Schedule(params, params.epochs, params.epochs * len(task.batches(0)), params.patience)
-    checkpoints = Checkpoints.of_stage("rerank", identity, params.checkpoint_seconds)
-    weights = network.weights(params.learning_rate, params.connectivity_rate, params.weight_decay)
-    with live_run("rerank", identity) as live:
-        curve = fit(network, task, schedule, checkpoints, live.log, "rerank", weights)
+    networks, curve = [network], fitted(task, params, identity)
+    for more in range(1, params.networks):
+        seeded = params.model_copy(update={"seed": params.seed + more})
+        prepare_torch(seeded.seed)
+        task.train(made_network(PRETRAINED, vectors, params), seeded.seed)
+        curve += [row | {"network": more} for row in fitted(task, seeded, f"{identity}-{more}")]
+        networks.append(task.network)
     best = max(curve, key=lambda row: row["score"])
-    reranker = Reranker(Proposals(stage_one.whole, stage_one.weights, task.candidates), network, params.maximum_items)
+    reranker = Reranker(Proposals(stage_one.whole, stage_one.weights, task.candidates), networks, params.maximum_items)
     reranker.weight, by_weight = task.best_weight(reranker, load_model(".").prepared(sequences))
     with staged(RERANKER, RERANK_CURVE) as (folder, curve_file):
         folder.mkdir()
@@ -78,12 +80,23 @@ def work(params: RerankParams) -> None:
         described |= {"best": best, "score by weight": by_weight}
         write_json(folder / "training.json", described)
         pl.DataFrame(curve, infer_schema_length=None).write_csv(curve_file)
-    checkpoints.clear()
     print(
         f"best epoch {best['epoch']:.0f}: "
         + ", ".join(f"{k} {best[k]:.4f}" for k in protocol.metrics)
         + f"; the model's own score weighs {reranker.weight:g}: sum {by_weight[reranker.weight]:.4f}"
     )
+
+
+def fitted(task: Reranking, params: RerankParams, identity: str) -> list[Row]:
+    """Train the task's network and return its curve."""
+    network = task.network
+    schedule = Schedule(params, params.epochs, params.epochs * len(task.batches(0)), params.patience)
+    checkpoints = Checkpoints.of_stage("rerank", identity, params.checkpoint_seconds)
+    weights = network.weights(params.learning_rate, params.connectivity_rate, params.weight_decay)
+    with live_run("rerank", identity) as live:
+        curve = fit(network, task, schedule, checkpoints, live.log, "rerank", weights)
+    checkpoints.clear()
+    return curve
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class RerankParams(StageParams):
         See `Connectivity`.
     maximum_items
         Latest items of a history that are read.
+    networks
+        Are trained, each from another seed; their scores are averaged.
     score_weights
         Tried on validation: what the score weighs that the fine-tuned model gave a candidate.
     epochs, patience
@@ -71,6 +73,7 @@ class RerankParams(StageParams):
     random: BackboneSizes
     connectivity: Connectivity
     maximum_items: int = Field(ge=1)
+    networks: int = Field(ge=1)
     score_weights: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)

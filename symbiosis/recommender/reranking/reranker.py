@@ -24,6 +24,7 @@ from symbiosis.recommender.reranking.pairs import Connections, latest
 from symbiosis.recommender.reranking.proposals import Proposals
 
 FILE = "reranker.json"
+_WEIGHTS = "network_{}.safetensors"
 _BLOCK = 64
 """Histories scored at once."""
 
@@ -78,8 +79,8 @@ class Reranker:
     ----------
     proposals
         Stage one.
-    network
-        Scores candidates.
+    networks
+        Score candidates; the mean counts.
     maximum_items
         Latest items of a history that are read.
     weight
@@ -87,10 +88,10 @@ class Reranker:
     """
 
     def __init__(
-        self, proposals: Proposals, network: RerankingNetwork, maximum_items: int, weight: float = 0.0
+        self, proposals: Proposals, networks: Sequence[RerankingNetwork], maximum_items: int, weight: float = 0.0
     ) -> None:
-        self.proposals, self.network, self.maximum_items = proposals, network.eval(), maximum_items
-        self.weight = weight
+        self.proposals, self.maximum_items, self.weight = proposals, maximum_items, weight
+        self.networks = [network.eval() for network in networks]
         self._describe = Describer(proposals.terms, maximum_items)
         self.known = proposals.terms.links.users > 0
 
@@ -117,8 +118,7 @@ class Reranker:
 
     def _judged(self, histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         scores, candidates = self.proposals.terms.proposed(histories, self.proposals.weights, self.proposals.count)
-        with torch.no_grad():
-            return candidates, self.network(self._describe(histories, candidates, scores)).numpy()
+        return candidates, mean_scores(self.networks, self._describe(histories, candidates, scores))
 
     def reordered(self, scores: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Give the candidates their scores in another order.
@@ -174,11 +174,13 @@ class Reranker:
 
     def save(self, folder: Path) -> None:
         """Write network and stage one into an existing folder."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(tensors, folder / "network.safetensors")
-        config = self.network.config
+        for number, network in enumerate(self.networks):
+            tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+            save_file(tensors, folder / _WEIGHTS.format(number))
+        config = self.networks[0].config
         described = asdict(config) | {"backbone": config.backbone.to_dict() if config.backbone else None}
         told = {"maximum_items": self.maximum_items, "weight": self.weight, "network": described}
+        told["networks"] = len(self.networks)
         write_json(folder / FILE, told)
         (folder / "proposals").mkdir()
         self.proposals.save(folder / "proposals")
@@ -203,13 +205,22 @@ class Reranker:
             backbone = None if told["backbone"] is None else GPT2Config.from_dict(told["backbone"])
             words = {name: tuple(int(word) for word in told[name]) for name in ("before", "after")}
             config = NetworkConfig(**(told | words | {"backbone": backbone}))
-            tensors = load_file(folder / "network.safetensors")
-            network = RerankingNetwork(config, torch.zeros_like(tensors["vectors"]))
-            network.load_state_dict(tensors, strict=True)
+            networks = []
+            for number in range(int(described["networks"])):
+                tensors = load_file(folder / _WEIGHTS.format(number))
+                networks.append(RerankingNetwork(config, torch.zeros_like(tensors["vectors"])))
+                networks[-1].load_state_dict(tensors, strict=True)
             maximum_items, weight = int(described["maximum_items"]), float(described["weight"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise InputError(f"{folder} is damaged ({error}): run `dvc repro rerank`") from None
-        return cls(Proposals.load(folder / "proposals"), network, maximum_items, weight)
+        return cls(Proposals.load(folder / "proposals"), networks, maximum_items, weight)
+
+
+def mean_scores(networks: Sequence[RerankingNetwork], batch: CandidateBatch) -> np.ndarray:
+    """Score candidates by the mean of the networks: float32 (B, K)."""
+    with torch.no_grad():
+        total: np.ndarray = torch.stack([network(batch) for network in networks]).mean(dim=0).numpy()
+    return total
 
 
 def save_none(folder: Path) -> None:

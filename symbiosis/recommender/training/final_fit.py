@@ -198,7 +198,7 @@ def _refit_reranker(measured: Path, folder: Path) -> None:
     told, stage_one = read_json(measured / "training.json"), reranker.proposals
     terms = refitted(stage_one.terms, read_histories(folder / CLEAN, False), told["directed"], told["seed"])
     fitted = Proposals(terms, stage_one.weights, stage_one.count)
-    Reranker(fitted, reranker.network, reranker.maximum_items, reranker.weight).save(target)
+    Reranker(fitted, reranker.networks, reranker.maximum_items, reranker.weight).save(target)
     write_json(target / "training.json", told)
 
 

@@ -23,7 +23,7 @@ from symbiosis.recommender.metrics.ranking import NONE, top_items
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.reranking.network import CandidateBatch, NetworkConfig, RerankingNetwork
 from symbiosis.recommender.reranking.params import RerankParams
-from symbiosis.recommender.reranking.reranker import Describer, Reranker
+from symbiosis.recommender.reranking.reranker import Describer, Reranker, mean_scores
 from symbiosis.recommender.reranking.stage_one import StageOne
 from symbiosis.recommender.training.loop import Row
 from symbiosis.recommender.training.process_group import ALONE
@@ -102,19 +102,24 @@ class Reranking:
         params: RerankParams,
         protocol: Protocol,
     ) -> None:
-        self.network, self.params, self.protocol, self._sequences = network, params, protocol, sequences
+        self.params, self.protocol, self._sequences = params, protocol, sequences
         self.candidates = min(params.candidates, sequences.shape[1])
         self._learned, self._wanted = self._examples(stage_one)
-        network.standardise(self._learned.features, self._learned.connections)
         rng = np.random.default_rng([params.seed, 4])
         asked = np.flatnonzero(np.diff(validation.indptr))
         self._users = np.sort(rng.permutation(asked)[:_VALIDATED])
         self._held_out = csr_array(validation[self._users])
         self._judged = self._validation(stage_one, sequences)
+        self.train(network, params.seed)
+
+    def train(self, network: RerankingNetwork, seed: int) -> None:
+        """Go on with another network, and with another order of the groups."""
+        network.standardise(self._learned.features, self._learned.connections)
+        self.network, self._seed = network, seed
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Return the groups of each batch."""
-        order = np.random.default_rng([self.params.seed, 5, epoch]).permutation(len(self._wanted))
+        order = np.random.default_rng([self._seed, 5, epoch]).permutation(len(self._wanted))
         starts = range(0, len(order), self.params.groups_per_batch)
         return [order[start : start + self.params.groups_per_batch] for start in starts]
 
@@ -142,7 +147,7 @@ class Reranking:
         Parameters
         ----------
         reranker
-            With the trained network.
+            With the trained networks.
         scores
             Gives those of all items for some users, float32 (users, I).
 
@@ -157,8 +162,7 @@ class Reranking:
         given = np.concatenate([scores(self._users[rows.numpy()]) for rows in self._blocks()])
         histories = [items_of(self._sequences, user) for user in self._users]
         candidates = self._judged.items.numpy()
-        with torch.no_grad():
-            judged = torch.cat([self.network.eval()(_rows(self._judged, rows)) for rows in self._blocks()]).numpy()
+        judged = np.concatenate([mean_scores(reranker.networks, _rows(self._judged, rows)) for rows in self._blocks()])
         for weight in sorted(self.params.score_weights):
             moved = reranker.moved(given, histories, candidates, judged, weight)
             ranking = top_items(moved, excluded, DEPTH, self.params.seed, self._users)

@@ -41,7 +41,7 @@ def batch(rows: int = 3, count: int = 7, maximum: int = 5) -> CandidateBatch:
 
 def reranker(weight: float = 0.0, count: int = 12) -> Reranker:
     found = stage_one(sequences())
-    return Reranker(Proposals(found.whole, found.weights, count), network(), 5, weight)
+    return Reranker(Proposals(found.whole, found.weights, count), [network(), network()], 5, weight)
 
 
 def test_connections_are_the_entries_of_the_links() -> None:
@@ -166,7 +166,7 @@ def test_no_reranker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged", ["network.safetensors", "reranker.json", "proposals/proposals.json", "proposals/walk.indices.npy"]
+    "damaged", ["network_1.safetensors", "reranker.json", "proposals/proposals.json", "proposals/walk.indices.npy"]
 )
 def test_a_damaged_file_is_named(tmp_path: Path, damaged: str) -> None:
     reranker().save(tmp_path)
