@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from symbiosis.recommender.data.item_texts import item_texts
+from symbiosis.recommender.inference.asking import Recommendations
 
 EXAMPLES = """\
 Item: Cedar Bird House
@@ -232,3 +233,28 @@ class FactWriter:
             texts = self.tokenizer.batch_decode(made[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
             written += [" ".join(f"The{text}".split()) for text in texts]
         return written
+
+
+def written_from_facts(found: Recommendations, items: pl.DataFrame, writer: FactWriter) -> dict[int, str]:
+    """Write a reason for each recommended item that something speaks for; where the rule refuses it, the facts.
+
+    Parameters
+    ----------
+    found
+        With their facts.
+    items
+        ``title, brand, categories, description``, one row an item, in order.
+    writer
+        Writes them.
+
+    Returns
+    -------
+    dict
+        Reasons by item.
+    """
+    known = [Known(one.item, one.title, one.brand, one.reason) for one in found.items if one.reason]
+    rule = Rule(items)
+    return {
+        one.item: text if rule.judge(text, one).sound else one.told
+        for one, text in zip(known, writer.write(known), strict=True)
+    }
