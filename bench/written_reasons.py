@@ -16,6 +16,7 @@ over the interactions. No reason is printed.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 
 from bench.children import write_report
 from symbiosis.core import layout
-from symbiosis.core.artifacts import read_frame, write_json
+from symbiosis.core.artifacts import read_frame, read_json, write_json
 from symbiosis.core.errors import InputError
 from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.data.interactions import items_of, read_matrix, read_sizes
@@ -37,6 +38,7 @@ from symbiosis.text.smollm2 import NAME as SMOLLM2
 
 SAMPLES, SEED = 1000, 13
 SCRATCH_WORDS = 24
+AT_ONCE = 16
 FOUND: dict[str, Callable[[Judgement], bool]] = {
     "names the item": lambda one: one.names_item,
     "names a fact": lambda one: one.names_fact,
@@ -68,12 +70,35 @@ def pairs_of(root: Path, count: int) -> tuple[list[tuple[int, int]], list[Known]
     return pairs, known, Rule(items)
 
 
-def measure(root: Path, count: int) -> dict[str, Any]:
+def written_by_smollm2(known: list[Known], kept: Path, most: int) -> tuple[list[str], float]:
+    """Return its reasons and the CPU seconds of each; what an earlier run wrote is read, and at most so many are new.
+
+    Raises
+    ------
+    SystemExit
+        Some are not written yet: run again.
+    """
+    found: dict[str, Any] = read_json(kept) if kept.exists() else {"reasons": {}, "seconds": 0.0}
+    missing = [one for one in known if one.told not in found["reasons"]]
+    if missing:
+        writer = FactWriter.load()
+        for start in range(0, min(most, len(missing)), AT_ONCE):
+            part = missing[start : start + AT_ONCE]
+            began = time.process_time()
+            found["reasons"] |= dict(zip([one.told for one in part], writer.write(part), strict=True))
+            found["seconds"] += time.process_time() - began
+            write_json(kept, found)
+    if left := sum(one.told not in found["reasons"] for one in known):
+        sys.exit(f"{kept} lacks {left} reasons: run again")
+    return [found["reasons"][one.told] for one in known], found["seconds"] / len(found["reasons"])
+
+
+def measure(root: Path, count: int, kept: Path, most: int) -> dict[str, Any]:
     """Let every way write, and judge it."""
     pairs, known, rule = pairs_of(root, count)
-    began = time.process_time()
-    written = {"facts": [one.told for one in known], SMOLLM2: FactWriter.load().write(known)}
-    seconds = {SMOLLM2: time.process_time() - began}
+    written = {"facts": [one.told for one in known]}
+    seconds = {}
+    written[SMOLLM2], seconds[SMOLLM2] = written_by_smollm2(known, kept, most)
     sound = [rule.judge(text, one).sound for text, one in zip(written[SMOLLM2], known, strict=True)]
     written[f"{SMOLLM2}, checked"] = [
         text if is_sound else one.told for text, one, is_sound in zip(written[SMOLLM2], known, sound, strict=True)
@@ -83,7 +108,7 @@ def measure(root: Path, count: int) -> dict[str, Any]:
         writer = Writer.load(root / layout.PRETRAINED, root / layout.GRAPH, root / layout.DISTANCES)
         began = time.process_time()
         written["scratch"] = [writer.reason(*pair, Sampling(maximum_words=SCRATCH_WORDS)) for pair in pairs]
-        seconds["scratch"] = time.process_time() - began
+        seconds["scratch"] = (time.process_time() - began) / len(pairs)
     except InputError as error:
         note = f"The scratch model writes nothing: {error}"
     columns = {}
@@ -97,7 +122,7 @@ def measure(root: Path, count: int) -> dict[str, Any]:
         ways[name]["different"] = len(set(texts))
         ways[name]["words"] = round(float(np.mean([len(text.split()) for text in texts])), 1)
         if name in seconds:
-            ways[name]["cpu seconds a reason"] = round(seconds[name] / len(pairs), 3)
+            ways[name]["cpu seconds a reason"] = round(seconds[name], 3)
     return {"interactions": len(pairs), "note": note, "ways": ways}
 
 
@@ -119,12 +144,15 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--names", nargs="+", help="one per folder, for the report (default: the folders' names)")
     parser.add_argument("--reasons", type=int, default=200, help="of each folder")
+    parser.add_argument("--kept", type=Path, required=True, help="folder for what the language model wrote")
+    parser.add_argument("--most", type=int, default=10_000, help="new reasons by the language model in this run")
     parser.add_argument("--report", type=Path, default=Path("reports/bench/written_reasons.md"))
     options = parser.parse_args()
+    options.kept.mkdir(parents=True, exist_ok=True)
     lines = ["# Written reasons", "", "Made by `python -m bench.written_reasons`, which tells what is measured."]
     numbers = {}
     for root, name in zip(options.data, options.names or [root.resolve().name for root in options.data], strict=True):
-        numbers[name] = measure(root, options.reasons)
+        numbers[name] = measure(root, options.reasons, options.kept / f"{name}.json", options.most)
         lines += ["", f"## {name}", "", *report(numbers[name])]
     write_report(options.report, lines)
     write_json(options.report.with_suffix(".json"), numbers)

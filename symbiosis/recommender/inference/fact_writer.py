@@ -6,16 +6,21 @@ and only puts them into a sentence. It still invents things, so each sentence is
 themselves stand in for what fails.
 """
 
+import copy
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.inference.asking import Recommendations
+
+if TYPE_CHECKING:
+    import torch
 
 EXAMPLES = """\
 Item: Cedar Bird House
@@ -167,7 +172,7 @@ def _names(said: set[str], words: set[str]) -> bool:
 
 def _prompt(known: Known) -> str:
     title = " ".join(known.title.split()[:_WORDS_OF_TITLE])
-    return f"{EXAMPLES}Item: {title}\nFact: {known.facts.split('; ')[0]}\nReason: The"
+    return f"Item: {title}\nFact: {known.facts.split('; ')[0]}\nReason: The"
 
 
 class FactWriter:
@@ -205,7 +210,7 @@ class FactWriter:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
         return cls(model, AutoTokenizer.from_pretrained(folder))
 
-    def write(self, known: Sequence[Known], maximum_tokens: int = 48) -> list[str]:
+    def write(self, known: Sequence[Known], maximum_tokens: int = 40) -> list[str]:
         """Write a sentence for each item, the most probable one; whether it is true is for `Rule` to say.
 
         Parameters
@@ -217,22 +222,41 @@ class FactWriter:
         """
         import torch
 
+        prefix = self._examples
         written = []
         for start in range(0, len(known), _BATCH):
-            batch = known[start : start + _BATCH]
-            prompts = [_prompt(one) for one in batch]
+            prompts = [_prompt(one) for one in known[start : start + _BATCH]]
             given = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+            ids = torch.cat([prefix.expand(len(prompts), -1), given["input_ids"]], dim=1)
+            mask = torch.cat([torch.ones_like(prefix).expand(len(prompts), -1), given["attention_mask"]], dim=1)
+            read = copy.deepcopy(self._read_examples)
+            read.batch_repeat_interleave(len(prompts))
             with torch.inference_mode():
                 made = self.model.generate(
-                    **{name: given[name] for name in ("input_ids", "attention_mask")},
+                    input_ids=ids,
+                    attention_mask=mask,
+                    past_key_values=read,
                     max_new_tokens=maximum_tokens,
                     do_sample=False,
                     eos_token_id=self._ends,
                     pad_token_id=self.tokenizer.eos_token_id,
                 )
-            texts = self.tokenizer.batch_decode(made[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
+            texts = self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
             written += [" ".join(f"The{text}".split()) for text in texts]
         return written
+
+    @cached_property
+    def _examples(self) -> "torch.Tensor":
+        ids: torch.Tensor = self.tokenizer(EXAMPLES, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        return ids
+
+    @cached_property
+    def _read_examples(self) -> Any:
+        """Keys and values of the examples: they are three quarters of a prompt, and read once."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model(self._examples, use_cache=True).past_key_values
 
 
 def written_from_facts(found: Recommendations, items: pl.DataFrame, writer: FactWriter) -> dict[int, str]:
