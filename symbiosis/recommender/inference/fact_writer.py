@@ -1,9 +1,9 @@
 """Reasons in sentences, written by a pre-trained language model from facts, and the rule that checks them.
 
 The scratch model of this project writes from its own memory (`symbiosis.recommender.inference.reasons`); the one here,
-SmolLM2-135M, is given the title and the facts that `symbiosis.recommender.inference.grounds` found, with two examples,
-and only puts them into a sentence. It still invents things, so each sentence is checked against a rule, and the facts
-themselves stand in for what fails.
+SmolLM2-135M, is given the title and the first of the facts that `symbiosis.recommender.inference.grounds` found, with
+examples, and only puts it into a sentence. It still invents things, so each sentence is checked against a rule, and the
+facts themselves stand in for what fails.
 """
 
 import copy
@@ -54,21 +54,32 @@ _ENOUGH = 2
 """Words that name a title or a fact; all of them where it has fewer."""
 _MOST_OFTEN = 4
 _BATCH = 16
-_WORD = re.compile(r"[a-z]{4,}|\d+(?:[.,]\d+)*")
+_WORD = re.compile(r"[^\W\d_]{4,}|\d+(?:[.,]\d+)*")
+
+
+def words_of(text: str) -> set[str]:
+    """Words of four letters or more without their plural, and numbers.
+
+    Examples
+    --------
+    >>> sorted(words_of("12 Cedar bird Houses, the 1.75 mm"))
+    ['1.75', '12', 'bird', 'cedar', 'house']
+    """
+    return {word.rstrip("s") if len(word) > 4 else word for word in _WORD.findall(text.casefold())}
+
+
 # How facts are told, and what a sentence around them says: words that claim nothing of an item.
 _FRAME = frozenset(
-    re.findall(
-        r"\w+",
+    words_of(
         """
-        bought with other others same like your words item reason facts goes both also because
-        this that they them their from have been people customers purchased users user great good perfect choice match
-        matches well together asked when while which will would want need needs
-        """,
+        bought with other others same like your words item reason facts goes both also because this that they them
+        their from have been people customers purchased users user great good perfect choice match matches well together
+        what asked when while which will would want need needs
+        """
     )
 )
-
-_CLAIMS = frozenset({"brand", "category", "popular"})
-"""What only a fact can say."""
+_CLAIMS = words_of(EXAMPLES) - _FRAME
+"""What only a fact can say: `brand`, `category`, `popular`, and what the examples are about."""
 
 
 @dataclass(frozen=True)
@@ -146,24 +157,12 @@ class Rule:
         facts = set().union(*pieces)
         # Of a fact that shares words with the title, the others are what tells that it was named.
         telling = [piece - title or piece for piece in pieces]
-        rare = self._rare | _CLAIMS
         true = title | facts | words_of(self._texts[known.item]) | words_of(known.facts) | _FRAME
-        invented = sorted(word for word in said - true if word in rare or word[0].isdigit())
+        invented = sorted(word for word in said - true if word in self._rare or word in _CLAIMS or word[0].isdigit())
         repeats = max(Counter(reason.lower().split()).values(), default=0) > _MOST_OFTEN
         return Judgement(
             _names(said, title - facts or title), any(_names(said, one) for one in telling), tuple(invented), repeats
         )
-
-
-def words_of(text: str) -> set[str]:
-    """Words of four letters or more without their plural, and numbers.
-
-    Examples
-    --------
-    >>> sorted(words_of("12 Cedar bird Houses, the 1.75 mm"))
-    ['1.75', '12', 'bird', 'cedar', 'house']
-    """
-    return {word.rstrip("s") if len(word) > 4 else word for word in _WORD.findall(text.lower())}
 
 
 def _names(said: set[str], words: set[str]) -> bool:
