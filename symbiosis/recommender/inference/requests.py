@@ -69,7 +69,7 @@ class Requests:
         # Imported here: a recommendation without a request needs neither pydantic nor an encoder.
         from pydantic import ValidationError
 
-        from symbiosis.recommender.language.item_vectors import MANIFEST, TFIDF, text_encoder
+        from symbiosis.recommender.language.item_vectors import COMMON, MANIFEST, TFIDF, text_encoder
         from symbiosis.recommender.language.params import EmbedItemsParams
 
         folder = Path(folder)
@@ -81,7 +81,8 @@ class Requests:
         if len(vectors) != len(items):
             raise InputError(f"{folder} holds {len(vectors)} items, not {len(items)}: run `dvc repro embed-items`")
         texts = item_texts(items)
-        encode = text_encoder(texts, params)
+        common = read_array(folder / COMMON) if (folder / COMMON).exists() else None
+        encode = text_encoder(texts, params, common)
         if params.encoder != TFIDF:
             return cls(encode, vectors)
         # What is fitted again is compared with its own vectors: those of another machine may differ in signs.

@@ -17,7 +17,7 @@ class CorpusParams(StageParams):
 
 
 class EmbedItemsParams(StageParams):
-    """How the items' texts are embedded: `tfidf_svd`, or a sentence encoder by name."""
+    """How the items' texts are embedded: `tfidf_svd`, `smollm2-135m`, or a sentence encoder by name."""
 
     seed: int = Field(ge=0)
     encoder: str = Field(min_length=1)

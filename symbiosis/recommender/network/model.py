@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from symbiosis.core.errors import InputError
 from symbiosis.graph.pairs import BUCKETS
+from symbiosis.recommender.network.decoders import BackboneConfig, Decoder, backbone_of, config_of
 from symbiosis.recommender.network.gpt2 import GPT2, GPT2Config
 from symbiosis.recommender.network.graph_terms import TERMS
 
@@ -64,6 +65,8 @@ class GraphGPT2(nn.Module):
     user_scale, item_scale
         Factors of the free vectors. Small ones learn slowly, so that what texts and graph tell of all items is
         learnt before what is true of one alone.
+    backbone
+        Of published weights; drawn from the configuration if not given.
 
     Attributes
     ----------
@@ -80,18 +83,19 @@ class GraphGPT2(nn.Module):
 
     def __init__(
         self,
-        config: GPT2Config,
+        config: BackboneConfig,
         n_users: int,
         n_items: int,
         texts: Tensor | None = None,
         warm: Tensor | None = None,
         user_scale: float = 1.0,
         item_scale: float = 1.0,
+        backbone: GPT2 | Decoder | None = None,
     ) -> None:
         super().__init__()
         self.config, self.n_users, self.n_items = config, n_users, n_items
         self.user_scale, self.item_scale = user_scale, item_scale
-        self.backbone = GPT2(config)
+        self.backbone = backbone_of(config) if backbone is None else backbone
         self.content = nn.Embedding(n_users + n_items, config.n_embd)
         self.collaborative = nn.Embedding(n_users + n_items, config.n_embd)
         for table in (self.content, self.collaborative):
@@ -251,6 +255,7 @@ class GraphGPT2(nn.Module):
             empty = torch.zeros(n_items, self.texts.shape[1])
             model = GraphGPT2(self.config, n_users, n_items, empty, None, self.user_scale, self.item_scale)
         model.load_state_dict(state, strict=True, assign=True)
+        model.backbone = self.backbone  # with what of it is in no state: a decoder's rotary positions
         return model.eval()
 
     def disagreement(self, ids: Tensor, learning: nn.Embedding, fixed: nn.Embedding) -> Tensor:
@@ -299,11 +304,11 @@ class GraphGPT2(nn.Module):
         weights = folder / "model.safetensors"
         try:
             described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout or 0.0)
-            config = GPT2Config.from_dict(described["backbone"] | rates)
+            config = config_of(described["backbone"], dropout or 0.0)
             scales = float(described["user_scale"]), float(described["item_scale"])
             n_users, n_items = index(described["n_users"]), index(described["n_items"])
-            with _NothingDrawn() if dropout is None else nullcontext():
+            # A decoder's rotary positions are in no file: they have to be made.
+            with _NothingDrawn() if dropout is None and isinstance(config, GPT2Config) else nullcontext():
                 texts = torch.zeros(n_items, described["text_dimensions"])
                 model = cls(config, n_users, n_items, texts, None, *scales)
             model.load_state_dict(load_file(weights), strict=True, assign=dropout is None)

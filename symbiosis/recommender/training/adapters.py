@@ -8,11 +8,11 @@ with B from 0, so that training starts at the base model.
 import warnings
 from collections.abc import Callable
 
-from symbiosis.recommender.network.gpt2 import Conv1D
+from symbiosis.recommender.network.gpt2 import GPT2, Conv1D
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.params import LoraParams, Tune
 
-ADAPTED = r".*\.attn\.(c_attn|c_proj)"
+ADAPTED = r".*\.attn\.(c_attn|c_proj)|.*\.self_attn\.(q_proj|k_proj|v_proj|o_proj)"
 """Queries, keys and values, and the output of each attention; not the `c_proj` of the feed-forward network."""
 
 
@@ -42,7 +42,11 @@ def adapt(model: GraphGPT2, tune: Tune, lora: LoraParams) -> Callable[[], None]:
         from peft.tuners.lora import Linear
 
         config = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=ADAPTED, fan_in_fan_out=True
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=0.0,
+            target_modules=ADAPTED,
+            fan_in_fan_out=isinstance(model.backbone, GPT2),
         )
         config._register_custom_module({Conv1D: Linear})
         with warnings.catch_warnings():

@@ -77,6 +77,7 @@ class PretrainParams(TrainingParams):
     """The language model and its training on the corpus."""
 
     base_model: str
+    base_layers: int | None = Field(ge=1)
     revision: str | None
     scratch: ScratchModel
     bias: Literal["none", "ones", "paper", "learned"]

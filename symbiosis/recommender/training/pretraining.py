@@ -20,6 +20,7 @@ from symbiosis.recommender.language.prompts import PHRASES
 from symbiosis.recommender.language.tokens import Vocabulary, train_tokenizer
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.network.base_models import load_pretrained, scratch_config
+from symbiosis.recommender.network.decoders import Decoder
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.loop import Row
 from symbiosis.recommender.training.params import PretrainParams
@@ -76,8 +77,8 @@ def untrained(
 ) -> tuple[GraphGPT2, Vocabulary]:
     """Make the model and the vocabulary that pre-training starts from.
 
-    Either small and from scratch, with a tokenizer trained on the corpus, or published GPT-2 weights with new ID
-    embeddings. `texts` are the embeddings of the items' texts, or None to leave them out of the item vectors.
+    Either small and from scratch, with a tokenizer trained on the corpus, or published weights with new ID embeddings.
+    `texts` are the embeddings of the items' texts, or None to leave them out of the item vectors.
     """
     n_users, n_items = graph.n_users, graph.n_items
     warm = torch.from_numpy(np.diff(graph.item_offsets) > 0)
@@ -90,16 +91,45 @@ def untrained(
         words = tokenizer.get_vocab_size()
         config = scratch_config(words, small.width, small.layers, small.heads, params.maximum_length, params.dropout)
         return GraphGPT2(config, n_users, n_items, *vectors), Vocabulary(tokenizer, n_users, n_items)
-    backbone, description = load_pretrained(params.base_model, params.revision, params.dropout)
+    backbone, description = load_pretrained(params.base_model, params.revision, params.dropout, params.base_layers)
     if params.maximum_length > backbone.config.n_positions:
         raise InputError(
             f"params.yaml: `pretrain.maximum_length` {params.maximum_length} is more than the "
             f"{backbone.config.n_positions} positions of {params.base_model}"
         )
     tokenizer = Tokenizer.from_str(description)
-    model = GraphGPT2(backbone.config, n_users, n_items, *vectors)
-    model.backbone = backbone
-    return model, Vocabulary(tokenizer, n_users, n_items)
+    model = GraphGPT2(backbone.config, n_users, n_items, *vectors, backbone=backbone)
+    vocabulary = Vocabulary(tokenizer, n_users, n_items)
+    if isinstance(backbone, Decoder):
+        start_from_titles(model, vocabulary, documents)
+    return model, vocabulary
+
+
+@torch.no_grad()
+def start_from_titles(model: GraphGPT2, vocabulary: Vocabulary, documents: pl.DataFrame) -> None:
+    """Let the free vectors of items begin at the mean vector of their titles' words, so that the network can read them.
+
+    What an item adds to that is learnt; items without a title, and all users, keep what was drawn.
+
+    Parameters
+    ----------
+    model
+        Its two tables of ID embeddings are changed.
+    vocabulary
+        Of its words.
+    documents
+        The corpus; those of the kind ``title`` count.
+    """
+    if not model.item_scale:  # no free vectors
+        return
+    titles = documents.filter(pl.col("kind") == "title")
+    encoded = zip(vocabulary.encode(titles["prompt"]), vocabulary.encode(titles["text"]), strict=True)
+    for prompt, words in encoded:
+        node = int(prompt.max()) - model.n_words
+        if len(words):
+            start = model.backbone.wte(torch.from_numpy(words).long()).mean(dim=0) / model.item_scale
+            model.content.weight[node] = start
+            model.collaborative.weight[node] = start
 
 
 def encode_corpus(documents: pl.DataFrame, vocabulary: Vocabulary) -> list[Document]:

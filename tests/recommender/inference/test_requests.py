@@ -5,13 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recommender_world import PARAMS, items_table, write_recommender
+from tiny_language_model import write_language_model
 
 from symbiosis.core import layout
+from symbiosis.core.artifacts import write_json
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.data.item_texts import item_texts
 from symbiosis.recommender.inference.requests import Requests
-from symbiosis.recommender.language.item_vectors import MANIFEST, embed_items, text_encoder
+from symbiosis.recommender.language.item_vectors import (
+    COMMON,
+    MANIFEST,
+    embed_items,
+    embed_items_and_common,
+    text_encoder,
+)
+from symbiosis.text import smollm2
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,21 @@ def test_the_sentence_encoder_is_an_option() -> None:
     requests = Requests(text_encoder(TEXTS, params), embed_items(TEXTS, params))
     similarity = requests.similarity("something for tea")  # no word in common
     assert set(np.argsort(-similarity)[:2]) == {2, 3}
+
+
+def test_a_language_model_reads_requests_and_no_item_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_language_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(smollm2, "converted", lambda: model)
+    params = PARAMS.model_copy(update={"encoder": smollm2.NAME})
+    vectors, common = embed_items_and_common(TEXTS, params)
+    assert common is not None
+    for name, values in {"vectors.npy": vectors, COMMON: common}.items():
+        np.save(tmp_path / name, values)
+    write_json(tmp_path / MANIFEST, params.model_dump())
+    monkeypatch.setattr(smollm2, "text_vectors", lambda *_: pytest.fail("items are read again"))
+    similarity = Requests.load(tmp_path, items_table()).similarity(TEXTS[2])
+    assert similarity[2] == pytest.approx(1, abs=1e-5)
 
 
 def test_a_request_of_unknown_words_is_refused() -> None:
