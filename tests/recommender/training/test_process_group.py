@@ -62,7 +62,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pair.Trained]:
     """What a single process trains, without dropout."""
     folder = tmp_path_factory.mktemp("alone")
-    return {"finetuned": pair.finetuned(ALONE, folder / "1"), "pretrained": pair.pretrained(ALONE, folder / "2")}
+    return {
+        "finetuned": pair.finetuned(ALONE, folder / "1"),
+        "pretrained": pair.pretrained(ALONE, folder / "2"),
+        "pretrained_on_documents": pair.pretrained(ALONE, folder / "3", interactions="documents", patience=None),
+    }
 
 
 def read(folder: Path, name: str) -> pair.Trained:
@@ -91,7 +95,7 @@ def test_shares_are_disjoint_and_complete_and_differ_by_at_most_one_row(count: i
     assert lengths[0] == max(lengths)
 
 
-@pytest.mark.parametrize("stage", ["finetuned", "pretrained"])
+@pytest.mark.parametrize("stage", ["finetuned", "pretrained", "pretrained_on_documents"])
 def test_two_processes_train_as_one(stage: str, folder: Path, alone: dict[str, pair.Trained]) -> None:
     assert_close(read(folder, stage), alone[stage])
 

@@ -31,7 +31,7 @@ from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Row, Schedule, fit
 from symbiosis.recommender.training.params import FinetuneParams, PretrainParams
-from symbiosis.recommender.training.pretraining import LEAST_TEXT, Document, Pretraining, encode_corpus, fitted
+from symbiosis.recommender.training.pretraining import LEAST_TEXT, Document, Plan, Pretraining, encode_corpus, fitted
 
 USERS, ITEMS = 16, 12
 
@@ -54,7 +54,14 @@ FINETUNE = validate_block(read_document(), "finetune", FinetuneParams).model_cop
     }
 )
 PRETRAIN = validate_block(read_document(), "pretrain", PretrainParams).model_copy(
-    update={"content_epochs": 2, "interaction_epochs": 3, "maximum_length": 32, "regularisation": 0.1, "seed": 2}
+    update={
+        "content_epochs": 2,
+        "interaction_epochs": 3,
+        "interactions": "documents",
+        "maximum_length": 32,
+        "regularisation": 0.1,
+        "seed": 2,
+    }
 )
 
 
@@ -396,7 +403,7 @@ def test_texts_end_and_item_sets_do_not(vocabulary: Vocabulary, documents: list[
 
 def test_the_first_token_of_a_text_is_a_target(vocabulary: Vocabulary, documents: list[Document]) -> None:
     task = pretraining(vocabulary, documents[:1])
-    batch = task.make((False, np.array([0]), 0))
+    batch = task.make(Plan("content", np.array([0]), 0))
     prompt = len(documents[0].prompt)
     assert batch.targets[0, prompt - 1] == documents[0].text[0]
     assert batch.ids[0, prompt] == documents[0].text[0]
@@ -408,27 +415,30 @@ def test_an_epoch_holds_every_document_once_and_sides_are_not_mixed(
     vocabulary: Vocabulary, documents: list[Document]
 ) -> None:
     task = pretraining(vocabulary, documents)
-    for epoch, sides in enumerate([{False, True}, {False, True}, {True}]):
+    for epoch, sides in enumerate([{"content", "documents"}, {"content", "documents"}, {"documents"}]):
         plans = task.batches(epoch)
-        assert {side for side, _, _ in plans} == sides
+        assert {plan.side for plan in plans} == sides
         for side in sides:
-            numbers = sorted(n for s, batch, _ in plans if s == side for n in batch)
-            assert numbers == list(range(ITEMS if side is False else USERS))
-        assert all(task.make(plan).ids.size <= 60 or len(plan[1]) == 1 for plan in plans)
-    assert task.steps() == sum(len(task.batches(epoch)) for epoch in range(3))
+            numbers = sorted(n for plan in plans if plan.side == side for n in plan.numbers)
+            assert numbers == list(range(ITEMS if side == "content" else USERS))
+        assert all(task.make(plan).ids.size <= 60 or len(plan.numbers) == 1 for plan in plans)
+    assert task.schedule().steps == sum(len(task.batches(epoch)) for epoch in range(3))
 
 
 def test_item_order_is_drawn_anew(vocabulary: Vocabulary, documents: list[Document]) -> None:
     task = pretraining(vocabulary, documents, tokens_per_batch=1000)
-    orders = {tuple(task.make(plan).ids[0]) for epoch in range(3) for plan in task.batches(epoch) if plan[0]}
+    orders = {
+        tuple(task.make(plan).ids[0]) for epoch in range(3) for plan in task.batches(epoch) if plan.side == "documents"
+    }
     assert len(orders) > 1
 
 
 def test_pretraining_learns(vocabulary: Vocabulary, documents: list[Document], tmp_path: Path) -> None:
     task = pretraining(vocabulary, documents)
+    task.params = task.params.model_copy(update={"content_epochs": 40, "interaction_epochs": 40})
     task.epochs = 40
-    task.sides = {side: (docs, 40) for side, (docs, _) in task.sides.items()}
-    curve = fit(task.model, task, schedule(40, task.steps(), patience=None), Checkpoints(tmp_path, 1e9), ignore, "test")
+    plan = schedule(40, task.schedule().steps, patience=None)
+    curve = fit(task.model, task, plan, Checkpoints(tmp_path, 1e9), ignore, "test")
     for name in ("content_loss", "interaction_loss"):
         losses = [row[name] for row in curve if name in row]
         assert losses[-1] < 0.7 * losses[0]
