@@ -115,6 +115,18 @@ def test_two_processes_resume_to_the_byte(folder: Path, alone: dict[str, pair.Tr
     assert all(torch.equal(resumed[0][name], tensor) for name, tensor in straight[0].items())
 
 
+def test_a_killed_pretraining_ends_with_the_same_bytes(alone: dict[str, pair.Trained], tmp_path: Path) -> None:
+    weights, curve = alone["pretrained"]
+    assert {"content_loss", "interaction_loss", "score"} <= set(curve[0])
+    for kill_at in (3, curve[0]["step"] + 2):  # before the first validation and after it
+        folder = tmp_path / str(kill_at)
+        with pytest.raises(pair.Killed):
+            pair.pretrained(ALONE, folder, int(kill_at))
+        resumed = pair.pretrained(ALONE, folder)
+        assert resumed[1] == curve
+        assert all(torch.equal(resumed[0][name], tensor) for name, tensor in weights.items())
+
+
 def test_each_process_drops_out_other_units_at_each_step() -> None:
     drawn = set()
     for rank in range(2):
