@@ -6,7 +6,6 @@ Ids: words ``0 .. W-1`` (byte-level BPE), users ``W .. W+U-1``, items ``W+U .. W
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -36,13 +35,12 @@ class Vocabulary:
     n_users: int
     n_items: int
 
-    # Both are asked for at every prompt, and the library makes a dictionary of all words to count them.
-    @cached_property
+    @property
     def n_words(self) -> int:
         """Number of word ids, W."""
         return self.tokenizer.get_vocab_size()
 
-    @cached_property
+    @property
     def end(self) -> int:
         """Id that ends every text and fills up short rows."""
         end = self.tokenizer.token_to_id(END)
