@@ -42,7 +42,9 @@ def task_of(data: Path, params: PretrainParams) -> tuple[Pretraining, int]:
         model,
         encode_corpus(documents, vocabulary),
         AttentionBias.load("paper", model, data / "graph", data / "distances"),
-        params.model_copy(update={"content_epochs": 0, "interaction_epochs": 1, "regularisation": 0.0}),
+        params.model_copy(
+            update={"content_epochs": 0, "interaction_epochs": 1, "interactions": "documents", "regularisation": 0.0}
+        ),
         vocabulary.end,
     )
     return task, vocabulary.end
@@ -56,7 +58,7 @@ def length_of(document: Document, maximum: int) -> int:
 def ours(data: Path, params: PretrainParams, tokens: int) -> dict[str, float]:
     """Train with our batches up to a number of tokens."""
     task, _ = task_of(data, params)
-    documents, model = task.sides[True][0], task.model
+    documents, model = task.interactions, task.model
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     model.train()
     plans, seen, begun = task.batches(0), 0, 0.0
@@ -67,13 +69,13 @@ def ours(data: Path, params: PretrainParams, tokens: int) -> dict[str, float]:
         task.loss(plan)[1].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        seen += sum(length_of(documents[number], params.maximum_length) for number in plan[1])
+        seen += sum(length_of(documents[number], params.maximum_length) for number in plan.numbers)
         if seen >= tokens and step > 2:
             break
     return {
         "rate": seen / (time.perf_counter() - begun),
         "tokens": seen,
-        "rows": float(np.mean([len(p[1]) for p in plans])),
+        "rows": float(np.mean([len(plan.numbers) for plan in plans])),
     }
 
 
@@ -82,8 +84,8 @@ def plain(data: Path, params: PretrainParams, tokens: int) -> dict[str, float]:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     task, end = task_of(data, params)
-    documents, network = task.sides[True][0], task.model
-    rows = max(1, round(float(np.mean([len(plan[1]) for plan in task.batches(0)]))))
+    documents, network = task.interactions, task.model
+    rows = max(1, round(float(np.mean([len(plan.numbers) for plan in task.batches(0)]))))
     hops = HopDistances.load(data / "distances")
     n_users, n_items = network.n_users, network.n_items
     dense = np.zeros((n_users + n_items, n_users + n_items), np.float32)

@@ -115,7 +115,7 @@ class GraphGPT2(nn.Module):
         """Number of word ids."""
         return int(self.config.vocab_size)
 
-    def forward(self, ids: Tensor, bias: Tensor, table: nn.Embedding) -> Tensor:
+    def forward(self, ids: Tensor, bias: Tensor, table: nn.Embedding, withheld: Tensor | None = None) -> Tensor:
         """Hidden states of all positions.
 
         Parameters
@@ -126,40 +126,51 @@ class GraphGPT2(nn.Module):
             float, shape (rows, 1 or heads, length, length): causal mask and R, see `AttentionBias`.
         table
             The ID embeddings to read, `self.content` or `self.collaborative`.
+        withheld
+            bool of the shape of `ids`: users without their vector, items without their text.
 
         Returns
         -------
         Tensor of shape (rows, length, width)
         """
-        embedded = self.embedded(ids, table)
+        embedded = self.embedded(ids, table, withheld)
         hidden: Tensor = self.backbone(embedded, bias.to(embedded), self.positions(ids))
         return hidden
 
-    def read_out(self, ids: Tensor, bias: Tensor, table: nn.Embedding, last: Tensor) -> Tensor:
+    def read_out(
+        self, ids: Tensor, bias: Tensor, table: nn.Embedding, last: Tensor, withheld: Tensor | None = None
+    ) -> Tensor:
         """Return the hidden states of one position a row, (rows, width), as `forward` gives them.
 
         Parameters
         ----------
-        ids, bias, table
+        ids, bias, table, withheld
             As in `forward`.
         last
             int64, shape (rows,).
         """
-        embedded = self.embedded(ids, table)
+        embedded = self.embedded(ids, table, withheld)
         return self.backbone.read_out(embedded, bias.to(embedded.dtype), self.positions(ids), last)
 
-    def embedded(self, ids: Tensor, table: nn.Embedding) -> Tensor:
+    def embedded(self, ids: Tensor, table: nn.Embedding, withheld: Tensor | None = None) -> Tensor:
         """Vectors of tokens before the first block, without positions, shape (rows, length, width)."""
         node = ids - self.n_words
         words = self.backbone.wte(ids.clamp(max=self.n_words - 1))
-        return torch.where((node >= 0)[..., None], self.vectors(node.clamp(min=0), table), words)
+        return torch.where((node >= 0)[..., None], self.vectors(node.clamp(min=0), table, withheld), words)
 
-    def vectors(self, node: Tensor, table: nn.Embedding) -> Tensor:
-        """Vectors of users and items, shape (..., width), for node numbers: users ``0 .. U-1``, then items."""
+    def vectors(self, node: Tensor, table: nn.Embedding, withheld: Tensor | None = None) -> Tensor:
+        """Vectors of users and items, shape (..., width), for node numbers: users ``0 .. U-1``, then items.
+
+        Of what is `withheld`, bool of the shape of `node`, a user has a vector of zeros and an item its free vector
+        alone.
+        """
         is_item = node >= self.n_users
         item = (node - self.n_users).clamp(min=0)
         scale = torch.where(is_item, self.item_scale * self.warm[item], self.user_scale)
-        return table(node) * scale[..., None] + self.projection(self.texts[item]) * is_item[..., None]
+        has_text = is_item
+        if withheld is not None:
+            scale, has_text = scale * (is_item | ~withheld), is_item & ~withheld
+        return table(node) * scale[..., None] + self.projection(self.texts[item]) * has_text[..., None]
 
     def positions(self, ids: Tensor) -> Tensor:
         """Positions of tokens: those of a list of items share one, for a list has no order.

@@ -21,8 +21,9 @@ class Relations:
     texts
         float32 (I, D), text embeddings, rows of length 1 or 0; their likeness is the squared cosine, negative ones 0.
     brands, categories
-        float32 (I, groups), the groups of each item, rows of length 1 or 0, a group weighted by the root of the
-        logarithm of its rarity; their likeness is the inner product.
+        float32 (I, groups), the groups of each item, a group weighted by the root of the logarithm of its rarity; their
+        likeness is the inner product. An item has several categories, and its row has length 1 or 0; it has one brand,
+        whose rarity counts.
     """
 
     texts: np.ndarray
@@ -33,7 +34,7 @@ class Relations:
     def of(cls, graph: Graph, texts: np.ndarray) -> "Relations":
         """Relations of a graph's brands and categories and of text embeddings, float32 (I, D)."""
         brands = _groups(graph.brand_items, graph.brand_offsets, graph.n_items)
-        categories = _groups(graph.category_items, graph.category_offsets, graph.n_items)
+        categories = _scaled(_groups(graph.category_items, graph.category_offsets, graph.n_items))
         return cls(texts.astype(np.float32), brands, categories)
 
     def extended(self, new: NewItems) -> "Relations":
@@ -41,7 +42,7 @@ class Relations:
         if not len(new):
             return self
         brands = _weighted(new.brands, new.brand_offsets, len(self.texts))
-        categories = _weighted(new.categories, new.category_offsets, len(self.texts))
+        categories = _scaled(_weighted(new.categories, new.category_offsets, len(self.texts)))
         return Relations(
             np.concatenate([self.texts, new.texts.astype(np.float32)]),
             csr_array(vstack([self.brands, brands], format="csr")),
@@ -79,11 +80,14 @@ def _groups(items: np.ndarray, offsets: np.ndarray, n_items: int) -> csr_array:
 
 
 def _weighted(members: csr_array, offsets: np.ndarray, n_items: int) -> csr_array:
-    """Rows of length 1 or 0 from the groups of items and the sizes of the groups among `n_items`."""
+    """Weigh the groups of items by the sizes of the groups among `n_items`."""
     if len(offsets) == 1:
         return csr_array((members.shape[0], 1), dtype=np.float32)
     rarity = np.log(n_items / np.maximum(1, np.diff(offsets)))
-    weighted = members @ diags_array(np.sqrt(rarity))
-    lengths = np.sqrt(np.asarray(weighted.power(2).sum(axis=1)).ravel())
-    scaled = diags_array(1 / np.where(lengths > 0, lengths, 1)) @ weighted
-    return csr_array(scaled).astype(np.float32)
+    return csr_array(members @ diags_array(np.sqrt(rarity))).astype(np.float32)
+
+
+def _scaled(rows: csr_array) -> csr_array:
+    """Give rows length 1, or 0 where there is nothing."""
+    lengths = np.sqrt(np.asarray(rows.power(2).sum(axis=1)).ravel())
+    return csr_array(diags_array(1 / np.where(lengths > 0, lengths, 1).astype(np.float32)) @ rows)

@@ -86,21 +86,27 @@ class Finetuning:
         """
         users, seed = batch
         all_visible, all_hidden = self.hide(users, seed)
+        unknown = np.random.default_rng([seed, 1]).random(len(users)) < self.params.user_dropout
         rows = self.group.rows(len(users))
         visible, hidden = all_visible[rows], all_hidden[rows]
         if not hidden:
             return "loss", torch.zeros((), requires_grad=True)
-        loss = self._likelihood_or_error(users[rows], visible, hidden, len(users))
+        loss = self._likelihood_or_error(users[rows], visible, hidden, unknown[rows], len(users))
         if self.group.leads and self.params.language_model:
             loss = loss + self.params.regularisation * self._disagreement(users, all_visible, all_hidden)
         return "loss", loss
 
     def _likelihood_or_error(
-        self, users: np.ndarray, visible: list[np.ndarray], hidden: list[np.ndarray], all_users: int
+        self,
+        users: np.ndarray,
+        visible: list[np.ndarray],
+        hidden: list[np.ndarray],
+        unknown: np.ndarray,
+        all_users: int,
     ) -> Tensor:
         """Sum of the users' mean losses, divided by all users of the batch."""
         model, device = self.model, self.group.device
-        states = self._read_out(users, visible) if self.params.language_model else None
+        states = self._read_out(users, visible, unknown) if self.params.language_model else None
         terms = torch.from_numpy(self.propagation.cross_fitted(users, visible)).to(device) if self.propagation else None
         logits = model.scores(states, terms, self.params.personal_gates)
         counts = np.array([len(items) for items in hidden])
@@ -123,14 +129,17 @@ class Finetuning:
         ids = torch.from_numpy(np.concatenate([users, model.n_users + items]) + model.n_words)
         return model.disagreement(ids.to(self.group.device), model.collaborative, model.content)
 
-    def _read_out(self, users: np.ndarray, items: list[np.ndarray]) -> Tensor:
+    def _read_out(self, users: np.ndarray, items: list[np.ndarray], unknown: np.ndarray) -> Tensor:
         """Hidden states of the read-out positions, (B, width); prompts of like length go together."""
+        model = self.model
         order, device = np.argsort([len(row) for row in items], kind="stable"), self.group.device
         states = []
         for rows in np.array_split(order, math.ceil(len(order) / _ROWS)):
             ids, last = self.prompts(users[rows].tolist(), [items[row] for row in rows])
-            hidden = self.model(torch.from_numpy(ids).to(device), self.bias(ids), self.model.collaborative)
-            states.append(hidden[torch.arange(len(rows)), torch.from_numpy(last)])
+            is_user = (ids >= model.n_words) & (ids < model.n_words + model.n_users)
+            withheld = torch.from_numpy(is_user & unknown[rows, None]).to(device) if unknown.any() else None
+            given = torch.from_numpy(ids).to(device), self.bias(ids), model.collaborative
+            states.append(model.read_out(*given, torch.from_numpy(last), withheld))
         return torch.cat(states)[torch.from_numpy(np.argsort(order))]
 
     def validate(self) -> Row:

@@ -81,12 +81,15 @@ class Schedule:
     patience
         Validate after every epoch, stop after this many without a better ``score`` and end with the best weights;
         None: nothing is validated.
+    least_epochs
+        Epochs that are trained in any case: what they learn is not in the ``score``.
     """
 
     params: OptimiserParams
     epochs: int
     steps: int
     patience: int | None = None
+    least_epochs: int = 0
 
     def factor(self, step: int) -> float:
         """Return the share of the peak learning rate at a step, counted from 0."""
@@ -177,7 +180,8 @@ def fit(
                 checkpoints.save(_tensors(model, optimiser, best), progress)
         if validates:
             metrics = group.from_first(validated(model, task) if group.leads else {})
-            if progress["best"] is None or metrics["score"] > progress["best"]["score"]:
+            best_before = progress["best"]["score"] if progress["best"] else -math.inf
+            if progress["epoch"] + 1 >= schedule.least_epochs and metrics["score"] > best_before:
                 progress["best"] = {"score": metrics["score"], "epoch": progress["epoch"] + 1}
                 if group.leads:
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -73,8 +73,41 @@ class TrainingParams(StageParams):
     launcher: Literal["torchrun", "ray"] = Field(exclude=True)
 
 
-class PretrainParams(TrainingParams):
-    """The language model and its training on the corpus."""
+class PromptParams(TrainingParams):
+    """Training on personalised prompts, which hide a part of a user's training items and ask for it.
+
+    Attributes
+    ----------
+    users_per_batch
+        Prompts of a batch.
+    hidden_share
+        Share of a user's items that is hidden, drawn anew in every epoch.
+    maximum_items
+        That a prompt names at most.
+    user_dropout
+        Share of the prompts whose user has no vector of his own, so that the items alone must do (Volkovs et al. 2017,
+        DropoutNet).
+    """
+
+    users_per_batch: int = Field(ge=1)
+    hidden_share: float = Field(gt=0, lt=1)
+    maximum_items: int = Field(ge=1)
+    user_dropout: float = Field(ge=0, le=1)
+
+
+class PretrainParams(PromptParams):
+    """The language model and its training on texts and interactions.
+
+    Attributes
+    ----------
+    interactions
+        ``prompts``: those of fine-tuning; ``documents``: item after item of the corpus, behind the user's own token.
+    patience
+        Epochs without a better ranking of the validation items after which training stops and the best one is kept;
+        None: nothing is validated, and the last one is kept.
+    text_dropout
+        Share of the content documents whose items have no vector of their text, which is what they have to write.
+    """
 
     base_model: str
     base_layers: int | None = Field(ge=1)
@@ -87,6 +120,9 @@ class PretrainParams(TrainingParams):
     maximum_length: int = Field(ge=16, le=1024)
     content_epochs: int = Field(ge=0)
     interaction_epochs: int = Field(ge=0)
+    interactions: Literal["prompts", "documents"]
+    patience: int | None = Field(ge=1)
+    text_dropout: float = Field(ge=0, le=1)
     tokens_per_batch: int = Field(ge=64)
 
     @model_validator(mode="after")
@@ -95,19 +131,28 @@ class PretrainParams(TrainingParams):
             raise ValueError(f"`tune: {self.tune}` would leave the scratch network as it was drawn: use `tune: full`")
         return self
 
+    def of_prompts(self) -> "FinetuneParams":
+        """Return the params of fine-tuning's task for prompts that the network alone answers."""
+        return FinetuneParams(
+            **{name: getattr(self, name) for name in PromptParams.model_fields},
+            objective="likelihood",
+            epochs=self.interaction_epochs,
+            patience=self.patience or 1,
+            language_model=True,
+            graph_term=False,
+            personal_gates=False,
+        )
 
-class FinetuneParams(TrainingParams):
+
+class FinetuneParams(PromptParams):
     """Training on personalised prompts: hidden items are predicted from the user and the visible ones."""
 
     objective: Literal["likelihood", "rating"]
     epochs: int = Field(ge=0)
     patience: int = Field(ge=1)
-    users_per_batch: int = Field(ge=1)
-    hidden_share: float = Field(gt=0, lt=1)
     language_model: bool
     graph_term: bool
     personal_gates: bool
-    maximum_items: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _something_scores(self) -> "FinetuneParams":

@@ -1,11 +1,13 @@
-"""Pre-training: language modelling of the corpus' texts and of the users' item sequences, in turns.
+"""Pre-training: the corpus' texts and the users' interactions, in turns (docs/methods.md, section 1.5).
 
-Content documents train the words and the `content` embeddings, interaction documents the `collaborative` ones
-(docs/methods.md, section 1.5); each batch pulls its side towards the other (mutual regularisation).
+Content documents train the words and the `content` embeddings, interactions the `collaborative` ones; each batch pulls
+its side towards the other (mutual regularisation). Interactions are learnt from the prompts of fine-tuning, with other
+items hidden in every epoch, or, as published, from the documents that name all items of a user behind his own token.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,7 +24,8 @@ from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.recommender.network.base_models import load_pretrained, scratch_config
 from symbiosis.recommender.network.decoders import Decoder
 from symbiosis.recommender.network.model import GraphGPT2
-from symbiosis.recommender.training.loop import Row
+from symbiosis.recommender.training.finetuning import Finetuning
+from symbiosis.recommender.training.loop import Row, Schedule
 from symbiosis.recommender.training.params import PretrainParams
 from symbiosis.recommender.training.process_group import ALONE, ProcessGroup
 
@@ -44,6 +47,24 @@ class Document:
     prompt: np.ndarray
     text: np.ndarray
     interactions: bool
+
+
+class Plan(NamedTuple):
+    """What a batch is made from.
+
+    Attributes
+    ----------
+    side
+        Documents of texts, documents of interactions, or prompts.
+    numbers
+        int (rows,), of documents or, for prompts, users.
+    seed
+        Of all that is drawn for it.
+    """
+
+    side: Literal["content", "documents", "prompts"]
+    numbers: np.ndarray
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -184,51 +205,71 @@ class Pretraining:
         bias: AttentionBias,
         params: PretrainParams,
         end: int,
+        prompts: Finetuning | None = None,
         group: ProcessGroup = ALONE,
     ) -> None:
-        self.model, self.bias, self.params, self.end, self.group = model, bias, params, end, group
-        self.sides = {
-            False: ([d for d in documents if not d.interactions], params.content_epochs),
-            True: ([d for d in documents if d.interactions], params.interaction_epochs),
-        }
+        if prompts is None and params.interactions == "prompts" and params.interaction_epochs:
+            raise ValueError("pre-training on prompts needs the task that makes them")
+        self.model, self.bias, self.params, self.end, self.prompts, self.group = (
+            model,
+            bias,
+            params,
+            end,
+            prompts,
+            group,
+        )
+        self.content = [document for document in documents if not document.interactions]
+        self.interactions = [document for document in documents if document.interactions]
         self.epochs = max(params.content_epochs, params.interaction_epochs)
 
-    def steps(self) -> int:
-        """Steps of all epochs."""
-        return sum(len(self._plan(epoch)) for epoch in range(self.epochs))
+    def schedule(self) -> Schedule:
+        """Length of the training; texts are learnt to the end, and interactions as long as the ranking improves."""
+        params = self.params
+        patience = params.patience if self.prompts and params.interaction_epochs else None
+        steps = sum(len(self.batches(epoch)) for epoch in range(self.epochs))
+        return Schedule(params, self.epochs, steps, patience, params.content_epochs)
 
-    def batches(self, epoch: int) -> Sequence[tuple[bool, np.ndarray, int]]:
-        """Return plans of batches (side, document numbers, seed of the item order); `loss` makes them."""
-        return self._plan(epoch)
+    def batches(self, epoch: int) -> list[Plan]:
+        """Return plans of batches in random order; `loss` makes them."""
+        params, rng = self.params, np.random.default_rng([self.params.seed, epoch])
+        plans: list[Plan] = []
+        if epoch < params.content_epochs:
+            plans += self._grouped("content", self.content, rng)
+        if epoch < params.interaction_epochs and params.interactions == "documents":
+            plans += self._grouped("documents", self.interactions, rng)
+        elif epoch < params.interaction_epochs:
+            assert self.prompts is not None
+            plans += [Plan("prompts", users, seed) for users, seed in self.prompts.batches(epoch)]
+        return [plans[number] for number in rng.permutation(len(plans))]
 
-    def _plan(self, epoch: int) -> list[tuple[bool, np.ndarray, int]]:
-        """Group documents of like length, at most so many tokens a batch, in random order."""
-        rng = np.random.default_rng([self.params.seed, epoch])
-        plan: list[tuple[bool, np.ndarray, int]] = []
-        for interactions, (documents, epochs) in self.sides.items():
-            if epoch >= epochs or not documents:
-                continue
-            lengths = np.minimum([len(d.prompt) + len(d.text) for d in documents], self.params.maximum_length)
-            # A little noise mixes documents of neighbouring lengths anew each epoch.
-            order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
-            start = 0
-            while start < len(order):
-                stop, longest = start, 0
-                while stop < len(order):
-                    longest = max(longest, int(lengths[order[stop]]))
-                    if stop > start and longest * (stop + 1 - start) > self.params.tokens_per_batch:
-                        break
-                    stop += 1
-                plan.append((interactions, order[start:stop], int(rng.integers(2**31))))
-                start = stop
-        return [plan[number] for number in rng.permutation(len(plan))]
+    def _grouped(
+        self, side: Literal["content", "documents"], documents: Sequence[Document], rng: np.random.Generator
+    ) -> list[Plan]:
+        """Group documents of like length, at most so many tokens a batch."""
+        plans: list[Plan] = []
+        if not documents:
+            return plans
+        lengths = np.minimum([len(d.prompt) + len(d.text) for d in documents], self.params.maximum_length)
+        # A little noise mixes documents of neighbouring lengths anew each epoch.
+        order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
+        start = 0
+        while start < len(order):
+            stop, longest = start, 0
+            while stop < len(order):
+                longest = max(longest, int(lengths[order[stop]]))
+                if stop > start and longest * (stop + 1 - start) > self.params.tokens_per_batch:
+                    break
+                stop += 1
+            plans.append(Plan(side, order[start:stop], int(rng.integers(2**31))))
+            start = stop
+        return plans
 
-    def make(self, plan: tuple[bool, np.ndarray, int]) -> Batch:
-        """Make a batch from its plan."""
-        interactions, numbers, seed = plan
-        documents, rng = self.sides[interactions][0], np.random.default_rng(seed)
+    def make(self, plan: Plan) -> Batch:
+        """Make a batch of documents from its plan."""
+        interactions, rng = plan.side == "documents", np.random.default_rng(plan.seed)
+        documents = self.interactions if interactions else self.content
         rows = []
-        for number in numbers:
+        for number in plan.numbers:
             document = documents[number]
             text = rng.permutation(document.text) if interactions else document.text
             rows.append(fitted(document.prompt, text, self.params.maximum_length, self.model.n_words))
@@ -241,22 +282,32 @@ class Pretraining:
             targets[row, len(prompt) - 1 : stop - 1] = text
         return Batch(ids, targets, interactions)
 
-    def loss(self, plan: tuple[bool, np.ndarray, int]) -> tuple[str, Tensor]:
-        """Cross-entropy of the texts' tokens, the first one included, plus the mutual regularisation.
+    def loss(self, plan: Plan) -> tuple[str, Tensor]:
+        """Loss of the hidden items or of the documents' texts, the first token included, and mutual regularisation.
 
         The logits are made at the text's positions only. Each process sums over the tokens of its own rows, and divides
         by those of the whole batch; the first one adds the regularisation of the whole batch.
         """
+        if plan.side == "prompts":
+            assert self.prompts is not None
+            return "interaction_loss", self.prompts.loss((plan.numbers, plan.seed))[1]
         batch, model, device = self.make(plan), self.model, self.group.device
         learning, fixed = model.content, model.collaborative
         if batch.interactions:
             learning, fixed = fixed, learning
         name = "interaction_loss" if batch.interactions else "content_loss"
-        own = batch.rows(self.group.rows(len(batch.ids)))
+        rows = self.group.rows(len(batch.ids))
+        own = batch.rows(rows)
         if not len(own.ids):
             return name, torch.zeros((), requires_grad=True)
         targets = torch.from_numpy(own.targets).to(device)
-        hidden = model(torch.from_numpy(own.ids).to(device), self.bias(own.ids), learning)[targets >= 0]
+        withheld = None
+        if not batch.interactions and self.params.text_dropout:
+            blank = np.random.default_rng([plan.seed, 1]).random(len(batch.ids)) < self.params.text_dropout
+            is_item = own.ids >= model.n_words + model.n_users
+            withheld = torch.from_numpy(is_item & blank[rows, None]).to(device)
+        ids = torch.from_numpy(own.ids).to(device)
+        hidden = model(ids, self.bias(own.ids), learning, withheld)[targets >= 0]
         wanted = targets[targets >= 0]
         if batch.interactions:
             logits, wanted = model.item_logits(hidden), wanted - model.n_words - model.n_users
@@ -269,5 +320,5 @@ class Pretraining:
         return name, loss
 
     def validate(self) -> Row:
-        """Nothing is chosen in pre-training."""
-        return {}
+        """Metrics of the validation items as the network alone ranks them."""
+        return self.prompts.validate() if self.prompts else {}

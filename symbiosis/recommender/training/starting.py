@@ -12,7 +12,25 @@ from symbiosis.recommender.language.tokens import Vocabulary
 from symbiosis.recommender.network.attention import AttentionBias, BiasMode
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.adapters import adapt
-from symbiosis.recommender.training.params import FinetuneParams
+from symbiosis.recommender.training.params import FinetuneParams, PromptParams
+
+
+def prompts_of(vocabulary: Vocabulary, model: GraphGPT2, params: PromptParams, block: str) -> Prompts:
+    """Make the prompts of a training.
+
+    Raises
+    ------
+    InputError
+        The longest one does not fit into the network; `block` is that of the params, for the message.
+    """
+    prompts = Prompts(vocabulary, params.maximum_items)
+    if prompts.overhead + params.maximum_items > model.config.n_positions:
+        raise InputError(
+            f"params.yaml: `{block}.maximum_items` {params.maximum_items} gives prompts of "
+            f"{prompts.overhead + params.maximum_items} tokens, more than `pretrain.maximum_length` "
+            f"{model.config.n_positions}"
+        )
+    return prompts
 
 
 @dataclass(frozen=True)
@@ -51,13 +69,7 @@ class Start:
         model = GraphGPT2.load(pretrained, params.dropout)
         merge = adapt(model, params.tune, params.lora)
         vocabulary = Vocabulary.load(pretrained / "tokenizer.json", model.n_users, model.n_items)
-        prompts = Prompts(vocabulary, params.maximum_items)
-        if prompts.overhead + params.maximum_items > model.config.n_positions:
-            raise InputError(
-                f"params.yaml: `finetune.maximum_items` {params.maximum_items} gives prompts of "
-                f"{prompts.overhead + params.maximum_items} tokens, more than `pretrain.maximum_length` "
-                f"{model.config.n_positions}"
-            )
+        prompts = prompts_of(vocabulary, model, params, "finetune")
         return cls(params, model, vocabulary, prompts, settings["bias"], merge)
 
     @property

@@ -209,7 +209,7 @@ def test_a_scorer_without_a_guest_says_so() -> None:
 
 
 def test_groups_of_new_items_are_weighted_as_in_training() -> None:
-    """By hand: the cosine of weighted groups, rarity by the sizes in training."""
+    """By hand: rarity by the sizes in training, of categories the cosine."""
     relations = Relations.of(graph(), texts()[:OLD]).extended(new_items())
     names, rarity = graph().categories, np.log(OLD / np.diff(graph().category_offsets))
     rows = [set(row or []) for row in table()["categories"].to_list()]
@@ -217,4 +217,8 @@ def test_groups_of_new_items_are_weighted_as_in_training() -> None:
     lengths = np.linalg.norm(weights, axis=1, keepdims=True)
     expected = np.divide(weights, lengths, out=np.zeros_like(weights), where=lengths > 0)
     np.testing.assert_allclose(relations.categories.toarray(), expected, atol=1e-6)
-    assert relations.brands.toarray()[OLD:].sum(axis=1).tolist() == [1.0, 1.0, 0.0]  # the last is of no known brand
+    names, rarity = graph().brands, np.log(OLD / np.diff(graph().brand_offsets))
+    brands = table()["brand"].to_list()
+    expected = np.array([[(name == brand) * np.sqrt(rarity[n]) for n, name in enumerate(names)] for brand in brands])
+    np.testing.assert_allclose(relations.brands.toarray(), expected, atol=1e-6)
+    assert not expected[-1].any()  # of no known brand

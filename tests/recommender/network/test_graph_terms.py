@@ -127,7 +127,7 @@ def test_the_strongest_links_are_kept() -> None:
         assert (few[item] > 0).sum() == 3
 
 
-def test_groups_weigh_by_rarity_and_have_length_one() -> None:
+def test_groups_weigh_by_rarity_and_categories_share_a_length_of_one() -> None:
     """Four items: the first two share a rare category and, with the third, a wide one; the last has none."""
     frame = pl.DataFrame(
         {
@@ -144,7 +144,7 @@ def test_groups_weigh_by_rarity_and_have_length_one() -> None:
     common = Relations.of(graph, np.zeros((4, 2), np.float32))
     _, brands, categories = flows = np.empty((3, 4, 4), np.float32)
     common.flows(csr_array(np.eye(4, dtype=np.float32)), flows)
-    np.testing.assert_allclose(brands, np.pad(np.ones((2, 2)), (0, 2)), rtol=1e-6)
+    np.testing.assert_allclose(brands, np.pad(np.full((2, 2), np.log(4 / 2)), (0, 2)), rtol=1e-6)
     rare, wide = np.log(4 / 2), np.log(4 / 3)
     across = np.sqrt(wide / (rare + wide))
     expected = [[1, 1, across, 0], [1, 1, across, 0], [across, across, 1, 0], [0, 0, 0, 0]]

@@ -43,9 +43,9 @@ def test_terms_by_hand() -> None:
     following = [0, 0.5 * 2 / 2.5**0.5, 0.5 * 0.5 / 2.5**0.5 + 1, 0]
     np.testing.assert_allclose(of["next recent"], np.log1p(np.array(following) / 2), rtol=1e-6)
     np.testing.assert_allclose(of["popularity"], np.log1p([2, 2, 1, 0]), rtol=1e-6)
-    # Of one brand are 0 and 1, the older of which counts half.
-    np.testing.assert_allclose(of["brand recent"], np.log1p(np.array([1.5, 1.5, 0, 0]) / 2), rtol=1e-6)
-    np.testing.assert_allclose(of["brand last"], np.log1p(np.array([1, 1, 0, 0]) / 2), rtol=1e-6)
+    # Of one brand, which two of the four items have, are 0 and 1, the older of which counts half.
+    np.testing.assert_allclose(of["brand recent"], np.log1p(np.array([1.5, 1.5, 0, 0]) * np.log(2) / 2), rtol=1e-6)
+    np.testing.assert_allclose(of["brand last"], np.log1p(np.array([1, 1, 0, 0]) * np.log(2) / 2), rtol=1e-6)
     assert of["alike recent"][1] > of["alike recent"][3] == 0  # 0 and 1 share the word glove
 
 

@@ -21,12 +21,12 @@ from symbiosis.recommender.training.adapters import adapt
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.loop import Row, Schedule, fit
 from symbiosis.recommender.training.params import LoraParams, PretrainParams, Tune
-from symbiosis.recommender.training.pretraining import Pretraining, encode_corpus, untrained
+from symbiosis.recommender.training.pretraining import Plan, Pretraining, encode_corpus, untrained
 
 USERS, ITEMS = 5, 4
 LORA = LoraParams(rank=4, alpha=8)
 PARAMS = validate_block(read_document(), "pretrain", PretrainParams).model_copy(update={"precision": "float32"})
-EPOCHS = {"content_epochs": 3, "interaction_epochs": 3, "regularisation": 0.1}
+EPOCHS = {"content_epochs": 3, "interaction_epochs": 3, "interactions": "documents", "regularisation": 0.1}
 DOCUMENTS = pl.DataFrame(
     [("title", f"The title of <item_{i}> is:", f"lamp {i}") for i in range(ITEMS)]
     + [("interactions", f"<user_{u}> has interacted with", "<item_1> <item_3> <item_2>") for u in range(USERS)],
@@ -80,7 +80,7 @@ def task_of(model: GraphGPT2, vocabulary: Vocabulary) -> Pretraining:
 
 def train(model: GraphGPT2, task: Pretraining, folder: Path, seconds: float = 1e9) -> None:
     settings = {"warmup_share": 0.1, "learning_rate": 1e-2, "id_learning_rate": 1e-2, "weight_decay": 0.1, "seed": 1}
-    schedule = Schedule(PARAMS.model_copy(update=settings), task.epochs, task.steps())
+    schedule = Schedule(PARAMS.model_copy(update=settings), task.epochs, task.schedule().steps)
     fit(model, task, schedule, Checkpoints(folder, seconds), ignore, "test")
 
 
@@ -173,7 +173,7 @@ def test_a_killed_training_ends_with_the_same_bytes(gpt2: Path, tmp_path: Path, 
         task = task_of(model, vocabulary)
         loss, calls = task.loss, 0
 
-        def counted(plan: tuple[bool, np.ndarray, int]) -> tuple[str, torch.Tensor]:
+        def counted(plan: Plan) -> tuple[str, torch.Tensor]:
             nonlocal calls
             calls += 1
             if calls == kill_at:

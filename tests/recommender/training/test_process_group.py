@@ -62,7 +62,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pair.Trained]:
     """What a single process trains, without dropout."""
     folder = tmp_path_factory.mktemp("alone")
-    return {"finetuned": pair.finetuned(ALONE, folder / "1"), "pretrained": pair.pretrained(ALONE, folder / "2")}
+    return {
+        "finetuned": pair.finetuned(ALONE, folder / "1"),
+        "pretrained": pair.pretrained(ALONE, folder / "2"),
+        "pretrained_on_documents": pair.pretrained(ALONE, folder / "3", interactions="documents", patience=None),
+    }
 
 
 def read(folder: Path, name: str) -> pair.Trained:
@@ -91,7 +95,7 @@ def test_shares_are_disjoint_and_complete_and_differ_by_at_most_one_row(count: i
     assert lengths[0] == max(lengths)
 
 
-@pytest.mark.parametrize("stage", ["finetuned", "pretrained"])
+@pytest.mark.parametrize("stage", ["finetuned", "pretrained", "pretrained_on_documents"])
 def test_two_processes_train_as_one(stage: str, folder: Path, alone: dict[str, pair.Trained]) -> None:
     assert_close(read(folder, stage), alone[stage])
 
@@ -109,6 +113,18 @@ def test_two_processes_resume_to_the_byte(folder: Path, alone: dict[str, pair.Tr
     straight, resumed = read(folder, "with_dropout"), read(folder, "with_dropout_resumed")
     assert resumed[1] == straight[1] != alone["finetuned"][1]
     assert all(torch.equal(resumed[0][name], tensor) for name, tensor in straight[0].items())
+
+
+def test_a_killed_pretraining_ends_with_the_same_bytes(alone: dict[str, pair.Trained], tmp_path: Path) -> None:
+    weights, curve = alone["pretrained"]
+    assert {"content_loss", "interaction_loss", "score"} <= set(curve[0])
+    for kill_at in (3, curve[0]["step"] + 2):  # before the first validation and after it
+        folder = tmp_path / str(kill_at)
+        with pytest.raises(pair.Killed):
+            pair.pretrained(ALONE, folder, int(kill_at))
+        resumed = pair.pretrained(ALONE, folder)
+        assert resumed[1] == curve
+        assert all(torch.equal(resumed[0][name], tensor) for name, tensor in weights.items())
 
 
 def test_each_process_drops_out_other_units_at_each_step() -> None:

@@ -31,7 +31,7 @@ from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Row, Schedule, fit
 from symbiosis.recommender.training.params import FinetuneParams, PretrainParams
-from symbiosis.recommender.training.pretraining import LEAST_TEXT, Document, Pretraining, encode_corpus, fitted
+from symbiosis.recommender.training.pretraining import LEAST_TEXT, Document, Plan, Pretraining, encode_corpus, fitted
 
 USERS, ITEMS = 16, 12
 
@@ -54,7 +54,14 @@ FINETUNE = validate_block(read_document(), "finetune", FinetuneParams).model_cop
     }
 )
 PRETRAIN = validate_block(read_document(), "pretrain", PretrainParams).model_copy(
-    update={"content_epochs": 2, "interaction_epochs": 3, "maximum_length": 32, "regularisation": 0.1, "seed": 2}
+    update={
+        "content_epochs": 2,
+        "interaction_epochs": 3,
+        "interactions": "documents",
+        "maximum_length": 32,
+        "regularisation": 0.1,
+        "seed": 2,
+    }
 )
 
 
@@ -396,7 +403,7 @@ def test_texts_end_and_item_sets_do_not(vocabulary: Vocabulary, documents: list[
 
 def test_the_first_token_of_a_text_is_a_target(vocabulary: Vocabulary, documents: list[Document]) -> None:
     task = pretraining(vocabulary, documents[:1])
-    batch = task.make((False, np.array([0]), 0))
+    batch = task.make(Plan("content", np.array([0]), 0))
     prompt = len(documents[0].prompt)
     assert batch.targets[0, prompt - 1] == documents[0].text[0]
     assert batch.ids[0, prompt] == documents[0].text[0]
@@ -408,27 +415,125 @@ def test_an_epoch_holds_every_document_once_and_sides_are_not_mixed(
     vocabulary: Vocabulary, documents: list[Document]
 ) -> None:
     task = pretraining(vocabulary, documents)
-    for epoch, sides in enumerate([{False, True}, {False, True}, {True}]):
+    for epoch, sides in enumerate([{"content", "documents"}, {"content", "documents"}, {"documents"}]):
         plans = task.batches(epoch)
-        assert {side for side, _, _ in plans} == sides
+        assert {plan.side for plan in plans} == sides
         for side in sides:
-            numbers = sorted(n for s, batch, _ in plans if s == side for n in batch)
-            assert numbers == list(range(ITEMS if side is False else USERS))
-        assert all(task.make(plan).ids.size <= 60 or len(plan[1]) == 1 for plan in plans)
-    assert task.steps() == sum(len(task.batches(epoch)) for epoch in range(3))
+            numbers = sorted(n for plan in plans if plan.side == side for n in plan.numbers)
+            assert numbers == list(range(ITEMS if side == "content" else USERS))
+        assert all(task.make(plan).ids.size <= 60 or len(plan.numbers) == 1 for plan in plans)
+    assert task.schedule().steps == sum(len(task.batches(epoch)) for epoch in range(3))
 
 
 def test_item_order_is_drawn_anew(vocabulary: Vocabulary, documents: list[Document]) -> None:
     task = pretraining(vocabulary, documents, tokens_per_batch=1000)
-    orders = {tuple(task.make(plan).ids[0]) for epoch in range(3) for plan in task.batches(epoch) if plan[0]}
+    orders = {
+        tuple(task.make(plan).ids[0]) for epoch in range(3) for plan in task.batches(epoch) if plan.side == "documents"
+    }
     assert len(orders) > 1
 
 
 def test_pretraining_learns(vocabulary: Vocabulary, documents: list[Document], tmp_path: Path) -> None:
     task = pretraining(vocabulary, documents)
+    task.params = task.params.model_copy(update={"content_epochs": 40, "interaction_epochs": 40})
     task.epochs = 40
-    task.sides = {side: (docs, 40) for side, (docs, _) in task.sides.items()}
-    curve = fit(task.model, task, schedule(40, task.steps(), patience=None), Checkpoints(tmp_path, 1e9), ignore, "test")
+    plan = schedule(40, task.schedule().steps, patience=None)
+    curve = fit(task.model, task, plan, Checkpoints(tmp_path, 1e9), ignore, "test")
     for name in ("content_loss", "interaction_loss"):
         losses = [row[name] for row in curve if name in row]
         assert losses[-1] < 0.7 * losses[0]
+
+
+def on_prompts(vocabulary: Vocabulary, documents: list[Document], **settings: object) -> Pretraining:
+    """Pre-training without dropout on prompts of the checkerboard."""
+    train, held = checkerboard()
+    params = PRETRAIN.model_copy(update={"interactions": "prompts", "users_per_batch": 8} | settings)
+    model, bias = small_model(vocabulary, dropout=0.0), AttentionBias("ones", vocabulary.n_words, USERS, None)
+    prompts = Finetuning(model, Prompts(vocabulary, 20), bias, None, train, held, params.of_prompts())
+    return Pretraining(model, documents, bias, params, vocabulary.end, prompts)
+
+
+def gradients(task: Pretraining, plan: Plan) -> dict[str, torch.Tensor]:
+    task.model.zero_grad()
+    task.loss(plan)[1].backward()
+    return {name: torch.zeros_like(w) if w.grad is None else w.grad for name, w in task.model.named_parameters()}
+
+
+def test_pretraining_hides_other_items_of_a_user_in_every_epoch(
+    vocabulary: Vocabulary, documents: list[Document]
+) -> None:
+    task, hidden = on_prompts(vocabulary, documents, content_epochs=0), []
+    assert task.prompts is not None
+    for epoch in range(3):
+        plans = task.batches(epoch)
+        assert sorted(user for plan in plans for user in plan.numbers) == list(range(USERS))
+        found = {u: h for plan in plans for u, h in zip(plan.numbers, task.prompts.hide(*plan[1:])[1], strict=True)}
+        hidden.append([found[user].tolist() for user in range(USERS)])
+    assert hidden[0] != hidden[1] != hidden[2]
+
+
+def test_prompts_are_pretrained_with_the_loss_of_fine_tuning(vocabulary: Vocabulary, documents: list[Document]) -> None:
+    task = on_prompts(vocabulary, documents, user_dropout=0.0)
+    train, held = checkerboard()
+    params = FINETUNE.model_copy(
+        update={"hidden_share": PRETRAIN.hidden_share, "regularisation": PRETRAIN.regularisation}
+    )
+    other = Finetuning(task.model, Prompts(vocabulary, 20), task.bias, None, train, held, params)
+    plan = Plan("prompts", np.array([3, 4, 9]), 6)
+    assert task.loss(plan)[1].item() == other.loss((plan.numbers, plan.seed))[1].item()
+
+
+def test_an_unknown_user_has_no_part_in_the_prompt(vocabulary: Vocabulary, documents: list[Document]) -> None:
+    plan = Plan("prompts", np.arange(8), 6)
+    for dropout, learns in ((0.0, set(range(8))), (1.0, set())):
+        task = on_prompts(vocabulary, documents, user_dropout=dropout, regularisation=0.0)
+        rows = gradients(task, plan)["collaborative.weight"][:USERS].any(dim=1)
+        assert set(torch.nonzero(rows).flatten().tolist()) == learns
+
+
+def test_a_text_is_written_without_its_embedding(vocabulary: Vocabulary, documents: list[Document]) -> None:
+    plan = Plan("content", np.arange(4), 6)
+    for dropout, reads in ((0.0, True), (1.0, False)):
+        task = on_prompts(vocabulary, documents, text_dropout=dropout, regularisation=0.0)
+        task.model.texts = torch.ones(ITEMS, 1)
+        found = gradients(task, plan)
+        assert bool(found["projection.weight"].any()) is reads
+        assert found["content.weight"][USERS : USERS + 4].any(dim=1).all()
+
+
+def test_pretraining_keeps_the_best_epoch_once_the_texts_are_learnt(
+    vocabulary: Vocabulary, documents: list[Document], tmp_path: Path
+) -> None:
+    task = on_prompts(vocabulary, documents, content_epochs=3, interaction_epochs=9, patience=2)
+    scores = iter([0.9, 0.8, 0.3, 0.5, 0.4, 0.4, 0.9])
+    task.validate = lambda: {"score": next(scores)}  # type: ignore[method-assign]
+    weights: list[torch.Tensor] = []
+
+    def keep(_row: Row, _step: int) -> None:
+        weights.append(task.model.collaborative.weight.detach().clone())
+
+    curve = fit(task.model, task, task.schedule(), Checkpoints(tmp_path, 1e9), keep, "test")
+    assert [row["score"] for row in curve] == [0.9, 0.8, 0.3, 0.5, 0.4, 0.4]
+    assert torch.equal(task.model.collaborative.weight, weights[3])
+    assert not torch.equal(weights[3], weights[5])
+
+
+def test_without_patience_the_last_epoch_of_pretraining_is_kept(
+    vocabulary: Vocabulary, documents: list[Document]
+) -> None:
+    assert on_prompts(vocabulary, documents, patience=None).schedule().patience is None
+    assert on_prompts(vocabulary, documents, interaction_epochs=0).schedule().patience is None
+
+
+def test_reading_one_position_out_gives_the_loss_of_all_positions(vocabulary: Vocabulary) -> None:
+    task = finetuning(vocabulary, small_model(vocabulary, dropout=0.0))
+    batch = (np.arange(USERS), 3)
+    found = task.loss(batch)[1].item()
+
+    def forward(
+        ids: torch.Tensor, bias: torch.Tensor, table: torch.nn.Embedding, last: torch.Tensor, _: None
+    ) -> object:
+        return task.model(ids, bias, table)[torch.arange(len(ids)), last]
+
+    task.model.read_out = forward  # type: ignore[method-assign,assignment]
+    assert task.loss(batch)[1].item() == pytest.approx(found, rel=1e-6)

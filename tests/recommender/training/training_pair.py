@@ -5,7 +5,9 @@ Also the tiny task that one process alone trains in that test.
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,7 +45,16 @@ FINETUNE = validate_block(read_document(), "finetune", FinetuneParams).model_cop
     update=RATES | {"users_per_batch": 5, "hidden_share": 0.3, "patience": 2}
 )
 PRETRAIN = validate_block(read_document(), "pretrain", PretrainParams).model_copy(
-    update=RATES | {"content_epochs": 2, "interaction_epochs": EPOCHS, "maximum_length": 32, "tokens_per_batch": 48}
+    update=RATES
+    | {
+        "content_epochs": 2,
+        "interaction_epochs": EPOCHS,
+        "maximum_length": 32,
+        "tokens_per_batch": 48,
+        "users_per_batch": 5,
+        "user_dropout": 0.5,
+        "text_dropout": 0.5,
+    }
 )
 
 
@@ -69,6 +80,20 @@ def _network(dropout: float) -> tuple[GraphGPT2, Vocabulary]:
     return GraphGPT2(scratch_config(vocabulary.n_words, 16, 1, 2, 64, dropout), USERS, ITEMS), vocabulary
 
 
+def _deadly(losses: Callable[[Any], tuple[str, torch.Tensor]], kill_at: int | None) -> Any:
+    """Wrap the loss of a task, so that it dies after so many steps."""
+    calls = 0
+
+    def counted(batch: Any) -> tuple[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        if kill_at is not None and calls > kill_at:
+            raise Killed
+        return losses(batch)
+
+    return counted
+
+
 def finetuned(group: ProcessGroup, folder: Path, dropout: float = 0.0, kill_at: int | None = None) -> Trained:
     """Fine-tune, or go on with the state in a folder, and die after a step if asked to."""
     model, vocabulary = _network(dropout)
@@ -79,34 +104,27 @@ def finetuned(group: ProcessGroup, folder: Path, dropout: float = 0.0, kill_at: 
     walks = fit_propagation(train, Relations(texts, kinds, kinds), params)
     bias = AttentionBias("ones", vocabulary.n_words, USERS, None)
     task = Finetuning(model, Prompts(vocabulary, 20), bias, walks, train, held, FINETUNE, group=group)
-    losses, calls = task.loss, 0
-
-    def counted(batch: tuple[np.ndarray, int]) -> tuple[str, torch.Tensor]:
-        nonlocal calls
-        calls += 1
-        if kill_at is not None and calls > kill_at:
-            raise Killed
-        return losses(batch)
-
-    task.loss = counted  # type: ignore[method-assign]
+    task.loss = _deadly(task.loss, kill_at)  # type: ignore[method-assign]
     schedule = Schedule(FINETUNE, EPOCHS, EPOCHS * len(task.batches(0)), patience=2)
     curve = fit(model, task, schedule, Checkpoints(folder, 0), lambda row, step: None, "test")
     return model.state_dict(), curve
 
 
-def pretrained(group: ProcessGroup, folder: Path) -> Trained:
-    """Pre-train on both sides of a corpus."""
+def pretrained(group: ProcessGroup, folder: Path, kill_at: int | None = None, **settings: object) -> Trained:
+    """Pre-train on texts and interactions, or die after a step if asked to."""
     model, vocabulary = _network(0.0)
+    train, held = _interactions()
+    params = PRETRAIN.model_copy(update=settings)
     rows = [("title", f"The title of <item_{i}> is:", f"lamp {i} " * (9 if i == 0 else 1)) for i in range(ITEMS)]
     rows += [("interactions", f"<user_{u}> has interacted with", "<item_1> <item_4> <item_7>") for u in range(USERS)]
     documents = encode_corpus(pl.DataFrame(rows, schema=["kind", "prompt", "text"], orient="row"), vocabulary)
     bias = AttentionBias("none", vocabulary.n_words, USERS, None)
-    task = Pretraining(model, documents, bias, PRETRAIN, vocabulary.end, group)
-    assert {1} < {len(numbers) for _, numbers, _ in task.batches(0)}, [
-        len(numbers) for _, numbers, _ in task.batches(0)
-    ]
-    schedule = Schedule(PRETRAIN, EPOCHS, task.steps())
-    curve = fit(model, task, schedule, Checkpoints(folder, 1e9), lambda row, step: None, "test")
+    asked = Prompts(vocabulary, params.maximum_items)
+    prompts = Finetuning(model, asked, bias, None, train, held, params.of_prompts(), group=group)
+    task = Pretraining(model, documents, bias, params, vocabulary.end, prompts, group)
+    assert {1} < {len(plan.numbers) for plan in task.batches(0)}
+    task.loss = _deadly(task.loss, kill_at)  # type: ignore[method-assign]
+    curve = fit(model, task, task.schedule(), Checkpoints(folder, 0), lambda row, step: None, "test")
     return model.state_dict(), curve
 
 
@@ -133,6 +151,7 @@ def together(group: ProcessGroup) -> None:
     found = {
         "finetuned": finetuned(group, folder / "states_1"),
         "pretrained": pretrained(group, folder / "states_2"),
+        "pretrained_on_documents": pretrained(group, folder / "states_5", interactions="documents", patience=None),
         "with_dropout": finetuned(group, folder / "states_3", 0.1),
         "alone_then_together": finetuned(group, folder / "left_alone"),
     }
