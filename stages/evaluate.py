@@ -27,6 +27,7 @@ from symbiosis.recommender.evaluation.cold_items import cold_items, content_scor
 from symbiosis.recommender.evaluation.evaluation import MODEL, check_measurable, evaluate, held_out_edges, measure
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.evaluation.per_user import user_metrics
+from symbiosis.recommender.evaluation.published import published_rows
 from symbiosis.recommender.evaluation.rating_errors import rating_errors
 from symbiosis.recommender.evaluation.report import read_curve, render, verdict
 from symbiosis.recommender.inference.scoring import Scorer
@@ -59,6 +60,8 @@ def work(params: EvaluateParams) -> None:
     by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
     if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
         report["cold items"] = cold
+    if published := published_rows(report["data"], protocol.metrics):
+        report["published"] = published
     if scorer.mean_rating is not None:
         ratings = Ratings.read(CLEAN, shape, "test")
         report["ratings"] = rating_errors(ratings, {MODEL: scores}, params.bootstrap_samples, params.seed)

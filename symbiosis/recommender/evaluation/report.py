@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation.evaluation import MODEL
+from symbiosis.recommender.evaluation.published import published_section
 from symbiosis.recommender.metrics.metrics import protocol_with
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, metric, told_apart
@@ -42,6 +43,7 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
         Text(verdict(report), "verdict"),
         page.Figure.of(_picture(results, strongest), "Every metric of every method with its 95 % interval"),
         Section("Comparison", [comparison(results, strongest), Text(f"Means over users. {how} {_READING}")]),
+        *published_section(report.get("published")),
         Section(
             f"Gain of {label(MODEL)} over each baseline",
             [
