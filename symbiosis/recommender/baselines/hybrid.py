@@ -39,15 +39,11 @@ class HybridParams(BaselineParams):
     directed
         Whether the order of two items means anything in the links. Without, steps count both ways; the weight of
         recent items stays.
-    refit
-        Whether at test the links are fitted again with validation items, where those belong to the history. Weights
-        are not.
     """
 
     hidden: list[Literal["share", "latest"]] = Field(min_length=1)
     decay: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     directed: list[bool] = Field(min_length=1)
-    refit: list[bool] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,8 @@ class Hybrid(Baseline):
     count, of which a user's own lead from his items to his items alone.
     """
 
+    refits = True
+
     def __init__(self, data: TrainingData, seed: int) -> None:
         super().__init__(data, seed)
         self.sequences = data.sequences()
@@ -74,15 +72,19 @@ class Hybrid(Baseline):
         self.folds = rng.permutation(self.train.shape[0]) % _FOLDS
 
     def read(self, histories: TrainingData) -> None:
-        """Read these histories, in order of time, from now on; with `refit`, the links learn them too."""
+        """Read these histories, in order of time, from now on."""
         super().read(histories)
         self.sequences = histories.sequences()
-        if self.refit:
-            self.whole = self._fitted(np.arange(self.train.shape[0]))
+        self.whole = self._learned
 
-    def prepare(self, hidden: str, decay: float, directed: bool, refit: bool) -> None:
+    def refit(self, histories: TrainingData) -> None:
+        """Read these histories and fit the links on them; weights stay."""
+        self.read(histories)
+        self.whole = self._fitted(np.arange(self.train.shape[0]))
+
+    def prepare(self, hidden: str, decay: float, directed: bool) -> None:
         """Fit the links without each fold and with all, draw the groups, fit the weights."""
-        self.decay, self.directed, self.refit = decay, directed, refit
+        self.decay, self.directed = decay, directed
         self.units: np.ndarray | None = None
         rng = np.random.default_rng([self.seed, 1])
         self.without, self.groups = [], []
@@ -90,7 +92,7 @@ class Hybrid(Baseline):
             self.without.append(self._fitted(np.flatnonzero(self.folds != fold)))
             users = np.flatnonzero(self.folds == fold).tolist()
             self.groups.append([group for user in users for group in self._drawn(user, hidden, rng)])
-        self.whole = self._fitted(np.arange(self.train.shape[0]))
+        self.whole = self._learned = self._fitted(np.arange(self.train.shape[0]))
         self.weights = self._fitted_weights(rng)
 
     def history_of(self, user: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     users, items = 600, 120
     train, validation, test = random_split(users, items, seed=4)
     params = params_of(name, epochs=2, users_per_batch=[64])
-    found, record = tune(BASELINES[name](timed(train), 1), params, validation, 100)
+    found, record, _ = tune(BASELINES[name](timed(train), 1), params, validation, 100)
     assert record["epoch"] in (1, 2)
     level = 20 / (items - 10)
     assert HELD_OUT_SETS.means(found, test)["recall@20"] == pytest.approx(
