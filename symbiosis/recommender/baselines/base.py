@@ -145,8 +145,8 @@ def tune(
 ) -> Tuned:
     """Try every setting and keep the one, and of its epochs the one, that ranks the validation items best.
 
-    The criterion is the protocol's; of equal ones the first wins. Nothing that `Tuned.ranking` stands on is fitted again
-    on training and validation items together.
+    The criterion is the protocol's; of equal ones the first wins. For `Tuned.ranking` nothing is fitted again on
+    training and validation items together.
 
     Parameters
     ----------
