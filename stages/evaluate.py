@@ -25,6 +25,7 @@ from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.ratings import Ratings
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
 from symbiosis.recommender.evaluation.evaluation import MODEL, check_measurable, evaluate, held_out_edges, measure
+from symbiosis.recommender.evaluation.marked_rows import read_refitted, refitted_rows
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.evaluation.per_user import user_metrics
 from symbiosis.recommender.evaluation.published import published_rows
@@ -47,6 +48,7 @@ def work(params: EvaluateParams) -> None:
     seen = protocol.history_at_test(train, validation)
     # The files first: a damaged one stops the stage before the model's long work.
     baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", seen, depth) for name in params.baselines.all()}
+    refitted = read_refitted(RANKINGS, baselines, seen, depth)
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
     texts = read_array(ITEM_VECTORS)
@@ -57,6 +59,9 @@ def work(params: EvaluateParams) -> None:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
     measured = measure(rankings, test, protocol)
     report = evaluate(rankings, measured, train, test, params.bootstrap_samples, params.seed, protocol)
+    again = measure(refitted, test, protocol)  # last_out alone, where nothing is masked
+    if marked := refitted_rows(measured | again, params.bootstrap_samples, params.seed):
+        report["marked"] = marked
     by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
     if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
         report["cold items"] = cold
@@ -77,7 +82,7 @@ def work(params: EvaluateParams) -> None:
     with staged(RECOMMENDER_METRICS, RECOMMENDER_PAGE, EVALUATION) as (numbers, document, by_user):
         write_json(numbers, report)
         by_user.mkdir()
-        user_metrics(rankings, measured, train, test).write_parquet(by_user / PER_USER.name)
+        user_metrics(rankings | refitted, measured | again, train, test).write_parquet(by_user / PER_USER.name)
         document.write_text(render(report, tuning, curves, how), encoding="utf-8")
     print(verdict(report))
 

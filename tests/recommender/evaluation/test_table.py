@@ -13,7 +13,8 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation.earlier_table import keep_earlier, read_earlier
 from symbiosis.recommender.evaluation.evaluation import MODEL
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
-from symbiosis.recommender.evaluation.table import curves, main, over_seeds, read_runs, summarise
+from symbiosis.recommender.evaluation.seeds import over_seeds
+from symbiosis.recommender.evaluation.table import curves, main, read_runs, summarise
 from symbiosis.recommender.evaluation.table_report import render
 from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
 
@@ -139,6 +140,8 @@ def test_rows_of_an_earlier_table_are_kept(results: Path) -> None:
     for key in ("variants", "loss"):
         for name in ("<leaky>", "third"):
             assert toys[key][name] == new["toys"][key][name]
+    assert merged["toys"]["marked"].keys() == earlier["toys"]["marked"].keys() | new["toys"]["marked"].keys()
+    assert toys["over seeds"][MODEL] == earlier["toys"]["over seeds"][MODEL]
     assert toys["invalid"] == []  # the new run of that name does not leak
     assert toys["commits"] == {"full": ["abc"], "no graph": ["abc"], "third": ["abc"], "<leaky>": ["def"]}
     document = render(merged, curves(results), 2000)
