@@ -122,12 +122,14 @@ class Hybrid(Baseline):
         """Minimise the listwise cross-entropy of the hidden items among all, most of which random ones stand for."""
         terms, wanted, others = [], [], max(1, self.train.shape[1] - _RIVALS) / _RANDOM
         share = _SAMPLED / max(1, sum(map(len, self.groups)))
+        longest = max((len(group.history) for groups in self.groups for group in groups), default=0)
+        count = min(_RIVALS, self.train.shape[1] - longest)
         for fold, groups in zip(self.without, self.groups, strict=True):
             chosen = [group for group in groups if rng.random() < share]
             for start in range(0, len(chosen), 64):
                 part = chosen[start : start + 64]
                 found = fold.terms([group.history for group in part])
-                candidates = _rivals(found.sum(axis=0), part, rng)
+                candidates = _rivals(found.sum(axis=0), part, count, rng)
                 terms.append(np.take_along_axis(found, candidates[None], axis=2).transpose(1, 2, 0))
                 is_hidden = [np.isin(row, group.hidden) for row, group in zip(candidates, part, strict=True)]
                 wanted.append(np.array(is_hidden, np.float32))
@@ -138,12 +140,11 @@ class Hybrid(Baseline):
         return listwise_weights(np.concatenate(terms), np.concatenate(wanted), stand_for)
 
 
-def _rivals(scores: np.ndarray, groups: list[Group], rng: np.random.Generator) -> np.ndarray:
+def _rivals(scores: np.ndarray, groups: list[Group], count: int, rng: np.random.Generator) -> np.ndarray:
     """Best items of each group, the hidden ones always among them, then random ones; those of the history last."""
     for row, group in enumerate(groups):
         scores[row, group.history] = -np.inf
         scores[row, group.hidden] = np.inf
-    count = min(_RIVALS, scores.shape[1] - max(len(group.history) for group in groups))
     best = best_cells(scores, count)[1].reshape(len(groups), count)
     return np.concatenate([best, rng.integers(scores.shape[1], size=(len(groups), _RANDOM))], axis=1)
 

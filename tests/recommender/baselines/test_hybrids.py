@@ -188,6 +188,15 @@ def test_trees_are_summed_alike_in_one_epoch_or_two() -> None:
     np.testing.assert_allclose(by_epoch._sums.ravel(), by_epoch.booster.predict(described), rtol=1e-9, atol=1e-12)
 
 
+def test_histories_of_all_lengths_and_few_items() -> None:
+    """Lists of rivals are of one length, whatever the histories' are."""
+    rng = np.random.default_rng(4)
+    rows = [rng.permutation(N_ITEMS)[: 3 + user % 25].tolist() for user in range(200)]
+    model = fitted(TunedHybrid, of_sequences(rows, N_ITEMS))
+    assert np.isfinite(model.weights).all()
+    assert model.weights.any()
+
+
 def test_weights_by_hand() -> None:
     """The item with the term is wanted in three lists of four: odds of three."""
     terms = np.tile(np.array([[1, 7], [0, 7]], np.float32), (4, 1, 1))
