@@ -27,9 +27,9 @@ from symbiosis.core import layout
 from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.item_texts import item_texts, read_items
 from symbiosis.recommender.inference.asking import WEIGHT
+from symbiosis.recommender.inference.loading import load_scorer
 from symbiosis.recommender.inference.reasons import Sampling, Writer
 from symbiosis.recommender.inference.requests import Requests
-from symbiosis.recommender.inference.scoring import Scorer
 
 WEIGHTS = (5.0, 10.0, 20.0, 40.0)
 REASONS = 200
@@ -80,7 +80,7 @@ def measure_requests(root: Path, kind: str) -> list[str]:
         read_matrix(root / layout.CLEAN / f"{part}.parquet", shape) for part in ("train", "validation", "test")
     )
     graph, distances = root / layout.GRAPH, root / layout.DISTANCES
-    scorer = Scorer.load(root / layout.FINETUNED, graph, distances, root / layout.PROPAGATION)
+    scorer = load_scorer(root)
     compare = Requests.load(root / layout.EMBEDDINGS, items_table)
     writer = Writer.load(root / layout.PRETRAINED, graph, distances)
     plain = scorer.scores(np.arange(shape[0]), train)

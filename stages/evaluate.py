@@ -3,7 +3,6 @@
 from symbiosis.core.artifacts import read_array, read_json, staged, write_json
 from symbiosis.core.layout import (
     CLEAN,
-    DISTANCES,
     EVALUATION,
     FINETUNE_CURVE,
     FINETUNED,
@@ -11,10 +10,10 @@ from symbiosis.core.layout import (
     ITEM_VECTORS,
     PER_USER,
     PRETRAIN_CURVE,
-    PROPAGATION,
     RANKINGS,
     RECOMMENDER_METRICS,
     RECOMMENDER_PAGE,
+    RERANK_CURVE,
     TEST,
     TRAIN,
     VALIDATION,
@@ -23,20 +22,28 @@ from symbiosis.core.stage import run
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix, read_sizes
 from symbiosis.recommender.data.ratings import Ratings
+from symbiosis.recommender.data.training_data import read_histories
 from symbiosis.recommender.evaluation.cold_items import cold_items, content_scores
-from symbiosis.recommender.evaluation.evaluation import MODEL, check_measurable, evaluate, held_out_edges, measure
+from symbiosis.recommender.evaluation.evaluation import (
+    MODEL,
+    WITHOUT_RERANKING,
+    check_measurable,
+    evaluate,
+    held_out_edges,
+    measure,
+)
 from symbiosis.recommender.evaluation.marked_rows import read_refitted, refitted_rows
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.evaluation.per_user import user_metrics
 from symbiosis.recommender.evaluation.published import published_rows
 from symbiosis.recommender.evaluation.rating_errors import rating_errors
 from symbiosis.recommender.evaluation.report import read_curve, render, verdict
-from symbiosis.recommender.inference.scoring import Scorer
+from symbiosis.recommender.inference.loading import load_scorer
 from symbiosis.recommender.metrics.metrics import DEPTH, protocol_of, ranking_depth
 from symbiosis.recommender.metrics.ranking import rank_all, read_ranking, without
 from symbiosis.recommender.network.attention import learned_bias
 
-CURVES = {"Pre-training": PRETRAIN_CURVE, "Fine-tuning": FINETUNE_CURVE}
+CURVES = {"Pre-training": PRETRAIN_CURVE, "Fine-tuning": FINETUNE_CURVE, "Re-ranking": RERANK_CURVE}
 
 
 def work(params: EvaluateParams) -> None:
@@ -52,9 +59,12 @@ def work(params: EvaluateParams) -> None:
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
     texts = read_array(ITEM_VECTORS)
-    scorer = Scorer.load(FINETUNED, GRAPH, DISTANCES, PROPAGATION)
-    scores = scorer.prepared(seen)
+    scorer, read = load_scorer("."), read_histories(CLEAN, protocol.history_grows)
+    scores = scorer.prepared(read)
     rankings = {MODEL: rank_all(scores, seen, depth, params.seed, label="scoring all users")} | baselines
+    if scorer.reranker is not None:
+        plain = scorer.without_reranking().prepared(read)
+        rankings[WITHOUT_RERANKING] = rank_all(plain, seen, depth, params.seed, label="without re-ranking")
     if params.mask_validation and seen is train:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
     measured = measure(rankings, test, protocol)

@@ -7,6 +7,7 @@ from symbiosis.recommender.baselines.registry import BaselinesParams
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.language.params import CorpusParams, EmbedItemsParams
 from symbiosis.recommender.network.params import PropagationParams
+from symbiosis.recommender.reranking.params import RerankParams
 from symbiosis.recommender.training.params import FinalFitParams, FinetuneParams, PretrainParams
 from symbiosis.registry.params import GateParams
 from symbiosis.reviews.params import CleanParams, DownloadParams
@@ -26,6 +27,7 @@ BLOCKS: dict[str, type[StageParams]] = {
     "propagation": PropagationParams,
     "pretrain": PretrainParams,
     "finetune": FinetuneParams,
+    "rerank": RerankParams,
     "final_fit": FinalFitParams,
     "baselines": BaselinesParams,
     "evaluate": EvaluateParams,

@@ -43,9 +43,8 @@ def write_recommender(root: Path) -> Path:
     users = pl.DataFrame({"user": np.arange(USERS, dtype=np.uint32), "user_id": ["Ann", "Ben", "Cy"]})
     users.write_parquet(clean / "users.parquet")
     for part, pairs in {"train": [(0, 0), (1, 2), (2, 5)], "validation": [(0, 3)]}.items():
-        pl.DataFrame(pairs, schema={"user": pl.UInt32, "item": pl.UInt32}, orient="row").write_parquet(
-            clean / f"{part}.parquet"
-        )
+        table = pl.DataFrame(pairs, schema={"user": pl.UInt32, "item": pl.UInt32}, orient="row")
+        table.with_columns(timestamp=pl.int_range(pl.len())).write_parquet(clean / f"{part}.parquet")
     texts = item_texts(items)
     np.save(root / layout.EMBEDDINGS / "vectors.npy", embed_items(texts, PARAMS))
     write_json(root / layout.EMBEDDINGS / MANIFEST, PARAMS.model_dump())

@@ -25,6 +25,7 @@ ITEM_VECTORS = EMBEDDINGS / "vectors.npy"
 PROPAGATION = Path("data/propagation")
 PRETRAINED = Path("models/pretrain")
 FINETUNED = Path("models/finetune")
+RERANKER = Path("models/reranker")
 RECOMMENDER = Path("models/recommender")
 """What serves: a folder with its own ``data/`` and ``models/``, laid out as here."""
 RANKINGS = Path("data/rankings")
@@ -55,6 +56,7 @@ QUALITY = REPORTS / "data_quality"
 CURVES = REPORTS / "curves"
 PRETRAIN_CURVE = CURVES / "pretrain.csv"
 FINETUNE_CURVE = CURVES / "finetune.csv"
+RERANK_CURVE = CURVES / "rerank.csv"
 RECOMMENDER_METRICS = REPORTS / "recommender.json"
 RECOMMENDER_PAGE = REPORTS / "recommender.html"
 RECOMMENDER_TABLE = REPORTS / "recommender_table"

@@ -46,7 +46,8 @@ def write_workspace(
 
     def pairs(step: int) -> pl.DataFrame:
         taken = number[(people + step) % items]
-        return pl.DataFrame({"user": np.arange(users, dtype=np.uint32), "item": taken.astype(np.uint32)})
+        both = pl.DataFrame({"user": np.arange(users, dtype=np.uint32), "item": taken.astype(np.uint32)})
+        return both.with_columns(timestamp=pl.lit(step))
 
     parts = {layout.TRAIN: pairs(0), layout.VALIDATION: pairs(1), layout.TEST: pairs(held_out)}
     for path, part in parts.items():
@@ -132,7 +133,8 @@ def test_on_common_ground(tmp_path: Path) -> None:
     root = write_workspace(tmp_path / "work")
     test = pl.read_parquet(root / layout.TEST)
     # For u4 the champion was trained on what is held out now.
-    extra = pl.DataFrame({"user": [1], "item": [8]}, schema={"user": pl.UInt32, "item": pl.UInt32})  # u4, i11
+    row = {"user": [1], "item": [8], "timestamp": [0]}  # u4, i11
+    extra = pl.DataFrame(row).cast(pl.read_parquet_schema(champion / layout.TRAIN))
     pl.concat([pl.read_parquet(champion / layout.TRAIN), extra]).write_parquet(champion / layout.TRAIN)
     assert test.filter(pl.col("user") == 4)["item"].to_list() == [11]
     candidate = write_bundle(root, tmp_path / "candidate", knows(root, 1.0))

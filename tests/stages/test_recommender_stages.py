@@ -30,8 +30,8 @@ from symbiosis.params import BLOCKS
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.evaluation.evaluation import check_measurable
 from symbiosis.recommender.evaluation.report import read_curve
+from symbiosis.recommender.inference.loading import load_scorer
 from symbiosis.recommender.inference.recommender import Recommender
-from symbiosis.recommender.inference.scoring import Scorer
 from symbiosis.recommender.metrics.ranking import rank_all, without
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.training.final_fit import BUNDLE
@@ -88,6 +88,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for code in ("symbiosis", "stages"):
         shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["rerank"] |= {"candidates": 9, "rivals": 8, "targets": 1, "epochs": 1}
     params["pretrain"] |= {
         "scratch": {"vocabulary": 320, "width": 16, "layers": 1, "heads": 2},
         "content_epochs": 1,
@@ -167,6 +168,7 @@ def finetuned(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     frame = pl.read_parquet(folder / layout.VALIDATION).sort("user")
     frame.with_columns(item=pl.Series(unpopular, dtype=pl.UInt32)).write_parquet(folder / layout.VALIDATION)
     run_here("finetune", folder)
+    run_here("rerank", folder)
     assert 0 < read_json(folder / layout.FINETUNED / "training.json")["best"]["epoch"] < 6
     return folder
 
@@ -192,8 +194,7 @@ def bundle_of(folder: Path) -> Path:
 
 def all_scores(folder: Path) -> np.ndarray:
     """Of all users and items, by the model of a folder with data/ and models/."""
-    places = (layout.FINETUNED, layout.GRAPH, layout.DISTANCES, layout.PROPAGATION)
-    scorer = Scorer.load(*(folder / place for place in places))
+    scorer = load_scorer(folder)
     return scorer.scores(np.arange(USERS), read_matrix(folder / layout.TRAIN, (USERS, ITEMS)))
 
 
@@ -201,7 +202,12 @@ def test_what_serves_is_what_was_measured(finetuned: Path) -> None:
     assert "the measured model" in run_here("final_fit", finetuned)
     bundle = bundle_of(finetuned)
     files = [file for file in bundle.rglob("*") if file.is_file() and file != bundle / BUNDLE]
-    assert {path.relative_to(bundle).parent for path in files} >= {layout.CLEAN, layout.FINETUNED, layout.PRETRAINED}
+    assert {path.relative_to(bundle).parent for path in files} >= {
+        layout.CLEAN,
+        layout.FINETUNED,
+        layout.PRETRAINED,
+        layout.RERANKER,
+    }
     for file in files:
         assert file.read_bytes() == (finetuned / file.relative_to(bundle)).read_bytes(), file
     assert not list(bundle.rglob("without_*"))

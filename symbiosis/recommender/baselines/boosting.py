@@ -7,9 +7,10 @@ from pydantic import Field
 
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.baselines.base import IterativeBaseline, IterativeParams
-from symbiosis.recommender.baselines.hybrid import Group, Hybrid, HybridParams
+from symbiosis.recommender.baselines.hybrid import Hybrid, HybridParams
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.reranking.candidate_terms import FEATURES, CandidateTerms
+from symbiosis.recommender.reranking.stage_one import Group
 
 _TREES = 50
 """In an epoch."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from symbiosis.recommender.baselines.hybrid import Hybrid, HybridParams
+from symbiosis.recommender.reranking.stage_one import Hidden
 
 
 class TunedHybrid(Hybrid):
@@ -13,7 +14,7 @@ class TunedHybrid(Hybrid):
 
     Params = HybridParams
 
-    def fit(self, hidden: str, decay: float, directed: bool) -> None:
+    def fit(self, hidden: Hidden, decay: float, directed: bool) -> None:
         """Fit links and weights."""
         self.prepare(hidden, decay, directed)
 

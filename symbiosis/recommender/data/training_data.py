@@ -8,7 +8,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from symbiosis.core.errors import InputError
-from symbiosis.core.layout import ITEMS, TRAIN
+from symbiosis.core.layout import ITEMS, TRAIN, VALIDATION
 from symbiosis.graph.attributes import item_attributes
 from symbiosis.recommender.data.interactions import read_interactions, read_sizes, to_matrix
 from symbiosis.recommender.data.item_texts import FIELDS, fit_tfidf, item_texts, read_items
@@ -166,6 +166,35 @@ def count_steps(sequences: csr_array, decay: float, longest: int = 20) -> csr_ar
         pairs = taken[inside], taken[inside + gap]
         steps = steps + csr_array((np.full(len(inside), weight), pairs), shape=(n_items, n_items))
     return csr_array(steps)
+
+
+def read_histories(folder: Path | str, history_grows: bool) -> csr_array:
+    """Read what the model reads of every user when it is measured and when it serves, in order of time.
+
+    Parameters
+    ----------
+    folder
+        What the stage `clean` wrote.
+    history_grows
+        Whether validation items belong to it, see `symbiosis.recommender.metrics.metrics.Protocol`.
+
+    Returns
+    -------
+    csr_array
+        Bool (U, I); the stored entries of a user stand in order of time.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged.
+    """
+    folder = Path(folder)
+    shape = read_sizes(folder)
+    train = read_interactions(folder / TRAIN.name, shape, ["timestamp"])
+    data = TrainingData(to_matrix(train, shape), train["timestamp"].to_numpy())
+    if history_grows:
+        data = data.followed_by(read_interactions(folder / VALIDATION.name, shape))
+    return data.sequences()
 
 
 def read_training_data(folder: Path | str) -> TrainingData:

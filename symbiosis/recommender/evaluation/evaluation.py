@@ -14,6 +14,8 @@ from symbiosis.recommender.metrics.ranking import NONE
 
 MODEL = "recommender"
 """The language model's name among the methods."""
+WITHOUT_RERANKING = "recommender without re-ranking"
+"""The same as it ranks at first."""
 
 SLICE_DEPTH = 20
 _DIGITS = 5

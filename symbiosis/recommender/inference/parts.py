@@ -15,6 +15,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.catalogue import Catalogue
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.item_texts import item_texts, read_items
+from symbiosis.recommender.data.training_data import read_histories
 from symbiosis.recommender.metrics.metrics import protocol_of
 
 if TYPE_CHECKING:
@@ -94,12 +95,10 @@ class Parts:
         """
         # Imported here: popularity and texts alone need no network.
         from symbiosis.graph.build import Graph
-        from symbiosis.recommender.inference.scoring import Scorer
+        from symbiosis.recommender.inference.loading import load_known_scorer
         from symbiosis.recommender.network.newcomers import NewItems
 
-        graph = self.folder / layout.GRAPH
-        others = (graph, self.folder / layout.DISTANCES, self.folder / layout.PROPAGATION)
-        scorer = Scorer.load_known(self.folder / layout.FINETUNED, *others)
+        scorer = load_known_scorer(self.folder)
         sizes = (len(self.catalogue.users), self.n_old)
         if (scorer.model.n_users, scorer.model.n_items) != sizes:
             raise InputError(
@@ -112,7 +111,7 @@ class Parts:
 
         numbered = self.new_items.with_columns(item=pl.int_range(pl.len(), dtype=pl.UInt32))
         vectors = self.requests.embedded[self.n_old :]
-        return scorer.extended(NewItems.of(numbered, vectors, Graph.load(graph)))
+        return scorer.extended(NewItems.of(numbered, vectors, Graph.load(self.folder / layout.GRAPH)))
 
     @cached_property
     def score(self) -> "Callable[[Sequence[History]], np.ndarray]":
@@ -146,9 +145,9 @@ class Parts:
 
     @cached_property
     def history(self) -> csr_array:
-        """What the model reads of every user, (U, I): what it read when it was measured."""
-        protocol = protocol_of(self.folder / layout.CLEAN)
-        return protocol.history_at_test(self.train, self._matrix(layout.VALIDATION))
+        """What the model reads of every user, (U, I), in order of time: what it read when it was measured."""
+        folder = self.folder / layout.CLEAN
+        return self._resized(read_histories(folder, protocol_of(folder).history_grows))
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -156,6 +155,9 @@ class Parts:
         return np.bincount(self.train.indices, minlength=self.train.shape[1]).astype(np.float32)
 
     def _matrix(self, path: Path) -> csr_array:
-        known = read_matrix(self.folder / path, (len(self.catalogue.users), self.n_old))
+        return self._resized(read_matrix(self.folder / path, (len(self.catalogue.users), self.n_old)))
+
+    def _resized(self, known: csr_array) -> csr_array:
+        """Add a column for each new item."""
         known.resize(len(self.catalogue.users), len(self.catalogue.items))
         return known

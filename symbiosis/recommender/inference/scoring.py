@@ -5,17 +5,16 @@ names. Items that came after the training have their text, brand and categories,
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from symbiosis.core.errors import InputError
 from symbiosis.recommender.data.interactions import items_of
-from symbiosis.recommender.inference.settings import TrainingSettings
 from symbiosis.recommender.language.prompts import Prompts
 from symbiosis.recommender.language.tokens import Vocabulary
 from symbiosis.recommender.network.attention import AttentionBias
@@ -25,7 +24,6 @@ from symbiosis.recommender.network.newcomers import NewItems
 
 _ROWS, _CELLS = (32, 64), 1 << 16
 """Users scored at once: between these, and as many as have so many scores."""
-_NEEDED = ("graph_term", "language_model", "personal_gates", "maximum_items", "seed", "mean_rating")
 
 
 def _nothing() -> np.ndarray:
@@ -39,7 +37,8 @@ class History:
     Attributes
     ----------
     items
-        int (items,), those that the user took in the training data; none of a guest.
+        int (items,), those that the user took in the training data, in order of time as far as it is known; none of a
+        guest.
     user
         Number of the user; None for a guest.
     newer
@@ -49,6 +48,20 @@ class History:
     items: np.ndarray = field(default_factory=_nothing)
     user: int | None = None
     newer: np.ndarray = field(default_factory=_nothing)
+
+
+class Reordering(Protocol):
+    """What puts the best candidates into another order, see `symbiosis.recommender.reranking.reranker.Reranker`."""
+
+    def reordered(self, scores: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Give candidates their scores, float32 (B, I), in another order; histories stand in order of time."""
+
+
+def _in_order(history: History) -> np.ndarray:
+    """All items once, in order of time: what was taken again counts as taken then."""
+    items = np.concatenate([history.items, history.newer]).astype(np.int64)
+    _, last = np.unique(items[::-1], return_index=True)
+    return items[np.sort(len(items) - 1 - last)]
 
 
 class Scorer:
@@ -70,6 +83,8 @@ class Scorer:
         Added to a score it gives a predicted rating; None if the model was not trained on ratings.
     guest
         Number of the user who stands in for guests; None if the model has no such user, see `extended`.
+    reranker
+        Orders the best candidates again; None leaves them as they are.
     """
 
     def __init__(
@@ -84,54 +99,11 @@ class Scorer:
         personal_gates: bool = True,
         mean_rating: float | None = None,
         guest: int | None = None,
+        reranker: Reordering | None = None,
     ) -> None:
         self.model, self.prompts, self.bias, self.propagation, self.seed = model, prompts, bias, propagation, seed
         self.language_model, self.personal_gates, self.mean_rating = language_model, personal_gates, mean_rating
-        self.guest = guest
-
-    @classmethod
-    def load(cls, folder: Path | str, graph: Path | str, distances: Path | str, propagation: Path | str) -> "Scorer":
-        """Read what the stage `finetune` wrote, and of the graph what its settings ask for; guests can be scored.
-
-        Raises
-        ------
-        InputError
-            A file is missing or damaged.
-        """
-        return cls.load_known(folder, graph, distances, propagation).extended()
-
-    @classmethod
-    def load_known(
-        cls, folder: Path | str, graph: Path | str, distances: Path | str, propagation: Path | str
-    ) -> "Scorer":
-        """Read the same, for the users and items of the training alone, to be extended.
-
-        Raises
-        ------
-        InputError
-            A file is missing or damaged.
-        """
-        folder = Path(folder)
-        settings = TrainingSettings.load(folder, *_NEEDED, stage="finetune")
-        model = GraphGPT2.load(folder).eval()
-        vocabulary = Vocabulary.load(folder / "tokenizer.json", model.n_users, model.n_items)
-        bias = AttentionBias.load(settings.bias, model, graph, distances)
-        strengths = Propagation.load(propagation, cross_fitted=False) if settings.graph_term else None
-        prompts = Prompts(vocabulary, settings.maximum_items)
-        if strengths and len(strengths.relations.texts) != model.n_items:
-            raise InputError(f"{propagation} is of {len(strengths.relations.texts)} items, not {model.n_items}")
-        if vocabulary.n_words != model.n_words:
-            raise InputError(f"{folder} has {model.n_words} words, its tokenizer.json {vocabulary.n_words}")
-        return cls(
-            model,
-            prompts,
-            bias,
-            strengths,
-            settings.seed,
-            language_model=settings.language_model,
-            personal_gates=settings.personal_gates,
-            mean_rating=settings.mean_rating,
-        )
+        self.guest, self.reranker = guest, reranker
 
     def extended(self, new: NewItems | None = None) -> "Scorer":
         """Return a scorer that knows guests, and new items if given.
@@ -161,7 +133,14 @@ class Scorer:
             personal_gates=self.personal_gates,
             mean_rating=self.mean_rating,
             guest=model.n_users,
+            reranker=self.reranker,
         )
+
+    def without_reranking(self) -> "Scorer":
+        """Return the same scorer without a re-ranker."""
+        plain = copy(self)
+        plain.reranker = None
+        return plain
 
     def scores(self, users: np.ndarray, train: csr_array, rows: int | None = None) -> np.ndarray:
         """Score all items; nothing is masked.
@@ -204,7 +183,9 @@ class Scorer:
             for start in range(0, len(histories), step):
                 places = order[start : start + step]
                 result[places] = self._block([histories[place] for place in places], vectors).numpy()
-            return result
+            if self.reranker is None:
+                return result
+            return self.reranker.reordered(result, [_in_order(history) for history in histories])
 
         return scores
 
@@ -224,7 +205,7 @@ class Scorer:
 
     def _listed(self, history: History, user: int) -> np.ndarray:
         """All items in the order of the prompt, of which the first count: the newest, then those of training."""
-        known = np.random.default_rng([self.seed, user]).permutation(history.items.copy())
+        known = np.random.default_rng([self.seed, user]).permutation(np.sort(history.items))
         if not len(history.newer):
             return known
         newest, first = np.unique(history.newer[::-1], return_index=True)

@@ -46,10 +46,20 @@ class ItemContent:
     alike: csr_array
 
     @classmethod
-    def of(cls, data: TrainingData, seed: int) -> "ItemContent":
-        """Of the items' metadata; without any, no item is like another."""
+    def of(cls, data: TrainingData, seed: int, texts: np.ndarray | None = None) -> "ItemContent":
+        """Of the items' metadata; without any, no item is like another.
+
+        Parameters
+        ----------
+        data
+            Interactions and metadata.
+        seed
+            Of the embedding of the texts.
+        texts
+            float32 (I, D), embedded already: rows of length 1 or 0; by TF-IDF if not given.
+        """
         n_users, n_items = data.interactions.shape
-        texts = data.text_vectors(_TEXT_DIMENSION, seed)
+        texts = data.text_vectors(_TEXT_DIMENSION, seed) if texts is None else texts
         if data.items is None:
             none = csr_array((n_items, 1), dtype=np.float32)
             return cls(Relations(texts, none, none), csr_array((n_items, n_items), dtype=np.float32))

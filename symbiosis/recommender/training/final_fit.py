@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_array, read_frame, read_json, sha256_of, write_json
 from symbiosis.core.layout import (
+    CLEAN,
     DISTANCES,
     EMBEDDINGS,
     FINETUNED,
@@ -28,6 +29,7 @@ from symbiosis.core.layout import (
     PRETRAINED,
     PROPAGATION,
     PROTOCOL,
+    RERANKER,
     TEST,
     TRAIN,
     USERS,
@@ -40,10 +42,14 @@ from symbiosis.graph.edges import checked_edges
 from symbiosis.graph.params import BuildGraphParams, ShortestPathsParams
 from symbiosis.recommender.data.interactions import read_matrix
 from symbiosis.recommender.data.ratings import Ratings
+from symbiosis.recommender.data.training_data import read_histories
 from symbiosis.recommender.network.cross_fitting import fit_propagation
 from symbiosis.recommender.network.graph_terms import Propagation
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
+from symbiosis.recommender.reranking.proposals import Proposals
+from symbiosis.recommender.reranking.reranker import Reranker, save_none
+from symbiosis.recommender.reranking.stage_one import refitted
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Row, Schedule, fit
@@ -54,7 +60,20 @@ from symbiosis.recommender.training.torch_setup import prepare_torch
 
 BUNDLE = Path("bundle.json")
 """In the folder that serves: what it was made from."""
-INPUTS = (USERS, ITEMS, TRAIN, VALIDATION, TEST, DISTANCES, GRAPH, EMBEDDINGS, PROPAGATION, FINETUNED, PRETRAINED)
+INPUTS = (
+    USERS,
+    ITEMS,
+    TRAIN,
+    VALIDATION,
+    TEST,
+    DISTANCES,
+    GRAPH,
+    EMBEDDINGS,
+    PROPAGATION,
+    FINETUNED,
+    RERANKER,
+    PRETRAINED,
+)
 
 _CROSS_FITTED = "without_*"
 """Files of the walks of each fold, which only training reads."""
@@ -89,7 +108,7 @@ def copy_measured(root: Path, folder: Path) -> None:
     """
     for path in (USERS, ITEMS, TRAIN, VALIDATION, TEST, PROTOCOL):
         _copy(root / path, folder / path)
-    for path in (GRAPH, PROPAGATION, FINETUNED):
+    for path in (GRAPH, PROPAGATION, FINETUNED, RERANKER):
         _copy(root / path, folder / path)
     _copy_common(root, folder)
     if _reads_distances(root):
@@ -165,7 +184,22 @@ def refit(
     start.save(folder / FINETUNED, identity, last, ratings.mean if ratings else None, "all")
     for file in (folder / PROPAGATION).glob(_CROSS_FITTED):
         file.unlink()
+    _refit_reranker(root / RERANKER, folder)
     return curve
+
+
+def _refit_reranker(measured: Path, folder: Path) -> None:
+    """Write the measured re-ranker with links from all interactions; its network and its weights stay."""
+    target, reranker = folder / RERANKER, Reranker.load(measured)
+    target.mkdir()
+    if reranker is None:
+        save_none(target)
+        return
+    told, stage_one = read_json(measured / "training.json"), reranker.proposals
+    terms = refitted(stage_one.terms, read_histories(folder / CLEAN, False), told["directed"], told["seed"])
+    fitted = Proposals(terms, stage_one.weights, stage_one.count)
+    Reranker(fitted, reranker.network, reranker.maximum_items, reranker.weight).save(target)
+    write_json(target / "training.json", told)
 
 
 def _prepared(root: Path, folder: Path, blocks: FinalFitBlocks) -> Propagation:

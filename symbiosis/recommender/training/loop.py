@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from symbiosis.core.progress import tqdm
 from symbiosis.recommender.network.model import GraphGPT2
@@ -46,6 +46,26 @@ class Task(Protocol):
         """Return metrics after an epoch, among them ``score`` (larger is better)."""
 
 
+class OptimiserParams(Protocol):
+    """What the loop reads of a stage's block of ``params.yaml``."""
+
+    @property
+    def seed(self) -> int:
+        """Of batches and dropout."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak rate."""
+
+    @property
+    def warmup_share(self) -> float:
+        """Share of the steps spent warming up."""
+
+    @property
+    def precision(self) -> str:
+        """Of the forward pass, ``float32`` or ``bfloat16``."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Length of one training run and its optimiser settings.
@@ -63,7 +83,7 @@ class Schedule:
         None: nothing is validated.
     """
 
-    params: TrainingParams
+    params: OptimiserParams
     epochs: int
     steps: int
     patience: int | None = None
@@ -77,12 +97,13 @@ class Schedule:
 
 
 def fit(
-    model: GraphGPT2,
+    model: nn.Module,
     task: Task,
     schedule: Schedule,
     checkpoints: Checkpoints,
     log: Callable[[Row, int], None],
     description: str,
+    weights: Sequence[dict[str, Any]] | None = None,
 ) -> list[Row]:
     """Train a model in place; with a validating task it ends with the weights of the best epoch.
 
@@ -107,6 +128,9 @@ def fit(
         Called with metrics and step after every row of the curve; it must not raise.
     description
         Shown beside the progress bar.
+    weights
+        Groups of parameters, each with its ``peak`` learning rate and its ``weight_decay``; those of the language model
+        if not given.
 
     Returns
     -------
@@ -116,7 +140,11 @@ def fit(
     group = task.group
     prepare_torch(schedule.params.seed)
     model.to(group.device).train()
-    optimiser = _optimiser(model, schedule.params)
+    if weights is None:
+        assert isinstance(model, GraphGPT2)
+        assert isinstance(schedule.params, TrainingParams)
+        weights = _weights_of(model, schedule.params)
+    optimiser = torch.optim.AdamW(weights, lr=schedule.params.learning_rate, betas=(0.9, 0.98), fused=True)
     progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "losses": {}, "curve": [], "best": None}
     best: dict[str, Tensor] = {}
     if state := checkpoints.load():
@@ -129,8 +157,8 @@ def fit(
     while progress["epoch"] < schedule.epochs and not _exhausted(progress, schedule.patience):
         batches = task.batches(progress["epoch"])
         for batch in batches[progress["batch"] :]:
-            for weights in optimiser.param_groups:
-                weights["lr"] = weights["peak"] * schedule.factor(progress["step"])
+            for part in optimiser.param_groups:
+                part["lr"] = part["peak"] * schedule.factor(progress["step"])
             optimiser.zero_grad(set_to_none=True)
             group.seed(schedule.params.seed, progress["step"])
             with torch.autocast(group.device.type, torch.bfloat16, enabled=schedule.params.precision == "bfloat16"):
@@ -173,7 +201,7 @@ def _add_row(progress: dict[str, Any], metrics: Row, log: Callable[[Row, int], N
     bar.set_postfix({name: f"{value:.4g}" for name, value in (losses | metrics).items()})
 
 
-def validated(model: GraphGPT2, task: Task) -> Row:
+def validated(model: nn.Module, task: Task) -> Row:
     """Metrics of the model as it is, on the CPU, the generator left as it was."""
     generator = torch.get_rng_state()
     model.cpu().eval()
@@ -189,26 +217,25 @@ def _exhausted(progress: dict[str, Any], patience: int | None) -> bool:
     return patience is not None and best is not None and progress["epoch"] - best["epoch"] >= patience
 
 
-def _optimiser(model: GraphGPT2, params: TrainingParams) -> torch.optim.AdamW:
-    """AdamW with four groups: ID embeddings, other matrices, and, without decay, vectors and the graph's scalars.
+def _weights_of(model: GraphGPT2, params: TrainingParams) -> list[dict[str, Any]]:
+    """Group the weights of the language model: ID embeddings, other matrices, vectors and the graph's scalars.
 
-    What is frozen is in none of them: its weights would decay.
+    The last two do not decay. What is frozen is in no group: its weights would decay.
     """
     ids = [*model.content.parameters(), *model.collaborative.parameters()]
     scalars = [model.gates, *model.scalars.parameters()]
     listed = {id(p) for p in [*ids, *scalars]}
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in listed]
     matrices, vectors = [p for p in others if p.dim() >= 2], [p for p in others if p.dim() < 2]
-    groups = [
+    return [
         {"params": ids, "peak": params.id_learning_rate, "weight_decay": params.weight_decay},
         {"params": matrices, "peak": params.learning_rate, "weight_decay": params.weight_decay},
         {"params": vectors, "peak": params.learning_rate, "weight_decay": 0.0},
         {"params": scalars, "peak": _SCALAR_RATE * params.learning_rate, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
-def _tensors(model: GraphGPT2, optimiser: torch.optim.AdamW, best: dict[str, Tensor]) -> dict[str, Tensor]:
+def _tensors(model: nn.Module, optimiser: torch.optim.AdamW, best: dict[str, Tensor]) -> dict[str, Tensor]:
     """Everything that a continued run needs, by flat names."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
@@ -217,7 +244,7 @@ def _tensors(model: GraphGPT2, optimiser: torch.optim.AdamW, best: dict[str, Ten
     return tensors | {"generator": torch.get_rng_state()}
 
 
-def _restore(model: GraphGPT2, optimiser: torch.optim.AdamW, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _restore(model: nn.Module, optimiser: torch.optim.AdamW, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Put a state back; return the best weights so far."""
 
     def below(prefix: str) -> dict[str, Tensor]:

@@ -17,7 +17,8 @@ from symbiosis.core.artifacts import read_frame, read_json, staged
 from symbiosis.core.errors import InputError
 from symbiosis.graph.build import Graph
 from symbiosis.recommender.data.interactions import read_matrix
-from symbiosis.recommender.inference.scoring import Scorer
+from symbiosis.recommender.data.training_data import read_histories
+from symbiosis.recommender.inference.loading import load_scorer
 from symbiosis.recommender.metrics.metrics import DEPTH, Protocol, protocol_of, protocol_with
 from symbiosis.recommender.metrics.ranking import rank_all
 
@@ -121,9 +122,8 @@ class Part:
 
     def scores(self) -> Scores:
         """Return what scores all items for some users, from what was read of them when the model was measured."""
-        paths = (layout.FINETUNED, layout.GRAPH, layout.DISTANCES, layout.PROPAGATION)
-        read = self.protocol.history_at_test(self.train, self._matrix(layout.VALIDATION))
-        return Scorer.load(*(self.folder / path for path in paths)).prepared(read)
+        read = read_histories(self.folder / layout.CLEAN, self.protocol.history_grows)
+        return load_scorer(self.folder).prepared(read)
 
     def _matrix(self, path: Path) -> csr_array:
         return read_matrix(self.folder / path, (len(self.users), len(self.items)))

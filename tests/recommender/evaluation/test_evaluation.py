@@ -185,6 +185,7 @@ class StandIn:
     asked = 0
     bias = AttentionBias("none", 0, USERS, None)
     mean_rating: float | None = None
+    reranker = None
 
     def __init__(self, test: csr_array, noise: float) -> None:
         self.table = noisy(test, noise, 9)
@@ -210,7 +211,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pl.DataFrame({"item": range(ITEMS)}).write_parquet(clean / "items.parquet")
     for name, part in parts.items():
         pairs = part.tocoo()
-        pl.DataFrame({"user": pairs.row, "item": pairs.col}).write_parquet(clean / f"{name}.parquet")
+        table = pl.DataFrame({"user": pairs.row, "item": pairs.col, "timestamp": np.arange(pairs.nnz)})
+        table.write_parquet(clean / f"{name}.parquet")
     write_graph(tmp_path, parts["train"])
     for name, ranked in rankings_of(*parts.values()).items():
         folder = tmp_path / "data/rankings" / name
@@ -223,7 +225,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     curves = tmp_path / "reports/curves"
     curves.mkdir(parents=True)
     (curves / "pretrain.csv").write_text("epoch,step,content,interactions\n1,5,3.5,\n2,10,,2.5\n")
-    (curves / "finetune.csv").write_text("epoch,step,loss,recall@20,score\n1,5,3.5,0.1,0.2\n2,10,3,0.2,0.4\n")
+    for stage_name in ("finetune", "rerank"):
+        (curves / f"{stage_name}.csv").write_text("epoch,step,loss,recall@20,score\n1,5,3.5,0.1,0.2\n2,10,3,0.2,0.4\n")
     give_model(monkeypatch, StandIn(parts["test"], 0.5))
     FINETUNED.mkdir(parents=True)
     write_json(FINETUNED / "training.json", {"data": "train"})
@@ -242,7 +245,7 @@ def write_graph(folder: Path, edges: csr_array) -> None:
 
 def give_model(monkeypatch: pytest.MonkeyPatch, model: StandIn) -> None:
     StandIn.asked = 0
-    monkeypatch.setattr(stage.Scorer, "load", lambda *folders: model)
+    monkeypatch.setattr(stage, "load_scorer", lambda root: model)
 
 
 def outputs(workspace: Path) -> tuple[dict[str, Any], str]:

@@ -166,7 +166,7 @@ def test_a_guest_is_the_mean_user_whom_the_graph_does_not_know(mode: BiasMode) -
     by_hand = Scorer(model, Prompts(words, LISTED), bias, plain.propagation, seed=5)
     expected = by_hand.prepared_for_histories()([History(items, USERS)])
     # The order of a list means nothing, but that a learned bias goes by the items named so far.
-    listed = np.random.default_rng([5, USERS]).permutation(items)[::-1]
+    listed = np.random.default_rng([5, USERS]).permutation(np.sort(items))[::-1]
     found = plain.extended().prepared_for_histories()([History(newer=listed)])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
