@@ -53,7 +53,7 @@ def measure(root: Path, count: int) -> dict[str, float]:
     maximum = reranker.maximum_items  # type: ignore[attr-defined]
     connections, describe = Connections(stage_one.terms), Describer(stage_one.terms, maximum)
     spent: dict[str, float] = {}
-    plain, full = scorer.without_reranking().prepared(read), scorer.prepared(read)
+    plain, full = scorer.reranked_by(None).prepared(read), scorer.prepared(read)
     for start in range(-BLOCK, len(users), BLOCK):  # the first block warms up
         block = users[max(0, start) : max(0, start) + BLOCK]
         histories = [items_of(read, user) for user in block]

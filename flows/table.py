@@ -46,10 +46,11 @@ from flows.pipeline import local_server  # noqa: E402
 from flows.states import failed, in_one_line, result_of  # noqa: E402
 from flows.table_configuration import Run, TableConfiguration, params_of, read_table, runs  # noqa: E402
 from flows.work_tree import State as WorkTreeState  # noqa: E402
+from flows.work_tree import environment as work_tree_environment  # noqa: E402
 from flows.work_tree import prepare  # noqa: E402
 from symbiosis.core.artifacts import read_json, staged, write_json  # noqa: E402
+from symbiosis.core.errors import InputError  # noqa: E402
 
-TARGET = "evaluate"
 _KEPT = (
     "data/evaluation/per_user.parquet",
     "reports/recommender.json",
@@ -173,7 +174,7 @@ class Chain:
             get_run_logger().info("%s: done before", run.name)
             return None
         with self._one_at_a_time:  # DVC's own code is not made for threads
-            graph = select(stage_graph(tree.path), [TARGET])
+            graph = select(stage_graph(tree.path), self.table.targets_of(run))
         job = Job(str(tree.path), self.held, self.environment, prefix=f"{run.name} ")
         done = run_stages(graph, job, self.submit, first=number * len(graph))
         if complaint := done.complaint():
@@ -181,7 +182,14 @@ class Chain:
         ran = {stage: seconds for stage, seconds in done.seconds.items() if done.outcomes[stage] == "ran"}
         with self._one_at_a_time:
             seconds = _seconds(tree.path, ran, self.root / ".runs/results/seconds.json")
-        _keep(tree.path, target, identity, tree.state, seconds)
+        kept = {"identity": identity, "commit": tree.state.description, "seconds": seconds}
+        try:
+            with staged(target) as (folder,):
+                folder.mkdir()
+                (_keep if self.table.model else _measure)(tree.path, folder)
+                write_json(folder / "run.json", kept)
+        except InputError as error:
+            return str(error)
         return None
 
 
@@ -207,13 +215,19 @@ def _seconds(tree: Path, ran: dict[str, float], file: Path) -> dict[str, float]:
     return found
 
 
-def _keep(tree: Path, target: Path, identity: str, state: WorkTreeState, seconds: dict[str, float]) -> None:
-    with staged(target) as (folder,):
-        folder.mkdir()
-        for kept in _KEPT:
-            if (tree / kept).is_file():
-                shutil.copy(tree / kept, folder)
-        write_json(folder / "run.json", {"identity": identity, "commit": state.description, "seconds": seconds})
+def _keep(tree: Path, folder: Path) -> None:
+    for kept in _KEPT:
+        if (tree / kept).is_file():
+            shutil.copy(tree / kept, folder)
+
+
+def _measure(tree: Path, folder: Path) -> None:
+    """Measure the baselines of a work tree, whose reports may be the last commit's."""
+    shutil.copy(tree / "params.yaml", folder)
+    command = [sys.executable, "-m", "symbiosis.recommender.evaluation.baselines_alone", str(folder)]
+    done = subprocess.run(command, cwd=tree, env=work_tree_environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"its baselines were not measured: {done.stderr.strip()}")
 
 
 def _prune(results: Path, todo: list[Run]) -> None:
@@ -240,8 +254,8 @@ def main() -> None:
         root = top()
         if not chosen.report_only:
             _run(chosen, root)
-        made = "symbiosis.recommender.evaluation.table"
-        page = [sys.executable, "-m", made, str(root / ".runs/results" / chosen.name), "reports/recommender_table"]
+        made, named = "symbiosis.recommender.evaluation.table", read_table(chosen.name, root).page
+        page = [sys.executable, "-m", made, str(root / ".runs/results" / chosen.name), f"reports/{named}"]
         page += ["--keep-earlier"] if chosen.keep_earlier else []
         sys.exit(subprocess.run(page, cwd=root, check=False).returncode)
 

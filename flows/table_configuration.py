@@ -13,7 +13,15 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.params import StageParams
 
 FULL = "full"
-"""The variant that all others are compared with; the only one that is run with the baselines."""
+"""The variant that all others are compared with; the only one that is run with all baselines."""
+
+_STAGES = {
+    "simple": "baseline",
+    "hybrid": "hybrid-baseline",
+    "neural": "neural-baseline",
+    "sequential": "sequential-baseline",
+}
+"""By the kind of baseline."""
 
 
 class DataSet(StageParams):
@@ -56,12 +64,38 @@ class TableConfiguration(StageParams):
         As in `evaluate.baselines`, for the variant `full`.
     variants
         Changes to the data set's params; must include `full`.
+    variant_baselines
+        Baselines that a variant is run with, as in `evaluate.baselines`; chance alone if not given. Rows of theirs that
+        the variant moves stand beside the baselines' own, with the variant's name as their mark.
+    model
+        Whether the model is trained and measured; if not, the table is of baselines alone.
+    page
+        Name of the page and of its numbers in reports/.
     """
 
     data_sets: dict[str, DataSet] = Field(min_length=1)
     seeded: list[str]
     baselines: dict[str, list[str]]
     variants: dict[str, dict[str, Any]]
+    variant_baselines: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
+    model: bool = True
+    page: str = Field("recommender_table", pattern=r"^\w+$")
+
+    def baselines_of(self, run: "Run") -> dict[str, list[str]]:
+        """Return the baselines that are run, by kind."""
+        if run.variant == FULL:
+            named = self.baselines
+        else:
+            named = {kind: list[str]() for kind in self.baselines} | {"simple": ["chance"]}
+            named |= self.variant_baselines.get(run.variant, {})
+        skipped = self.data_sets[run.data_set].without
+        return {kind: [name for name in names if name not in skipped] for kind, names in named.items()}
+
+    def targets_of(self, run: "Run") -> list[str]:
+        """Return the stages that are wanted of a run."""
+        if self.model:
+            return ["evaluate"]
+        return [_STAGES[kind] for kind, names in self.baselines_of(run).items() if names]
 
 
 @dataclass(frozen=True)
@@ -96,6 +130,18 @@ def read_table(name: str, root: Path) -> TableConfiguration:
         raise InputError(f"{file.relative_to(root)}: {error}") from None
     if FULL not in table.variants:
         raise InputError(f"{file.relative_to(root)}: `variants` must hold `{FULL}`")
+    if misnamed := [
+        *({*table.baselines, *(kind for part in table.variant_baselines.values() for kind in part)} - _STAGES.keys()),
+        *(table.variant_baselines.keys() - table.variants.keys()),
+    ]:
+        raise InputError(
+            f"{file.relative_to(root)}: there is no {misnamed[0]}: `baselines` must name kinds of baselines "
+            f"({', '.join(_STAGES)}), `variant_baselines` variants and kinds"
+        )
+    if alone := [v for v in table.variants if v not in (FULL, *table.variant_baselines) and not table.model]:
+        raise InputError(
+            f"{file.relative_to(root)}: without the model, the variant `{alone[0]}` needs `variant_baselines`"
+        )
     for data_set, asked in table.data_sets.items():
         valid = {*table.variants, *(name for listed in table.baselines.values() for name in listed)}
         if unknown := [*(set(asked.without) - valid), *(set(asked.variant_seeds or []) - set(asked.seeds))]:
@@ -116,15 +162,8 @@ def runs(table: TableConfiguration) -> Iterator[Run]:
 
 def params_of(run: Run, table: TableConfiguration, root: Path, document: dict[str, Any]) -> dict[str, Any]:
     """Return what a run changes in ``params.yaml``, by dotted key."""
-    baselines = (
-        table.baselines if run.variant == FULL else {"simple": ["chance"], "hybrid": [], "neural": [], "sequential": []}
-    )
     changes = overlay(read(run.data_set, root).params, document)
     for part in (table.data_sets[run.data_set].params, table.variants[run.variant]):
         changes |= overlay(part, document)
-    skipped = table.data_sets[run.data_set].without
-    changes |= {
-        f"evaluate.baselines.{kind}": [name for name in names if name not in skipped]
-        for kind, names in baselines.items()
-    }
+    changes |= {f"evaluate.baselines.{kind}": names for kind, names in table.baselines_of(run).items()}
     return changes | dict.fromkeys(table.seeded, run.seed)

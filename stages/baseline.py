@@ -26,11 +26,13 @@ def work(name: str, params: BaselineParams) -> None:
     at_test = data.followed_by(later) if protocol.history_grows else None
     start = time.monotonic()
     baseline = BASELINES[name](data, params.seed)
-    ranking, tuning = tune(baseline, params, validation, ranking_depth(validation), protocol, at_test)
+    ranking, tuning, refitted = tune(baseline, params, validation, ranking_depth(validation), protocol, at_test)
     seconds = time.monotonic() - start  # printed, never stored: outputs are the same in every run
     with staged(RANKINGS / name) as (folder,):
         folder.mkdir()
         np.save(folder / "ranking.npy", ranking)
+        if refitted is not None:
+            np.save(folder / "refitted.npy", refitted)
         write_json(folder / "tuning.json", tuning)
     metrics = ", ".join(f"{k} {v:.4f}" for k, v in tuning["validation"].items())
     print(f"{name}: {tuning['setting']} {metrics}; {len(tuning['tried'])} settings in {seconds:.1f} s")

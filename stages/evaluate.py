@@ -32,8 +32,10 @@ from symbiosis.recommender.evaluation.evaluation import (
     held_out_edges,
     measure,
 )
+from symbiosis.recommender.evaluation.marked_rows import REFITTED, read_refitted, refitted_rows
 from symbiosis.recommender.evaluation.params import EvaluateParams
 from symbiosis.recommender.evaluation.per_user import user_metrics
+from symbiosis.recommender.evaluation.published import published_rows
 from symbiosis.recommender.evaluation.rating_errors import rating_errors
 from symbiosis.recommender.evaluation.report import read_curve, render, verdict
 from symbiosis.recommender.inference.loading import load_scorer
@@ -53,6 +55,7 @@ def work(params: EvaluateParams) -> None:
     seen = protocol.history_at_test(train, validation)
     # The files first: a damaged one stops the stage before the model's long work.
     baselines = {name: read_ranking(RANKINGS / name / "ranking.npy", seen, depth) for name in params.baselines.all()}
+    refitted = read_refitted(RANKINGS, baselines, seen, depth)
     tuning = {name: read_json(RANKINGS / name / "tuning.json") for name in params.baselines.all()}
     curves = {title: read_curve(path) for title, path in CURVES.items()}
     texts = read_array(ITEM_VECTORS)
@@ -60,15 +63,23 @@ def work(params: EvaluateParams) -> None:
     scores = scorer.prepared(read)
     rankings = {MODEL: rank_all(scores, seen, depth, params.seed, label="scoring all users")} | baselines
     if scorer.reranker is not None:
-        plain = scorer.without_reranking().prepared(read)
+        plain = scorer.reranked_by(None).prepared(read)
         rankings[WITHOUT_RERANKING] = rank_all(plain, seen, depth, params.seed, label="without re-ranking")
+        if protocol.history_grows:
+            again = scorer.reranked_by(scorer.reranker.refitted(read)).prepared(read)
+            refitted[f"{MODEL}{REFITTED}"] = rank_all(again, seen, depth, params.seed, label="refitted")
     if params.mask_validation and seen is train:
         rankings = {name: without(ranking, validation, DEPTH) for name, ranking in rankings.items()}
     measured = measure(rankings, test, protocol)
     report = evaluate(rankings, measured, train, test, params.bootstrap_samples, params.seed, protocol)
+    of_refitted = measure(refitted, test, protocol)  # last_out alone, where nothing is masked
+    if marked := refitted_rows(measured | of_refitted, params.bootstrap_samples, params.seed):
+        report["marked"] = marked
     by_scores = {MODEL: scores, "content alone": content_scores(texts, train)}
     if cold := cold_items(by_scores, train, test, params.bootstrap_samples, params.seed):
         report["cold items"] = cold
+    if published := published_rows(report["data"], protocol.metrics):
+        report["published"] = published
     if scorer.mean_rating is not None:
         ratings = Ratings.read(CLEAN, shape, "test")
         report["ratings"] = rating_errors(ratings, {MODEL: scores}, params.bootstrap_samples, params.seed)
@@ -84,7 +95,7 @@ def work(params: EvaluateParams) -> None:
     with staged(RECOMMENDER_METRICS, RECOMMENDER_PAGE, EVALUATION) as (numbers, document, by_user):
         write_json(numbers, report)
         by_user.mkdir()
-        user_metrics(rankings, measured, train, test).write_parquet(by_user / PER_USER.name)
+        user_metrics(rankings | refitted, measured | of_refitted, train, test).write_parquet(by_user / PER_USER.name)
         document.write_text(render(report, tuning, curves, how), encoding="utf-8")
     print(verdict(report))
 

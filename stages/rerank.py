@@ -22,14 +22,14 @@ from symbiosis.core.layout import (
 )
 from symbiosis.core.stage import run
 from symbiosis.recommender.data.interactions import read_matrix
-from symbiosis.recommender.data.training_data import read_histories, read_training_data
+from symbiosis.recommender.data.training_data import read_training_data
 from symbiosis.recommender.inference.loading import load_model
 from symbiosis.recommender.metrics.metrics import protocol_of
 from symbiosis.recommender.reranking.item_links import ItemContent
 from symbiosis.recommender.reranking.params import RerankParams
 from symbiosis.recommender.reranking.proposals import Proposals
 from symbiosis.recommender.reranking.reranker import Reranker, save_none
-from symbiosis.recommender.reranking.stage_one import fit_stage_one, refitted
+from symbiosis.recommender.reranking.stage_one import fit_stage_one
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.loop import Row, Schedule, fit
 from symbiosis.recommender.training.reranking import Reranking, made_network
@@ -71,16 +71,13 @@ def work(params: RerankParams) -> None:
         curve += [row | {"network": more} for row in fitted(task, seeded, f"{identity}-{more}")]
         networks.append(task.network)
     best = max(curve, key=lambda row: row["score"])
-    reranker = Reranker(Proposals(stage_one.whole, stage_one.weights, task.candidates), networks, params.maximum_items)
+    proposals = Proposals(stage_one.whole, stage_one.weights, task.candidates, params.directed, params.seed)
+    reranker = Reranker(proposals, networks, params.maximum_items)
     reranker.weight, by_weight = task.best_weight(reranker, load_model(".").prepared(sequences))
-    if params.refit and protocol.history_grows:
-        terms = refitted(stage_one.whole, read_histories(CLEAN, True), params.directed, params.seed)
-        proposals = Proposals(terms, stage_one.weights, task.candidates)
-        reranker = Reranker(proposals, networks, params.maximum_items, reranker.weight)
     with staged(RERANKER, RERANK_CURVE) as (folder, curve_file):
         folder.mkdir()
         reranker.save(folder)
-        described: dict[str, object] = {"fingerprint": identity, "directed": params.directed, "seed": params.seed}
+        described: dict[str, object] = {"fingerprint": identity}
         described |= {"best": best, "score by weight": by_weight}
         write_json(folder / "training.json", described)
         pl.DataFrame(curve, infer_schema_length=None).write_csv(curve_file)

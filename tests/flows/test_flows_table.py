@@ -132,9 +132,28 @@ def test_a_data_set_may_leave_out_variants_and_seeds(configured: Path) -> None:
     assert asked["evaluate.baselines.simple"] == ["slim"]
 
 
+def test_baselines_alone(configured: Path) -> None:
+    """Their stages are wanted instead of the evaluation's; a variant has baselines of its own."""
+    alone = f"{TABLE}model: false\npage: some\nvariant_baselines: {{other: {{simple: [], sequential: [sasrec]}}}}\n"
+    (configured / "configs/tables/small.yaml").write_text(alone)
+    table = read_table("small", configured)
+    full, other = (Run("faster", variant, 1) for variant in ("full", "other"))
+    assert table.targets_of(full) == ["baseline"]
+    assert table.targets_of(other) == ["sequential-baseline"]
+    document = yaml.safe_load((configured / "params.yaml").read_text())
+    params = params_of(other, table, configured, document)
+    assert params["evaluate.baselines.sequential"] == ["sasrec"]
+    (configured / "configs/tables/small.yaml").write_text(TABLE)
+    assert read_table("small", configured).targets_of(other) == ["evaluate"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (f"{TABLE}model: false\n", "without the model, the variant `other` needs `variant_baselines`"),
+        (f"{TABLE}variant_baselines: {{another: {{}}}}\n", "there is no another"),
+        (f"{TABLE}variant_baselines: {{other: {{deep: []}}}}\n", "there is no deep"),
+        (f"{TABLE}page: a/b\n", "page"),
         (TABLE.replace("[1, 2]", "[1, 2], variant_seeds: [3]"), "names 3"),
         (TABLE.replace("[1, 2]", "[1, 2], without: [unknown]"), "names unknown"),
         (TABLE.replace("full", "whole"), "`variants` must hold `full`"),

@@ -220,8 +220,9 @@ def test_without_a_published_split_there_is_none_to_take(workspace: Path) -> Non
     assert nothing_written()
 
 
-def test_a_held_out_interaction_leaves_no_trace_in_what_is_trained_on(workspace: Path) -> None:
-    stages.clean.work(clean_params())
+@pytest.mark.parametrize("split", ["random", "last_out"])
+def test_a_held_out_interaction_leaves_no_trace_in_what_is_trained_on(workspace: Path, split: str) -> None:
+    stages.clean.work(clean_params(split=split))
     before = {name: Path("data/clean", name).read_bytes() for name in CLEAN_FILES}
     users = dict(pl.read_parquet("data/clean/users.parquet").select("user", "user_id").rows())
     items = dict(pl.read_parquet("data/clean/items.parquet").select("item", "item_id").rows())
@@ -243,7 +244,7 @@ def test_a_held_out_interaction_leaves_no_trace_in_what_is_trained_on(workspace:
         line["asin"] = swapped.get(pair, pair[1])
         line["reviewText"] = "planted" if pair in swapped else line["reviewText"]
     write_lines("reviews.json.gz", lines)
-    stages.clean.work(clean_params())
+    stages.clean.work(clean_params(split=split))
     after = {name: Path("data/clean", name).read_bytes() for name in CLEAN_FILES}
     changed = [name for name in CLEAN_FILES if before[name] != after[name]]
     assert changed == ["test.parquet", "validation.parquet"]

@@ -7,7 +7,7 @@ A new baseline is one module with a `BaselineParams` and a `Baseline`, and one l
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -65,6 +65,8 @@ class Baseline(ABC):
     """
 
     Params: ClassVar[type[BaselineParams]]
+    refits: ClassVar[bool] = False
+    """Whether `refit` does anything."""
 
     def __init__(self, data: TrainingData, seed: int) -> None:
         self.data = data
@@ -79,6 +81,10 @@ class Baseline(ABC):
         """Score users by these histories from now on; nothing is learned from them."""
         self.history = histories.interactions
 
+    def refit(self, histories: TrainingData) -> None:
+        """Read these histories from now on, and learn from them whatever needs no choice of a setting or an epoch."""
+        self.read(histories)
+
     @abstractmethod
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Score all items, float32 (B, I), for user numbers (B,); larger is better."""
@@ -86,6 +92,13 @@ class Baseline(ABC):
 
 class IterativeBaseline(Baseline):
     """A recommender that learns in epochs: `fit` only prepares the first one."""
+
+    rewinds: ClassVar[bool] = False
+    """Whether `rewind` does anything."""
+
+    def rewind(self, epoch: int) -> None:
+        """Score as after this epoch; the next call is `fit`."""
+        raise NotImplementedError
 
     @abstractmethod
     def epoch(self) -> None:
@@ -103,6 +116,25 @@ def learn(baseline: Baseline, params: BaselineParams, setting: dict[str, Any]) -
         yield epoch
 
 
+class Tuned(NamedTuple):
+    """What `tune` has found.
+
+    Attributes
+    ----------
+    ranking
+        int32 (U, depth), padded with -1.
+    record
+        The chosen setting, its validation metrics, its best epoch if it has epochs, and those of every setting tried.
+    refitted
+        int32 (U, depth) likewise, after the validation items were learned from with all choices left as they were; None
+        if the baseline cannot or histories do not grow.
+    """
+
+    ranking: np.ndarray
+    record: dict[str, Any]
+    refitted: np.ndarray | None
+
+
 def tune(
     baseline: Baseline,
     params: BaselineParams,
@@ -110,11 +142,11 @@ def tune(
     depth: int,
     protocol: Protocol = HELD_OUT_SETS,
     at_test: TrainingData | None = None,
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> Tuned:
     """Try every setting and keep the one, and of its epochs the one, that ranks the validation items best.
 
-    The criterion is the protocol's; of equal ones the first wins. Nothing is fitted again on training and validation
-    items together.
+    The criterion is the protocol's; of equal ones the first wins. For `Tuned.ranking` nothing is fitted again on
+    training and validation items together.
 
     Parameters
     ----------
@@ -130,38 +162,44 @@ def tune(
         Says what ranks best.
     at_test
         Histories to rank by in the end; if not given, the ranking returned is the one that was measured.
-
-    Returns
-    -------
-    np.ndarray
-        int32 (U, depth), padded with -1.
-    dict
-        The chosen setting, its validation metrics, its best epoch if it has epochs, and those of every setting tried.
     """
     patience = params.patience if isinstance(params, IterativeParams) else 1
-    best, ranking, tried = -np.inf, np.empty(0, np.int32), []
+    rewinds = isinstance(baseline, IterativeBaseline) and baseline.rewinds
+    best, ranking, refitted, tried = -np.inf, np.empty(0, np.int32), None, []
     chosen: dict[str, Any] = {}
+
+    def at_end(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        if at_test is None:
+            return measured, None
+        found = []
+        for read in (baseline.read, baseline.refit) if baseline.refits else (baseline.read,):
+            read(at_test)
+            found.append(rank_all(baseline.scores, at_test.interactions, depth, params.seed))
+        baseline.read(baseline.data)
+        return found[0], found[1] if baseline.refits else None
+
     with tqdm(list(params.settings()), desc=type(baseline).__name__, unit="setting") as bar:
         for setting in bar:
             record: dict[str, Any] = {}
-            best_of_setting, best_epoch = -np.inf, 0
+            best_of_setting, best_epoch, at_best = -np.inf, 0, np.empty(0, np.int32)
             for epoch in learn(baseline, params, setting):
                 candidate = rank_all(baseline.scores, baseline.train, depth, params.seed)
                 metrics = protocol.means(candidate, validation)
                 score = protocol.score(metrics)
                 bar.set_postfix({"epoch": epoch, "score": f"{score:.4f}", "best": f"{max(best, score):.4f}"})
                 if score > best_of_setting:
-                    best_of_setting, best_epoch = score, epoch
+                    best_of_setting, best_epoch, at_best = score, epoch, candidate
                     record = {"setting": setting, "validation": metrics}
                     if isinstance(baseline, IterativeBaseline):
                         record["epoch"] = epoch
-                    if score > best:
-                        if at_test is not None:
-                            baseline.read(at_test)
-                            candidate = rank_all(baseline.scores, at_test.interactions, depth, params.seed)
-                            baseline.read(baseline.data)
-                        best, ranking, chosen = score, candidate, record
+                    if score > best and not rewinds:
+                        best, chosen = score, record
+                        ranking, refitted = at_end(candidate)
                 elif epoch - best_epoch >= patience:
                     break
+            if isinstance(baseline, IterativeBaseline) and rewinds and best_of_setting > best:
+                best, chosen = best_of_setting, record
+                baseline.rewind(best_epoch)
+                ranking, refitted = at_end(at_best)
             tried.append(record)
-    return ranking, {**chosen, "tried": tried}
+    return Tuned(ranking, {**chosen, "tried": tried}, refitted)

@@ -48,10 +48,16 @@ class Boosting(Hybrid, IterativeBaseline):
     """
 
     Params = BoostingParams
+    rewinds = True
 
     def read(self, histories: TrainingData) -> None:
         """Read these histories from now on."""
         super().read(histories)
+        self._forget()
+
+    def refit(self, histories: TrainingData) -> None:
+        """Read these histories and fit the links on them; weights and trees stay."""
+        super().refit(histories)
         self._forget()
 
     def fit(
@@ -75,13 +81,19 @@ class Boosting(Hybrid, IterativeBaseline):
         }  # fmt: skip
         sizes = np.full(len(labels), labels.shape[1])
         data = lightgbm.Dataset(features.reshape(-1, len(FEATURES)), labels.ravel(), group=sizes, params=params)
-        self.booster = lightgbm.Booster(params, data)
+        self.booster, self._epochs = lightgbm.Booster(params, data), 0
         self._forget()
 
     def epoch(self) -> None:
         """Add fifty trees."""
+        self._epochs += 1
         for _ in range(_TREES):
             self.booster.update()
+
+    def rewind(self, epoch: int) -> None:
+        """Leave out the trees of later epochs."""
+        self._epochs = epoch
+        self._forget()
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Trees' sums for candidates, float32 (B, I); below them the others by their number of users."""
@@ -128,7 +140,7 @@ class Boosting(Hybrid, IterativeBaseline):
 
     def _count_trees(self, users: np.ndarray) -> None:
         """Add what the trees since a user's last ranking say, an epoch at a time, so that all are summed in one way."""
-        for first in range(0, self.booster.current_iteration(), _TREES):
+        for first in range(0, self._epochs * _TREES, _TREES):
             rows = users[self._counted[users] == first]
             if len(rows):
                 described = self._described[rows].reshape(-1, len(FEATURES))

@@ -29,20 +29,17 @@ class HybridParams(BaselineParams):
     directed
         Whether the order of two items means anything in the links. Without, steps count both ways; the weight of
         recent items stays.
-    refit
-        Whether at test the links are fitted again with validation items, where those belong to the history. Weights
-        are not.
     """
 
     hidden: list[Hidden] = Field(min_length=1)
     decay: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     directed: list[bool] = Field(min_length=1)
-    refit: list[bool] = Field(min_length=1)
 
 
 class Hybrid(Baseline):
     """A recommender from terms of the graph, the order and the content: `symbiosis.recommender.reranking.stage_one`."""
 
+    refits = True
     whole: CandidateTerms
 
     def __init__(self, data: TrainingData, seed: int) -> None:
@@ -51,15 +48,19 @@ class Hybrid(Baseline):
         self.content = ItemContent.of(data, seed)
 
     def read(self, histories: TrainingData) -> None:
-        """Read these histories, in order of time, from now on; with `refit`, the links learn them too."""
+        """Read these histories, in order of time, from now on."""
         super().read(histories)
         self.sequences = histories.sequences()
-        if self.refit:
-            self.whole = refitted(self.whole, self.sequences, self.directed, self.seed)
+        self.whole = self._learned
 
-    def prepare(self, hidden: Hidden, decay: float, directed: bool, refit: bool) -> None:
+    def refit(self, histories: TrainingData) -> None:
+        """Read these histories and fit the links on them; weights stay."""
+        self.read(histories)
+        self.whole = refitted(self.whole, self.sequences, self.directed, self.seed)
+
+    def prepare(self, hidden: Hidden, decay: float, directed: bool) -> None:
         """Fit the links without each fold and with all, draw the groups, fit the weights."""
-        self.directed, self.refit = directed, refit
+        self.directed = directed
         found = fit_stage_one(
             self.sequences,
             self.content,
@@ -70,7 +71,7 @@ class Hybrid(Baseline):
             seed=self.seed,
         )
         self.without, self.groups, self.weights = found.without, found.groups, found.weights
-        self.whole = found.whole
+        self.whole = self._learned = found.whole
 
     def history_of(self, user: int) -> np.ndarray:
         """Items of a user in order of time."""

@@ -1,10 +1,11 @@
-"""What the sequential baselines share: histories in order of time, batches of similar length, next-item loss."""
+"""What the sequential baselines share: histories in order, batches of similar length, next-item loss."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from symbiosis.recommender.baselines.neural import NeuralBaseline, NeuralParams
 from symbiosis.recommender.data.training_data import TrainingData
@@ -20,9 +21,13 @@ class SequentialParams(NeuralParams):
     ----------
     maximum_length
         Latest items of a user that are looked at.
+    order
+        Of a user's items in training: that of ``time``, or in every epoch a ``random`` one, for splits whose held-out
+        items lie anywhere among a user's. Histories are always scored in order of time.
     """
 
     maximum_length: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    order: list[Literal["time", "random"]] = Field(min_length=1)
 
 
 class TransformerParams(SequentialParams):
@@ -67,8 +72,16 @@ class SequentialBaseline(NeuralBaseline):
 
     def fit(self, *_: Any, **setting: Any) -> None:
         """Draw the weights."""
-        self.maximum_length = setting.pop("maximum_length")
+        self.maximum_length, self.order = setting.pop("maximum_length"), setting.pop("order")
         super().fit(**setting)
+
+    def epoch(self) -> None:
+        """Take a step for every batch."""
+        in_time = self.sequences
+        if self.order == "random":
+            self.sequences = shuffled(in_time, self.rng)
+        super().epoch()
+        self.sequences = in_time
 
     def batches(self) -> list[np.ndarray]:
         """Users with two training items or more; those of similar length together, so that little is padded."""
@@ -141,6 +154,13 @@ class TransformerBaseline(SequentialBaseline):
         else:
             hidden = self.network[name](states, src_key_padding_mask=padding)
         return hidden
+
+
+def shuffled(sequences: csr_array, rng: np.random.Generator) -> csr_array:
+    """Put every user's items into a random order; the stored entries of a row stand in order."""
+    users = np.repeat(np.arange(sequences.shape[0]), np.diff(sequences.indptr))
+    order = np.lexsort((rng.random(sequences.nnz), users))
+    return csr_array((sequences.data, sequences.indices[order], sequences.indptr), shape=sequences.shape)
 
 
 def embedding(count: int, dimension: int) -> "nn.Embedding":

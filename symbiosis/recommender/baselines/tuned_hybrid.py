@@ -14,9 +14,9 @@ class TunedHybrid(Hybrid):
 
     Params = HybridParams
 
-    def fit(self, hidden: Hidden, decay: float, directed: bool, refit: bool) -> None:
+    def fit(self, hidden: Hidden, decay: float, directed: bool) -> None:
         """Fit links and weights."""
-        self.prepare(hidden, decay, directed, refit)
+        self.prepare(hidden, decay, directed)
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Weighted sums of the terms, float32 (B, I)."""

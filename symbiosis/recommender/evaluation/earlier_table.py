@@ -59,6 +59,9 @@ def keep_earlier(earlier: Summary, new: Summary) -> Summary:
         # What belongs to the full model comes from the same table as its methods.
         full = {key: {"full": base[key]["full"]} for key in ("seconds", "commits")}
         rows = {key: old[key] | fresh[key] | full.get(key, {}) for key in _OF_VARIANTS}
+        # Earlier versions had neither.
+        rows |= {key: old.get(key, {}) | fresh[key] for key in ("marked", "over seeds")}
+        rows["over seeds"] |= base.get("over seeds", {})
         leaking = {*fresh["invalid"], *(set(old["invalid"]) - fresh["variants"].keys())}
         merged[name] = base | rows | {"invalid": sorted(leaking)}
     return dict(sorted(merged.items()))

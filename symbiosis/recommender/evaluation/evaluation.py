@@ -121,13 +121,18 @@ def evaluate(
         },
         "gain": {name: table[f"{name} gain"] for name in others},
         "slices": slices(rankings, train, test),
-        "data": {
-            "users": train.shape[0],
-            "items": n_items,
-            "training interactions": train.nnz,
-            "test interactions": test.nnz,
-            "evaluated users": len(users),
-        },
+        "data": population(train, test),
+    }
+
+
+def population(train: csr_array, test: csr_array) -> dict[str, int]:
+    """Count users, items and interactions; the matrices are (U, I)."""
+    return {
+        "users": train.shape[0],
+        "items": train.shape[1],
+        "training interactions": train.nnz,
+        "test interactions": test.nnz,
+        "evaluated users": int((np.diff(test.indptr) > 0).sum()),
     }
 
 

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation.evaluation import MODEL
+from symbiosis.recommender.evaluation.marked_rows import marked_section
+from symbiosis.recommender.evaluation.published import published_section
 from symbiosis.recommender.metrics.metrics import protocol_with
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, metric, told_apart
@@ -40,8 +42,10 @@ def render(report: dict[str, Any], tuning: dict[str, dict[str, Any]], curves: di
     body: list[Block] = [Text(f"INVALID: {report['invalid']}.", "warning")] if "invalid" in report else []
     body += [
         Text(verdict(report), "verdict"),
-        page.Figure.of(_picture(results, strongest), "Every metric of every method with its 95 % interval"),
+        page.Figure.of(picture(results, strongest), "Every metric of every method with its 95 % interval"),
         Section("Comparison", [comparison(results, strongest), Text(f"Means over users. {how} {_READING}")]),
+        *marked_section(report.get("marked")),
+        *published_section(report.get("published")),
         Section(
             f"Gain of {label(MODEL)} over each baseline",
             [
@@ -165,7 +169,8 @@ def comparison(results: Mapping[str, Any], strongest: str) -> Table:
     return Table(["Method", *map(metric, [*metrics, *covered])], rows, classes)
 
 
-def _picture(results: Mapping[str, Any], strongest: str) -> Figure:
+def picture(results: Mapping[str, Any], strongest: str) -> Figure:
+    """Draw every metric of every method, as sorted by `in_order`, with its interval."""
     panels = {metric(name): [Interval.of(values[name]) for values in results.values()] for name in metrics_of(results)}
     return drawings.forest([label(m) for m in results], [mark(m, strongest) for m in results], panels)
 

@@ -20,8 +20,11 @@ from symbiosis.core.errors import InputError
 from symbiosis.core.statistics import means_with_intervals
 from symbiosis.recommender.evaluation.earlier_table import keep_earlier, read_earlier
 from symbiosis.recommender.evaluation.evaluation import MODEL, WITHOUT_RERANKING
+from symbiosis.recommender.evaluation.marked_rows import REFITTED, Marked, marked_rows
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
-from symbiosis.recommender.evaluation.table_report import render
+from symbiosis.recommender.evaluation.published import published_rows
+from symbiosis.recommender.evaluation.seeds import over_seeds, spread_over_seeds
+from symbiosis.recommender.evaluation.table_report import render, said_of_strongest
 from symbiosis.recommender.metrics.metrics import Protocol, protocol_with
 
 FULL = "full"
@@ -51,14 +54,6 @@ def read_runs(folder: Path) -> dict[str, dict[str, dict[int, Path]]]:
     return found
 
 
-def over_seeds(folders: dict[int, Path]) -> pl.DataFrame:
-    """Average the metrics of every user and method over the seeds."""
-    frames = [read_frame(folder / "per_user.parquet") for folder in folders.values()]
-    measures = columns(protocol_with(frames[0].columns))
-    means = pl.concat(frames).group_by("method", "user", "history").agg(pl.col(measures).mean())
-    return means.sort("method", "user")
-
-
 def summarise(folder: Path) -> dict[str, Any]:
     """Measure all that is compared.
 
@@ -70,11 +65,14 @@ def summarise(folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        By data set: ``methods`` and ``variants`` with mean and interval of every metric; ``gain`` of the model over
-        the best baseline of each metric, with interval, relative to it, and in ``strongest`` over the one that is
-        best in the sum; ``loss`` of every variant against the full model; ``slices``; ``seeds``, ``spread`` (the
-        model's mean by seed), ``coverage``, ``cold items``, ``bias``, ``seconds``, ``data``, ``split``, ``commits``
-        (of every variant) and ``invalid`` (variants whose training saw held-out data).
+        By data set: ``methods`` and ``variants`` with mean and interval of every metric; ``marked``, see
+        `symbiosis.recommender.evaluation.marked_rows`: baselines that were refitted or run in a variant; ``gain`` of
+        the model over the best baseline of each metric, with interval, relative to it, and in ``strongest`` over the
+        one that is best in the sum; ``loss`` of every variant against the full model; ``published``, rows of others;
+        ``slices``; ``seeds``, ``spread`` (the model's mean by seed), ``over seeds`` (see
+        `symbiosis.recommender.evaluation.seeds`), ``coverage``, ``cold items``, ``bias``, ``seconds``, ``data``,
+        ``split``, ``commits`` (of every variant) and ``invalid`` (variants whose training saw held-out data). A table
+        of baselines alone has no gain, loss, spread and variants.
     """
     return {data_set: _data_set(variants) for data_set, variants in read_runs(folder).items() if FULL in variants}
 
@@ -84,54 +82,51 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
     protocol = protocol_with(full.columns)
     metrics = list(protocol.metrics)
     # Users in one order, so that differences are paired.
-    tables = {name: full.filter(method=name) for name in full["method"].unique().sort()}
-    runs = {name: over_seeds(folders).filter(method=MODEL) for name, folders in variants.items() if name != FULL}
-    # A variant is compared with the full model of its own seeds.
+    everything = {name: full.filter(method=name) for name in full["method"].unique().sort()}
+    tables = {name: frame for name, frame in everything.items() if not name.endswith(REFITTED)}
+    others = {name: over_seeds(folders) for name, folders in variants.items() if name != FULL}
+    users = next(iter(tables.values()))["user"]
+    for name, frame in others.items():
+        if any(not part["user"].equals(users) for part in frame.partition_by("method")):
+            raise InputError(f"variant `{name}` was evaluated on other users than `{FULL}`: delete its results")
+    # A variant is compared with the full run of its own seeds.
     same_seeds = {
         name: over_seeds({seed: path for seed, path in variants[FULL].items() if seed in variants[name]})
-        .filter(method=MODEL)
-        .select(*metrics)
-        .to_numpy()
-        for name in runs
+        for name in others
     }
-    for name, frame in runs.items():
-        if not frame["user"].equals(tables[MODEL]["user"]):
-            raise InputError(f"variant `{name}` was evaluated on other users than `{FULL}`: delete its results")
     baselines = [name for name in tables if name != MODEL]
-    values = {name: frame.select(*metrics).to_numpy() for name, frame in (tables | runs).items()}
+    values = {name: frame.select(*metrics).to_numpy() for name, frame in tables.items()}
     rivals = [name for name in baselines if name != WITHOUT_RERANKING]
     best = {metric: max(rivals, key=lambda b, m=metric: tables[b][m].mean()) for metric in metrics}  # type: ignore[misc]
     strongest = max(rivals, key=lambda name: protocol.score(dict(zip(metrics, values[name].mean(axis=0), strict=True))))
-    over_best = np.stack([values[best[metric]][:, i] for i, metric in enumerate(metrics)], axis=1)
-    parts = values | {
-        "gain": values[MODEL] - over_best,
-        "gain over strongest": values[MODEL] - values[strongest],
-        **{f"loss {name}": values[name] - same_seeds[name] for name in runs},
-    }
-    numbers = _intervals(parts, metrics)
-    for metric in metrics:
+    of_model = _against_model(values, others, same_seeds, best, strongest) if MODEL in tables else {}
+    numbers = _intervals(values | of_model, metrics)
+    gain = numbers.get("gain", {})
+    for metric in gain:
         level = numbers[best[metric]][metric]["mean"]
-        numbers["gain"][metric] |= {"relative": round(numbers["gain"][metric]["mean"] / level, 4) if level else 0.0}
+        gain[metric] |= {"relative": round(gain[metric]["mean"] / level, 4) if level else 0.0}
+    runs = [name for name in others if name in of_model]
     first = next(iter(variants[FULL].values()))
     report = read_json(first / "recommender.json")
-    return {
+    marked = _marked(everything, others, same_seeds, metrics)
+    summary = {
         "data": report["data"],
         "split": yaml.safe_load((first / "params.yaml").read_text(encoding="utf-8"))["clean"]["split"],
         "seeds": list(variants[FULL]),
-        "methods": {name: numbers[name] for name in [MODEL, *baselines]},
+        "methods": {name: numbers[name] for name in [*([MODEL] if of_model else []), *baselines]},
+        "marked": marked_rows(marked, metrics, SAMPLES, SEED),
+        "published": published_rows(report["data"], protocol.metrics),
         "best": best,
-        "gain": numbers["gain"],
-        "strongest": {"name": strongest} | numbers["gain over strongest"],
+        "gain": gain,
+        "strongest": {"name": strongest} | numbers.get("gain over strongest", {}),
         "variants": {name: numbers[name] for name in runs},
         "loss": {name: numbers[f"loss {name}"] for name in runs},
-        "variant seeds": {name: list(variants[name]) for name in runs},
+        "variant seeds": {name: list(variants[name]) for name in others},
         "invalid": [name for name in runs if _leaks(variants[name])],
-        "spread": {
-            seed: read_frame(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*metrics).mean()).row(0)
-            for seed, path in variants[FULL].items()
-        },
+        "spread": _spread(variants[FULL], metrics) if of_model else {},
+        "over seeds": spread_over_seeds(variants, FULL, metrics),
         "slices": _slices(tables, protocol),
-        "coverage": {MODEL: report[MODEL]["coverage@20"]}
+        "coverage": ({MODEL: report[MODEL]["coverage@20"]} if of_model else {})
         | {name: report["baselines"][name]["coverage@20"] for name in baselines},
         "cold items": report.get("cold items"),
         "bias": report.get("bias"),
@@ -140,6 +135,55 @@ def _data_set(variants: dict[str, dict[int, Path]]) -> dict[str, Any]:
             name: sorted({read_json(path / "run.json")["commit"] for path in part.values()})
             for name, part in variants.items()
         },
+    }
+    return {key: value for key, value in summary.items() if key != "published" or value}
+
+
+def _against_model(
+    values: dict[str, np.ndarray],
+    others: dict[str, pl.DataFrame],
+    same_seeds: dict[str, pl.DataFrame],
+    best: dict[str, str],
+    strongest: str,
+) -> dict[str, np.ndarray]:
+    """Return the model's gains, its variants and their losses, user by user."""
+    metrics = list(best)
+    over_best = np.stack([values[best[metric]][:, i] for i, metric in enumerate(metrics)], axis=1)
+    found = {"gain": values[MODEL] - over_best, "gain over strongest": values[MODEL] - values[strongest]}
+    for name, frame in others.items():
+        row, full = (part.filter(method=MODEL).select(*metrics).to_numpy() for part in (frame, same_seeds[name]))
+        if len(row):
+            found |= {name: row, f"loss {name}": row - full}
+    return found
+
+
+def _marked(
+    everything: dict[str, pl.DataFrame],
+    others: dict[str, pl.DataFrame],
+    same_seeds: dict[str, pl.DataFrame],
+    metrics: list[str],
+) -> list[Marked]:
+    """Return the refitted baselines, and of those that were run in a variant the ones that it moved."""
+    values = {name: frame.select(*metrics).to_numpy() for name, frame in everything.items()}
+    found = [
+        Marked(name.removesuffix(REFITTED), "refitted", values[name], values[name.removesuffix(REFITTED)])
+        for name in values
+        if name.endswith(REFITTED)
+    ]
+    for variant, frame in others.items():
+        for method in frame["method"].unique().sort():
+            row, plain = (part.filter(method=method) for part in (frame, same_seeds[variant]))
+            if method != MODEL and len(plain):
+                mark = f"{variant}, refitted" if method.endswith(REFITTED) else variant
+                numbers = (part.select(*metrics).to_numpy() for part in (row, plain))
+                found.append(Marked(method.removesuffix(REFITTED), mark, *numbers))
+    return [row for row in found if row.differs]
+
+
+def _spread(folders: dict[int, Path], metrics: list[str]) -> dict[int, tuple[float, ...]]:
+    return {
+        seed: read_frame(path / "per_user.parquet").filter(method=MODEL).select(pl.col(*metrics).mean()).row(0)
+        for seed, path in folders.items()
     }
 
 
@@ -154,17 +198,16 @@ def _intervals(parts: dict[str, np.ndarray], metrics: list[str]) -> dict[str, Nu
 def _slices(tables: dict[str, pl.DataFrame], protocol: Protocol) -> dict[str, dict[str, Any]]:
     """The first metric by history, Recall@20 by the popularity of the test items, and how many users count."""
     found: dict[str, dict[str, Any]] = {}
-    first = next(iter(protocol.metrics))
+    first, some = next(iter(protocol.metrics)), next(iter(tables))
     for part in HISTORY:
         chosen = {name: frame.filter(history=part) for name, frame in tables.items()}
-        if len(chosen[MODEL]):
-            found[f"{part} history"] = {"users": len(chosen[MODEL])} | {
+        if users := len(chosen[some]):
+            found[f"{part} history"] = {"users": users} | {
                 name: round(float(frame[first].mean()), _DIGITS)  # type: ignore[arg-type]
                 for name, frame in chosen.items()
             }
     for column in columns(protocol)[len(protocol.metrics) :]:
-        users = tables[MODEL][column].count()
-        if users:
+        if users := tables[some][column].count():
             found[column.removeprefix("recall@20 of ")] = {"users": users} | {
                 name: round(float(frame[column].mean()), _DIGITS)  # type: ignore[arg-type]
                 for name, frame in tables.items()
@@ -193,9 +236,8 @@ def curves(folder: Path) -> dict[str, dict[str, pl.DataFrame]]:
     found: dict[str, dict[str, pl.DataFrame]] = {}
     for data_set, variants in read_runs(folder).items():
         for seed, place in variants.get(FULL, {}).items():
-            found.setdefault(data_set, {})[f"seed {seed}"] = pl.read_csv(
-                place / "finetune.csv", infer_schema_length=None
-            )
+            if (file := place / "finetune.csv").is_file():  # not if baselines were run alone
+                found.setdefault(data_set, {})[f"seed {seed}"] = pl.read_csv(file, infer_schema_length=None)
     return found
 
 
@@ -217,8 +259,10 @@ def main() -> None:
         write_json(numbers, summary)
         html.write_text(document, encoding="utf-8")
     for data_set, part in summary.items():
-        gains = ", ".join(f"{metric} {cell['relative']:+.1%}" for metric, cell in part["gain"].items())
-        print(f"{data_set}: model against the best baseline of each metric: {gains}")
+        if gains := ", ".join(f"{metric} {cell['relative']:+.1%}" for metric, cell in part["gain"].items()):
+            print(f"{data_set}: model against the best baseline of each metric: {gains}")
+        else:
+            print(f"{data_set}: {said_of_strongest(part)}")
     print(f"whole report: {chosen.page}.html")
 
 

@@ -7,7 +7,10 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from symbiosis.recommender.evaluation.evaluation import MODEL
-from symbiosis.recommender.evaluation.report import cold_table, comparison, in_order, mark, metrics_of
+from symbiosis.recommender.evaluation.marked_rows import marked_section
+from symbiosis.recommender.evaluation.published import published_section
+from symbiosis.recommender.evaluation.report import cold_table, comparison, in_order, mark, metrics_of, picture
+from symbiosis.recommender.evaluation.seeds import seeds_section
 from symbiosis.reporting import drawings, page
 from symbiosis.reporting.names import label, metric, told_apart
 from symbiosis.reporting.page import OURS, Block, Interval, Row, Section, Table, Text
@@ -50,19 +53,23 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
     samples
         Of the bootstrap.
     """
-    body: list[Block] = [
-        Text(verdict(summary), "verdict"),
-        *(
-            page.Figure.of(_picture(parts), "Gain over the best baseline of each metric, with 95 % intervals")
-            for parts in _by_metrics(summary)
-        ),
-        Text(
-            f"Gain of {label(MODEL)} over the best baseline of each metric, relative to it. That baseline is picked on "
-            "the test, which favours it."
-        ),
-    ]
+    body: list[Block] = [Text(verdict(summary), "verdict")]
+    compared = {name: part for name, part in summary.items() if part["gain"]}
+    if compared:
+        body += [
+            *(
+                page.Figure.of(_picture(parts), "Gain over the best baseline of each metric, with 95 % intervals")
+                for parts in _by_metrics(compared)
+            ),
+            Text(
+                f"Gain of {label(MODEL)} over the best baseline of each metric, relative to it. That baseline is "
+                "picked on the test, which favours it."
+            ),
+        ]
     for name, part in summary.items():
         body += [Section(f"Comparison: {name}", [*_comparison(part)])]
+        body += marked_section(part.get("marked"), f"Marked rows: {name}")
+        body += published_section(part.get("published"), f"Published by others: {name}")
     body += [
         Text(
             f"Means over users, averaged over seeds. Best bold, second underlined. Whiskers: 95 % intervals, paired "
@@ -86,7 +93,8 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
         body.append(Section(f"Learning curves: {name}", [drawing], folded=True))
     sources = [Text(f"{name}: {row}.") for name, part in summary.items() for row in _sources(part["commits"])]
     body += [
-        Section("Spread over seeds", [_spread(parts) for parts in _by_metrics(summary)], folded=True),
+        *seeds_section(_by_metrics(summary)),
+        *([Section("The model by seed", [_spread(p) for p in _by_metrics(compared)], folded=True)] if compared else []),
         Section("Cost in seconds", [_costs(summary), Text(_COST)], folded=True),
         Section("Made from", sources, folded=True),
     ]
@@ -96,7 +104,8 @@ def render(summary: dict[str, Any], curves: dict[str, dict[str, pl.DataFrame]], 
         f"{len(part['seeds'])} seed{'s' if len(part['seeds']) > 1 else ''}"
         for name, part in summary.items()
     )
-    return page.render("Recommender: the full table", lead, body)
+    title = "Recommender: the full table" if compared else "Recommender: baselines alone"
+    return page.render(title, lead, body)
 
 
 _VARIANTS = (
@@ -111,16 +120,26 @@ _COST = (
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Say in one sentence where the model stands beside the strongest baseline of each data set."""
-    parts = []
+    """Say in a few sentences where the model stands beside the strongest baseline of each data set."""
+    parts, alone = [], []
     for name, part in summary.items():
         strongest = part["strongest"]
+        if not part["gain"]:
+            alone.append(f"On {name} {said_of_strongest(part)}.")
+            continue
         words: dict[str, list[str]] = {}
         for column in metrics_of(part["methods"]):
             words.setdefault(told_apart(strongest[column]["low"], strongest[column]["high"]), []).append(metric(column))
         said = ", ".join(f"{side} {label(strongest['name'])} in {', '.join(names)}" for side, names in words.items())
         parts.append(f"on {name} {said}")
-    return f"{label(MODEL)} is {'; '.join(parts)}."
+    return " ".join([*([f"{label(MODEL)} is {'; '.join(parts)}."] if parts else []), *alone])
+
+
+def said_of_strongest(part: Mapping[str, Any]) -> str:
+    """Name the strongest of the methods of a data set on which baselines were run alone, with its metrics."""
+    name = part["strongest"]["name"]
+    values = ", ".join(f"{metric(m)} {part['methods'][name][m]['mean']:.4f}" for m in metrics_of(part["methods"]))
+    return f"the best baseline is {label(name)} ({values}); the model was not run"
 
 
 def _sources(commits: dict[str, list[str]]) -> list[str]:
@@ -157,13 +176,13 @@ def _picture(summary: Mapping[str, Any]) -> Figure:
 def _comparison(part: dict[str, Any]) -> list[Block]:
     gains = [
         [metric(column), label(part["best"][column]), Interval.of(part["gain"][column], "+.4f", _percent(part, column))]
-        for column in metrics_of(part["methods"])
+        for column in part["gain"]
     ]
-    results = in_order(part["methods"])
-    return [
-        comparison(results, part["strongest"]["name"]),
-        Table(["Metric", "Best baseline", f"Gain of {label(MODEL)}"], gains),
-    ]
+    results, strongest = in_order(part["methods"]), part["strongest"]["name"]
+    if not gains:
+        drawing = page.Figure.of(picture(results, strongest), "Every metric of every method with its 95 % interval")
+        return [drawing, comparison(results, strongest)]
+    return [comparison(results, strongest), Table(["Metric", "Best baseline", f"Gain of {label(MODEL)}"], gains)]
 
 
 def _percent(part: dict[str, Any], column: str) -> str:

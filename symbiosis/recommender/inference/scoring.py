@@ -56,6 +56,9 @@ class Reordering(Protocol):
     def reordered(self, scores: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Give candidates their scores, float32 (B, I), in another order; histories stand in order of time."""
 
+    def refitted(self, sequences: csr_array) -> "Reordering":
+        """Return one whose links come from these sequences, (U, I) in order of time."""
+
 
 def _in_order(history: History) -> np.ndarray:
     """All items once, in order of time: what was taken again counts as taken then."""
@@ -136,11 +139,11 @@ class Scorer:
             reranker=self.reranker,
         )
 
-    def without_reranking(self) -> "Scorer":
-        """Return the same scorer without a re-ranker."""
-        plain = copy(self)
-        plain.reranker = None
-        return plain
+    def reranked_by(self, reranker: Reordering | None) -> "Scorer":
+        """Return the same scorer with another re-ranker, or without one."""
+        other = copy(self)
+        other.reranker = reranker
+        return other
 
     def scores(self, users: np.ndarray, train: csr_array, rows: int | None = None) -> np.ndarray:
         """Score all items; nothing is masked.

@@ -30,9 +30,6 @@ class RerankParams(StageParams):
         That stage one proposes for every user and the re-ranker orders; 0: there is no re-ranker.
     hidden, decay, directed, targets
         See `symbiosis.recommender.reranking.stage_one.fit_stage_one`.
-    refit
-        Whether in the end the links learn validation items too, where those belong to the history at test; network and
-        weights do not.
     rivals
         Candidates of a training group that are learned from, the hidden ones among them.
     features
@@ -69,7 +66,6 @@ class RerankParams(StageParams):
     decay: float = Field(gt=0, le=1)
     directed: bool
     targets: int = Field(ge=1)
-    refit: bool
     rivals: int = Field(ge=2)
     features: bool
     language_model: bool

@@ -1,6 +1,6 @@
 """Terms of candidates as files, so that what serves proposes what was measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.network.relations import Relations
 from symbiosis.recommender.reranking.candidate_terms import TERMS, CandidateTerms
 from symbiosis.recommender.reranking.item_links import LINKS, ItemContent, ItemLinks
+from symbiosis.recommender.reranking.stage_one import refitted
 
 _PARTS = ("data", "indices", "indptr")
 
@@ -27,11 +28,19 @@ class Proposals:
         float64 (len(TERMS),).
     count
         Candidates of a history.
+    directed, seed
+        That the links were fitted with.
     """
 
     terms: CandidateTerms
     weights: np.ndarray
     count: int
+    directed: bool
+    seed: int
+
+    def refitted(self, sequences: csr_array) -> "Proposals":
+        """Fit the links again, on these sequences, (U, I) in order of time; what the terms weigh stays."""
+        return replace(self, terms=refitted(self.terms, sequences, self.directed, self.seed))
 
     def save(self, folder: Path) -> None:
         """Write all arrays into an existing folder."""
@@ -47,6 +56,8 @@ class Proposals:
             "units": dict(zip(TERMS, terms.units.tolist(), strict=False)),
             "decay": terms.decay,
             "count": self.count,
+            "directed": self.directed,
+            "seed": self.seed,
         }
         write_json(folder / "proposals.json", described)
 
@@ -76,12 +87,13 @@ class Proposals:
             weights = np.array([described["weights"][name] for name in TERMS])
             units = np.array([described["units"][name] for name in TERMS[:-1]], dtype=np.float32)
             decay, count = float(described["decay"]), int(described["count"])
+            directed, seed = bool(described["directed"]), int(described["seed"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder}/proposals.json is damaged ({error}): run `dvc repro rerank`") from None
         relations = Relations(texts, matrix("brands"), matrix("categories"))
         content = ItemContent(relations, matrix("alike"))
         links = ItemLinks({name: matrix(_file(name)) for name in LINKS}, users, lasts)
-        return cls(CandidateTerms(content, links, decay, units), weights, count)
+        return cls(CandidateTerms(content, links, decay, units), weights, count, directed, seed)
 
 
 def _matrices(terms: CandidateTerms) -> dict[str, csr_array]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_array
 
 from symbiosis.core.artifacts import read_json, write_json
 from symbiosis.core.errors import InputError
@@ -94,6 +95,10 @@ class Reranker:
         self.networks = [network.eval() for network in networks]
         self._describe = Describer(proposals.terms, maximum_items)
         self.known = proposals.terms.links.users > 0
+
+    def refitted(self, sequences: csr_array) -> "Reranker":
+        """Return the same networks with links from these sequences, (U, I) in order of time."""
+        return Reranker(self.proposals.refitted(sequences), self.networks, self.maximum_items, self.weight)
 
     def judged(self, histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Propose candidates and score them.

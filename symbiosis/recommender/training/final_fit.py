@@ -47,9 +47,7 @@ from symbiosis.recommender.network.cross_fitting import fit_propagation
 from symbiosis.recommender.network.graph_terms import Propagation
 from symbiosis.recommender.network.params import PropagationParams
 from symbiosis.recommender.network.relations import Relations
-from symbiosis.recommender.reranking.proposals import Proposals
 from symbiosis.recommender.reranking.reranker import Reranker, save_none
-from symbiosis.recommender.reranking.stage_one import refitted
 from symbiosis.recommender.training.checkpoints import Checkpoints
 from symbiosis.recommender.training.finetuning import Finetuning
 from symbiosis.recommender.training.loop import Row, Schedule, fit
@@ -195,11 +193,8 @@ def _refit_reranker(measured: Path, folder: Path) -> None:
     if reranker is None:
         save_none(target)
         return
-    told, stage_one = read_json(measured / "training.json"), reranker.proposals
-    terms = refitted(stage_one.terms, read_histories(folder / CLEAN, False), told["directed"], told["seed"])
-    fitted = Proposals(terms, stage_one.weights, stage_one.count)
-    Reranker(fitted, reranker.networks, reranker.maximum_items, reranker.weight).save(target)
-    write_json(target / "training.json", told)
+    reranker.refitted(read_histories(folder / CLEAN, False)).save(target)
+    write_json(target / "training.json", read_json(measured / "training.json"))
 
 
 def _prepared(root: Path, folder: Path, blocks: FinalFitBlocks) -> Propagation:

@@ -109,9 +109,9 @@ def test_the_checkerboard_is_solved_perfectly(name: str) -> None:
 def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     users, items = 1500, 200
     train, validation, test = random_split(users, items, seed=4)
-    found, _ = tune(BASELINES[name](TrainingData(train), 1), params_of(name), validation, 100)
+    found = tune(BASELINES[name](TrainingData(train), 1), params_of(name), validation, 100)
     level = 20 / (items - 10)
-    assert HELD_OUT_SETS.means(found, test)["recall@20"] == pytest.approx(
+    assert HELD_OUT_SETS.means(found.ranking, test)["recall@20"] == pytest.approx(
         level, abs=4 * np.sqrt(level * (1 - level) / users)
     )
 
@@ -335,7 +335,7 @@ def test_the_setting_that_ranks_validation_best_wins() -> None:
     train, validation, _ = random_split(40, 150, seed=8)
     oracle = Oracle(TrainingData(train), seed=0)
     oracle.held_out = validation
-    ranked, record = tune(oracle, Oracle.Params(seed=0, honest=[0, 1, 2]), validation, 110)
+    ranked, record, _ = tune(oracle, Oracle.Params(seed=0, honest=[0, 1, 2]), validation, 110)
     assert record["setting"] == {"honest": 1}  # 2 is as good, but later
     assert record["validation"] == {"recall@20": 1, "recall@40": 1, "ndcg@100": 1}
     assert [tried["validation"]["ndcg@100"] for tried in record["tried"]] == [0, 1, 1]
@@ -366,7 +366,7 @@ def test_the_best_epoch_wins_and_patience_ends() -> None:
     swinging = Swinging(TrainingData(train), seed=0)
     swinging.held_out = validation
     params = Swinging.Params(seed=0, epochs=9, patience=3, good=[6, 3, 2])
-    ranked, record = tune(swinging, params, validation, 110)
+    ranked, record, _ = tune(swinging, params, validation, 110)
     assert record["setting"] == {"good": 3}  # 6 comes after patience has ended, 2 is as good, but later
     assert [tried["epoch"] for tried in record["tried"]] == [1, 3, 2]
     assert record["epoch"] == 3

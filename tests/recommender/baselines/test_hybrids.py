@@ -14,6 +14,7 @@ from symbiosis.recommender.baselines.boosting import Boosting
 from symbiosis.recommender.baselines.tuned_hybrid import TunedHybrid
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.metrics.metrics import NEXT_ITEM
+from symbiosis.recommender.metrics.ranking import rank_all
 from symbiosis.recommender.reranking.item_links import LINKS
 from symbiosis.recommender.reranking.stage_one import drawn_folds, listwise_weights
 
@@ -103,14 +104,52 @@ def test_links_learn_validation_items_only_if_they_shall() -> None:
     rows = cycle(40, 6)
     data = of_sequences([row[:-1] for row in rows], N_ITEMS)
     grown = data.followed_by(pl.DataFrame({"user": range(40), "item": [row[-1] for row in rows]}))
-    for refit in (False, True):
-        model = fitted(TunedHybrid, data, refit=refit)
-        before, weights = model.whole.links.users, model.weights
-        model.read(grown)
-        assert (model.whole.links.users.sum() > before.sum()) == refit
+    model = fitted(TunedHybrid, data)
+    before, weights = model.whole.links.users, model.weights
+    for read, learns in ((model.read, False), (model.refit, True)):
+        read(grown)
+        assert (model.whole.links.users.sum() > before.sum()) == learns
         np.testing.assert_array_equal(model.weights, weights)
         model.read(data)
         np.testing.assert_array_equal(model.whole.links.users, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rankings_at_test_are_those_of_the_best_epoch(kind: type[Baseline]) -> None:
+    """One by the links of the training, one by links that were fitted again."""
+    import polars as pl
+
+    rng = np.random.default_rng(5)
+    rows = [rng.permutation(N_ITEMS)[:7].tolist() for _ in range(80)]
+    data = of_sequences([row[:-1] for row in rows], N_ITEMS)
+    later = pl.DataFrame({"user": range(80), "item": [row[-1] for row in rows]})
+    grown = data.followed_by(later)
+    validation = csr_array((np.ones(80), (later["user"], later["item"])), shape=(80, N_ITEMS))
+    name = "boosting" if kind is Boosting else "tuned_hybrid"
+    grid = {key: [value] for key, value in FIXED[name].items()}
+    epochs = {"epochs": 3, "patience": 3} if kind is Boosting else {}
+    ranking, record, refitted = tune(
+        fitted(kind, data), kind.Params(seed=1, **epochs, **grid), validation, N_ITEMS, NEXT_ITEM, grown
+    )
+    model = fitted(kind, data)
+    if kind is Boosting:
+        for _ in range(record["epoch"] - 1):
+            model.epoch()
+    for read, found in ((model.read, ranking), (model.refit, refitted)):
+        read(grown)
+        np.testing.assert_array_equal(found, rank_all(model.scores, grown.interactions, N_ITEMS, 1))
+    assert (ranking != refitted).any()
+
+
+def test_trees_of_later_epochs_are_left_out() -> None:
+    rng = np.random.default_rng(2)
+    data = of_sequences([rng.permutation(N_ITEMS)[:6].tolist() for _ in range(60)], N_ITEMS)
+    model = fitted(Boosting, data)
+    first = model.scores(np.arange(60))
+    model.epoch()
+    assert (model.scores(np.arange(60)) != first).any()
+    model.rewind(1)
+    np.testing.assert_array_equal(model.scores(np.arange(60)), first)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,6 +185,15 @@ def test_trees_are_summed_alike_in_one_epoch_or_two() -> None:
     assert (scores[:30] != first).any()
     described = by_epoch._described.reshape(-1, by_epoch._described.shape[2])
     np.testing.assert_allclose(by_epoch._sums.ravel(), by_epoch.booster.predict(described), rtol=1e-9, atol=1e-12)
+
+
+def test_histories_of_all_lengths_and_few_items() -> None:
+    """Lists of rivals are of one length, whatever the histories' are."""
+    rng = np.random.default_rng(4)
+    rows = [rng.permutation(N_ITEMS)[: 3 + user % 25].tolist() for user in range(200)]
+    model = fitted(TunedHybrid, of_sequences(rows, N_ITEMS))
+    assert np.isfinite(model.weights).all()
+    assert model.weights.any()
 
 
 def test_weights_by_hand() -> None:

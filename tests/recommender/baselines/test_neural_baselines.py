@@ -24,18 +24,18 @@ from symbiosis.recommender.baselines.multi_vae import MultiVAE
 from symbiosis.recommender.baselines.neural import NeuralBaseline
 from symbiosis.recommender.baselines.registry import BASELINES
 from symbiosis.recommender.baselines.s3rec import S3Rec
-from symbiosis.recommender.baselines.sequential import SequentialBaseline
+from symbiosis.recommender.baselines.sequential import SequentialBaseline, shuffled
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
 from symbiosis.recommender.metrics.ranking import rank_all
 
 COMMON = {"dimension": [16], "dropout": [0.2], "learning_rate": [0.01], "weight_decay": [0.01], "users_per_batch": [16]}
-TRANSFORMER = {"maximum_length": [20], "layers": [1], "heads": [2]}
+TRANSFORMER: dict[str, list[Any]] = {"maximum_length": [20], "order": ["time"], "layers": [1], "heads": [2]}
 SHAPES: dict[str, dict[str, list[Any]]] = {
     "multi_vae": {"hidden": [16], "beta": [0.1], "annealing_epochs": [3]},
     "lightgcn": {"layers": [2], "l2": [0.0001]},
     "sasrec": TRANSFORMER,
-    "gru4rec": {"hidden": [16], "maximum_length": [20]},
+    "gru4rec": {"hidden": [16], "maximum_length": [20], "order": ["time"]},
     "bert4rec": TRANSFORMER | {"masked_share": [0.3]},
     "md_cvae": {"hidden": [16], "text_dimension": [8], "beta": [0.1], "annealing_epochs": [3], "mutual": [0.1]},
     "fdsa": TRANSFORMER,
@@ -64,6 +64,36 @@ def timed(train: csr_array, seed: int = 0) -> TrainingData:
 
 def test_every_neural_baseline_is_tested_here() -> None:
     assert set(SHAPES) == {name for name, kind in BASELINES.items() if issubclass(kind, NeuralBaseline)}
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
+def test_items_in_random_order_are_learned_from_and_scored_in_order_of_time(name: str) -> None:
+    """Every user walks round a circle: who learned in order of time knows what comes next, the other what is near."""
+    items, users = 24, 96
+    rows = [[(start + step) % items for step in range(6)] for start in range(items) for _ in range(users // items)]
+    taken = csr_array((np.ones(6 * users, np.float32), (np.repeat(np.arange(users), 6), np.ravel(rows))))
+    times = np.array([row.index(item) for row, user in zip(rows, range(users), strict=True)
+                      for item in taken.indices[taken.indptr[user] : taken.indptr[user + 1]]])  # fmt: skip
+    data = TrainingData(taken, times, item_frame(items).drop("item"))
+    ahead = {}
+    for order in ("time", "random"):
+        model: Any = prepared(name, data, order=[order])
+        for _ in range(15):
+            model.epoch()
+        scores = model.scores(np.arange(users))
+        following, before = ([(row[place] + step) % items for row in rows] for place, step in ((-1, 1), (0, -1)))
+        every = np.arange(users)
+        ahead[order] = float((scores[every, following] - scores[every, before]).mean())
+        np.testing.assert_array_equal(model.sequences.indices, data.sequences().indices)
+    assert ahead["time"] > ahead["random"]
+
+
+def test_a_random_order_keeps_each_users_items() -> None:
+    sequences = csr_array((np.ones(7), [4, 2, 0, 3, 1, 0, 5], [0, 4, 4, 7]), shape=(3, 6))
+    found = [shuffled(sequences, np.random.default_rng(seed)) for seed in range(20)]
+    assert {tuple(sorted(part.indices[:4])) for part in found} == {(0, 2, 3, 4)}
+    assert {tuple(sorted(part.indices[4:])) for part in found} == {(0, 1, 5)}
+    assert len({tuple(part.indices) for part in found}) > 10
 
 
 def test_params_are_validated_without_torch() -> None:
@@ -95,7 +125,7 @@ def test_data_without_structure_give_the_level_of_chance(name: str) -> None:
     users, items = 600, 120
     train, validation, test = random_split(users, items, seed=4)
     params = params_of(name, epochs=2, users_per_batch=[64])
-    found, record = tune(BASELINES[name](timed(train), 1), params, validation, 100)
+    found, record, _ = tune(BASELINES[name](timed(train), 1), params, validation, 100)
     assert record["epoch"] in (1, 2)
     level = 20 / (items - 10)
     assert HELD_OUT_SETS.means(found, test)["recall@20"] == pytest.approx(

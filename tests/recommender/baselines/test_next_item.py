@@ -16,7 +16,7 @@ from symbiosis.recommender.baselines.transitions import Transitions, Transitions
 from symbiosis.recommender.data.training_data import TrainingData
 from symbiosis.recommender.metrics.metrics import NEXT_ITEM
 
-_SHARED = {"hidden": "latest", "decay": 0.8, "directed": True, "refit": False}
+_SHARED = {"hidden": "latest", "decay": 0.8, "directed": True}
 FIXED: dict[str, dict[str, Any]] = {
     "transitions": {"decay": 0.5, "backward": 0.5, "popularity": 0.5},
     "tuned_hybrid": _SHARED,
@@ -88,7 +88,7 @@ def test_the_ranking_is_by_the_history_at_test_and_the_setting_by_that_before() 
     at_test = data.followed_by(later)
     validation = csr_array((np.ones(30), (later["user"], later["item"])), shape=(30, 20))
     params = TransitionsParams(seed=1, decay=[0.3, 0.9], backward=[0.0], popularity=[0.5])
-    ranking, chosen = tune(Transitions(data, 1), params, validation, 20, NEXT_ITEM, at_test)
+    ranking, chosen, _ = tune(Transitions(data, 1), params, validation, 20, NEXT_ITEM, at_test)
     assert not (ranking == later["item"].to_numpy()[:, None]).any()
     best = max(chosen["tried"], key=lambda record: record["validation"]["ndcg@10"])
     assert chosen["validation"] == best["validation"]

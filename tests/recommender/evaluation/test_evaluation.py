@@ -22,10 +22,11 @@ from symbiosis.recommender.baselines.ease import EASE
 from symbiosis.recommender.baselines.item_knn import ItemKNN
 from symbiosis.recommender.baselines.popularity import Popularity
 from symbiosis.recommender.data.training_data import TrainingData
+from symbiosis.recommender.evaluation.baselines_alone import measure_baselines
 from symbiosis.recommender.evaluation.evaluation import MODEL, Rankings, coverage, evaluate, measure, slices, thirds
 from symbiosis.recommender.evaluation.params import BaselineNames, EvaluateParams
 from symbiosis.recommender.evaluation.report import render, verdict
-from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, ranking_depth, recall
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, NEXT_ITEM, ranking_depth, recall
 from symbiosis.recommender.metrics.ranking import top_items, without
 from symbiosis.recommender.network.attention import AttentionBias
 from symbiosis.reviews import interactions, splits
@@ -284,6 +285,51 @@ def test_validation_items_are_dropped_only_if_asked(workspace: Path) -> None:
         expected = HELD_OUT_SETS.means(without(ranked, validation, 100) if mask else ranked, test)
         assert numbers["baselines"]["weak"]["ndcg@100"]["mean"] == pytest.approx(expected["ndcg@100"], abs=1e-5)
         assert ("training and validation items left out" in document) is mask
+
+
+def by_the_last_out_protocol(workspace: Path) -> dict[str, np.ndarray]:
+    """Rankings that leave out validation items too; `strong` has a refitted one, which is better."""
+    train, validation, test = split()
+    seen, depth = csr_array(train + validation), ranking_depth(validation)
+    write_json(workspace / "data/clean/protocol.json", {"protocol": "last_out"})
+    rankings = {
+        file: top_items(noisy(test, noise, 5), seen, depth, 0)
+        for file, noise in (("weak/ranking", 3.0), ("strong/ranking", 0.8), ("strong/refitted", 0.2))
+    }
+    for file, ranked in rankings.items():
+        np.save(workspace / f"data/rankings/{file}.npy", ranked)
+    for name in ("weak", "strong"):
+        record = {"setting": {}, "validation": dict.fromkeys(NEXT_ITEM.metrics, 0.1), "tried": [{}]}
+        write_json(workspace / f"data/rankings/{name}/tuning.json", record)
+    return rankings
+
+
+def test_refitted_rows_stand_apart(workspace: Path) -> None:
+    rankings = by_the_last_out_protocol(workspace)
+    stage.work(PARAMS)
+    numbers, document = outputs(workspace)
+    assert list(numbers["baselines"]) == ["weak", "strong"]
+    assert list(numbers["marked"]) == ["strong, refitted"]
+    row = numbers["marked"]["strong, refitted"]
+    for metric, mean in NEXT_ITEM.means(rankings["strong/refitted"], split()[2]).items():
+        assert row[metric]["mean"] == pytest.approx(mean, abs=1e-5)
+        plain = numbers["baselines"]["strong"][metric]["mean"]
+        assert row["difference"][metric]["mean"] == pytest.approx(mean - plain, abs=2e-5)
+        assert row["difference"][metric]["low"] > 0
+    assert "strong, refitted" in document
+
+
+def test_baselines_are_measured_alike_without_the_model(workspace: Path, tmp_path: Path) -> None:
+    by_the_last_out_protocol(workspace)
+    stage.work(PARAMS)
+    folder = tmp_path / "alone"
+    measure_baselines(PARAMS, folder)
+    whole, alone = (pl.read_parquet(place / "per_user.parquet") for place in (workspace / "data/evaluation", folder))
+    assert whole.filter(pl.col("method") != MODEL).equals(alone)
+    numbers, measured = outputs(workspace)[0], json.loads((folder / "recommender.json").read_text())
+    assert measured["data"] == numbers["data"]
+    for name in ("weak", "strong"):
+        assert measured["baselines"][name]["coverage@20"] == numbers["baselines"][name]["coverage@20"]
 
 
 def test_a_graph_with_held_out_edges_makes_the_report_invalid(

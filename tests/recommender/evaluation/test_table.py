@@ -13,9 +13,10 @@ from symbiosis.core.errors import InputError
 from symbiosis.recommender.evaluation.earlier_table import keep_earlier, read_earlier
 from symbiosis.recommender.evaluation.evaluation import MODEL
 from symbiosis.recommender.evaluation.per_user import HISTORY, columns
-from symbiosis.recommender.evaluation.table import curves, main, over_seeds, read_runs, summarise
+from symbiosis.recommender.evaluation.seeds import over_seeds
+from symbiosis.recommender.evaluation.table import curves, main, read_runs, summarise
 from symbiosis.recommender.evaluation.table_report import render
-from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS
+from symbiosis.recommender.metrics.metrics import HELD_OUT_SETS, NEXT_ITEM
 
 USERS = 90
 VARIANTS = ("full", "no graph")
@@ -139,6 +140,8 @@ def test_rows_of_an_earlier_table_are_kept(results: Path) -> None:
     for key in ("variants", "loss"):
         for name in ("<leaky>", "third"):
             assert toys[key][name] == new["toys"][key][name]
+    assert merged["toys"]["marked"].keys() == earlier["toys"]["marked"].keys() | new["toys"]["marked"].keys()
+    assert toys["over seeds"][MODEL] == earlier["toys"]["over seeds"][MODEL]
     assert toys["invalid"] == []  # the new run of that name does not leak
     assert toys["commits"] == {"full": ["abc"], "no graph": ["abc"], "third": ["abc"], "<leaky>": ["def"]}
     document = render(merged, curves(results), 2000)
@@ -159,6 +162,69 @@ def test_keeping_rows_from_the_command_line(results: Path, monkeypatch: pytest.M
     monkeypatch.setattr("sys.argv", asked)
     main()
     assert read_json(results / "page.json") == first
+
+
+def write_alone(folder: Path, methods: dict[str, float], seed: int) -> None:
+    """A finished run of baselines alone by the last-out protocol, on the population of published rows."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    frames = [
+        pl.DataFrame(
+            {"method": [name] * USERS, "user": range(USERS), "history": [HISTORY[u % 3] for u in range(USERS)]}
+            | {column: level + 0.1 * rng.random(USERS) * (name != "ease") for column in columns(NEXT_ITEM)}
+        )
+        for name, level in methods.items()
+    ]
+    pl.concat(frames).write_parquet(folder / "per_user.parquet")
+    data = {"users": 22363, "items": 12101, "training interactions": 500}
+    write_json(
+        folder / "recommender.json", {"baselines": {name: {"coverage@20": 0.5} for name in methods}, "data": data}
+    )
+    write_json(folder / "run.json", {"identity": "x", "commit": "abc", "seconds": {}})
+    (folder / "params.yaml").write_text(yaml.safe_dump({"clean": {"split": "last_out"}}))
+
+
+def test_baselines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2):
+        methods = {"boosting": 0.5, "boosting_refitted": 0.7, "ease": 0.3}
+        write_alone(tmp_path / f"toys/full/{seed}", methods, seed)
+    write_alone(tmp_path / "toys/blind/1", {"boosting": 0.4, "boosting_refitted": 0.6, "ease": 0.3}, 1)
+    monkeypatch.setattr("sys.argv", ["table", str(tmp_path), str(tmp_path / "page")])
+    main()
+    assert "toys: the best baseline is Boosting on the terms" in capsys.readouterr().out
+    toys = read_json(tmp_path / "page.json")["toys"]
+    assert list(toys["methods"]) == ["boosting", "ease"]
+    assert toys["strongest"] == {"name": "boosting"}  # not the marked row, which knows more
+    assert toys["gain"] == toys["loss"] == toys["spread"] == {}
+    # What the variant did not move is no row of its own.
+    assert list(toys["marked"]) == ["boosting, refitted", "boosting, blind", "boosting, blind, refitted"]
+    frames = {
+        (variant, seed): pl.read_parquet(tmp_path / f"toys/{variant}/{seed}/per_user.parquet")
+        for variant, seed in (("full", 1), ("full", 2), ("blind", 1))
+    }
+    levels = {
+        (variant, seed, method): frame.filter(method=method)["ndcg@10"].mean()
+        for (variant, seed), frame in frames.items()
+        for method in ("boosting", "boosting_refitted")
+    }
+    expected = {
+        "boosting, refitted": np.mean(
+            [levels["full", s, "boosting_refitted"] - levels["full", s, "boosting"] for s in (1, 2)]
+        ),
+        "boosting, blind": levels["blind", 1, "boosting"] - levels["full", 1, "boosting"],
+        "boosting, blind, refitted": levels["blind", 1, "boosting_refitted"] - levels["full", 1, "boosting_refitted"],
+    }
+    for name, difference in expected.items():
+        assert toys["marked"][name]["difference"]["ndcg@10"]["mean"] == pytest.approx(difference, abs=2e-5)
+    over = toys["over seeds"]["boosting"]["ndcg@10"]
+    both = [levels["full", seed, "boosting"] for seed in (1, 2)]
+    assert (over["low"], over["high"]) == pytest.approx((min(both), max(both)), abs=1e-5)
+    assert over["deviation"] == pytest.approx(np.std(both, ddof=1), abs=1e-5)
+    assert "ease" not in toys["over seeds"]
+    assert toys["published"]["rows"]
+    document = (tmp_path / "page.html").read_text()
+    for words in ("NOT RUN BY US", "the model was not run", "Boosting on the terms, blind", "±", "refitted: at test"):
+        assert words.lower() in document.lower()
 
 
 def test_other_data_are_not_merged(results: Path) -> None:

@@ -41,7 +41,7 @@ def batch(rows: int = 3, count: int = 7, maximum: int = 5) -> CandidateBatch:
 
 def reranker(weight: float = 0.0, count: int = 12) -> Reranker:
     found = stage_one(sequences())
-    return Reranker(Proposals(found.whole, found.weights, count), [network(), network()], 5, weight)
+    return Reranker(Proposals(found.whole, found.weights, count, True, 2), [network(), network()], 5, weight)
 
 
 def test_connections_are_the_entries_of_the_links() -> None:
@@ -174,3 +174,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, damaged: str) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(InputError, match=r"damaged"):
         Reranker.load(tmp_path)
+
+
+def test_refitted_links_learn_more_and_nothing_else_changes() -> None:
+    one, taken = reranker(), sequences()
+    again = one.refitted(taken)
+    for name, matrix in one.proposals.terms.links.matrices.items():
+        np.testing.assert_array_equal(matrix.toarray(), again.proposals.terms.links.matrices[name].toarray())
+    more = one.refitted(sequences(seed=4))
+    assert not np.array_equal(more.proposals.terms.links.users, one.proposals.terms.links.users)
+    np.testing.assert_array_equal(more.proposals.terms.units, one.proposals.terms.units)
+    assert more.networks == one.networks

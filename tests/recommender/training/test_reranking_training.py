@@ -90,7 +90,7 @@ def test_the_weight_is_the_best_on_validation(tmp_path: Path) -> None:
     task, _ = trained(tmp_path, given)
     taken = sequences()
     found = stage_one(taken)
-    reranker = Reranker(Proposals(found.whole, found.weights, task.candidates), [task.network], 5)
+    reranker = Reranker(Proposals(found.whole, found.weights, task.candidates, True, 2), [task.network], 5)
     truth = held_out(taken, 3).toarray().astype(np.float32)
     noise = np.random.default_rng(0).random(truth.shape, np.float32) / 2
     weight, reached = task.best_weight(reranker, lambda users: (truth + noise)[users])
