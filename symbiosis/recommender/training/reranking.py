@@ -5,7 +5,7 @@ other folds' users. Groups of which stage one proposes no hidden item teach noth
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from symbiosis.recommender.data.interactions import items_of
 from symbiosis.recommender.language.tokens import Vocabulary
 from symbiosis.recommender.metrics.metrics import DEPTH, Protocol
 from symbiosis.recommender.metrics.ranking import NONE, top_items
+from symbiosis.recommender.network.gpt2 import GPT2Config
 from symbiosis.recommender.network.model import GraphGPT2
 from symbiosis.recommender.reranking.network import CandidateBatch, NetworkConfig, RerankingNetwork
 from symbiosis.recommender.reranking.params import RerankParams
@@ -67,18 +68,22 @@ def made_network(pretrained: Path, vectors: np.ndarray, params: RerankParams) ->
             f"params.yaml: `rerank.maximum_items` {params.maximum_items} gives prompts of {longest} positions, more "
             f"than `pretrain.maximum_length` {model.config.n_positions}"
         )
-    backbone, drawn = model.config, params.random
     if params.start == "random":
+        drawn = params.random
         # GPT-2's .02 is meant for its 768 dimensions: in a few, everything would start too small to learn in time.
         spread = (3 * drawn.width) ** -0.5
-        backbone = replace(
-            backbone,
+        backbone = GPT2Config(
+            vocab_size=model.n_words,
+            n_positions=model.config.n_positions,
             n_embd=drawn.width,
             n_layer=drawn.layers,
             n_head=drawn.heads,
-            n_inner=None,
             initializer_range=spread,
         )
+    elif isinstance(model.config, GPT2Config):
+        backbone = model.config
+    else:
+        raise InputError("params.yaml: `rerank.start: pretrained` needs a GPT-2 in `pretrain.base_model`: use `random`")
     config = NetworkConfig(backbone, params.features, params.connectivity, before, after, params.dropout)
     network = RerankingNetwork(config, given)
     if params.start == "pretrained":
