@@ -9,7 +9,7 @@ seeds, with 95 % intervals of a paired bootstrap over the users.
 """
 
 import argparse
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,18 +47,17 @@ def changed(params: Blocks, pretrain: dict[str, Any], finetune: dict[str, Any], 
 
 def run_stage(name: str, folder: Path) -> None:
     """Run a stage in a folder; exit with what it said if it fails."""
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", f"stages.{name}"]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: {name} in {folder} failed:\n{done.stderr[-2000:]}")
 
 
 def prepared(folder: Path, data: Path, params: Blocks) -> None:
-    """Make the folder of a run, which reads the data of the pipeline that ran."""
+    """Make the folder of a run: the code, and the data of the pipeline that ran."""
     folder.mkdir(parents=True, exist_ok=True)
+    for code in ("symbiosis", "stages"):  # a checkpoint belongs to the code beside it
+        shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     if not (folder / "data").exists():
         (folder / "data").symlink_to(data.resolve() / "data")

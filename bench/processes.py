@@ -44,7 +44,7 @@ def params_of(width: int, layers: int, epochs: int) -> PretrainParams:
     params = validate_block(read_document(), "pretrain", PretrainParams)
     scratch = params.scratch.model_copy(update={"width": width, "layers": layers})
     change = {"scratch": scratch, "dropout": 0.0, "content_epochs": epochs, "interaction_epochs": epochs}
-    return params.model_copy(update=change)
+    return params.model_copy(update=change | {"interactions": "documents"})
 
 
 def measured(group: ProcessGroup, data: Path, params: PretrainParams) -> dict[str, Any]:
@@ -54,14 +54,14 @@ def measured(group: ProcessGroup, data: Path, params: PretrainParams) -> dict[st
     texts = torch.from_numpy(np.load(data / "item_embeddings/vectors.npy"))
     model, vocabulary = untrained(params, documents, Graph.load(data / "graph"), texts)
     bias = AttentionBias.load(params.bias, model, data / "graph", data / "distances")
-    task = Pretraining(model, encode_corpus(documents, vocabulary), bias, params, vocabulary.end, group)
+    task = Pretraining(model, encode_corpus(documents, vocabulary), bias, params, vocabulary.end, group=group)
     tokens = [
         sum(
             min(params.maximum_length, len(document.prompt) + len(document.text))
-            for document in (task.sides[side][0][number] for number in numbers)
+            for document in (task.documents(plan)[number] for number in plan.numbers)
         )
         for epoch in range(task.epochs)
-        for side, numbers, _ in task.batches(epoch)
+        for plan in task.batches(epoch)
     ]
     times: list[tuple[int, float]] = []
 

@@ -352,6 +352,7 @@ def test_branches_share_no_data(stages: dict[str, PipelineStage], graph: nx.DiGr
     [
         # What the final fit makes serves only: nothing reads it, as the next test proves.
         ("data/clean/test.parquet", {"evaluate", "final-fit"}),
+        # Pre-training, fine-tuning and re-ranking choose their epochs by it.
         ("data/clean/validation.parquet", {"pretrain", "finetune", "rerank", "final-fit", "evaluate", *BASELINES}),
         # The comparisons put all queries together and split them anew; nothing that trains reads what they write.
         ("data/routing/test.parquet", {"online-replay", *COMPARISON, *STUDY}),

@@ -264,10 +264,14 @@ class Pretraining:
             start = stop
         return plans
 
+    def documents(self, plan: Plan) -> Sequence[Document]:
+        """Return the documents that a plan numbers."""
+        return self.interactions if plan.side == "documents" else self.content
+
     def make(self, plan: Plan) -> Batch:
         """Make a batch of documents from its plan."""
         interactions, rng = plan.side == "documents", np.random.default_rng(plan.seed)
-        documents = self.interactions if interactions else self.content
+        documents = self.documents(plan)
         rows = []
         for number in plan.numbers:
             document = documents[number]
