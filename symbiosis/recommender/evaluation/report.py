@@ -261,10 +261,14 @@ def _tuning(tuning: dict[str, dict[str, Any]], metrics: Sequence[str]) -> Table:
 
 def _setting(record: dict[str, Any]) -> str:
     """Return the chosen setting in words, with the best epoch of methods that learn in epochs."""
-    chosen = [f"{key} {value:g}" for key, value in record["setting"].items()]
+    chosen = [f"{key} {_written(value)}" for key, value in record["setting"].items()]
     if "epoch" in record:
         chosen.append(f"best epoch {record['epoch']}")
     return ", ".join(chosen) or "nothing to tune"
+
+
+def _written(value: bool | float | str) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def _curves(curves: dict[str, pl.DataFrame]) -> Figure:
