@@ -123,7 +123,7 @@ def test_second_run_runs_nothing(pipeline: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("finetune.learning_rate", 0.02, ["finetune", "final-fit", "evaluate"]),
+        ("finetune.learning_rate", 0.02, ["finetune", "rerank", "final-fit", "evaluate"]),
         ("online_replay.seed", 5, ["online-replay", "study-feedback@1"]),  # both read the block
     ],
 )
@@ -164,7 +164,7 @@ def test_published_once(pipeline: Path, database: str) -> None:
     assert [one.new for one in done.registered] == [True] * len(done.registered)
     assert "router" in [one.kind for one in done.registered]
     once = recorded()
-    assert once[0] - before == 1 + len(RECOMMENDER + ROUTER) - len(["pretrain", "finetune"])
+    assert once[0] - before == 1 + len(RECOMMENDER + ROUTER) - len(["pretrain", "finetune", "rerank"])
     again = publish_state(pipeline)
     assert again is not None
     assert again.recorded.new_runs == 0

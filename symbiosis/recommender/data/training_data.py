@@ -1,5 +1,6 @@
 """What a baseline may learn from: training interactions, their times, and what is known of the items."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,7 +182,7 @@ def read_histories(folder: Path | str, history_grows: bool) -> csr_array:
     Returns
     -------
     csr_array
-        Bool (U, I); the stored entries of a user stand in order of time.
+        Bool (U, I); the stored entries of a user stand in order of time; of the item, where no times are kept.
 
     Raises
     ------
@@ -189,9 +190,13 @@ def read_histories(folder: Path | str, history_grows: bool) -> csr_array:
         A file is missing or damaged.
     """
     folder = Path(folder)
-    shape = read_sizes(folder)
-    train = read_interactions(folder / TRAIN.name, shape, ["timestamp"])
-    data = TrainingData(to_matrix(train, shape), train["timestamp"].to_numpy())
+    shape, others = read_sizes(folder), ["timestamp"]
+    with suppress(OSError, pl.exceptions.PolarsError):  # a damaged file is told below
+        # Early releases kept no times where nothing read them.
+        others = [name for name in others if name in pl.read_parquet_schema(folder / TRAIN.name)]
+    train = read_interactions(folder / TRAIN.name, shape, others)
+    times = train["timestamp"].to_numpy() if others else np.zeros(len(train), np.int64)
+    data = TrainingData(to_matrix(train, shape), times)
     if history_grows:
         data = data.followed_by(read_interactions(folder / VALIDATION.name, shape))
     return data.sequences()

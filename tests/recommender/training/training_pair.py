@@ -47,6 +47,8 @@ FINETUNE = validate_block(read_document(), "finetune", FinetuneParams).model_cop
 PRETRAIN = validate_block(read_document(), "pretrain", PretrainParams).model_copy(
     update=RATES
     | {
+        "interactions": "prompts",
+        "patience": 3,
         "content_epochs": 2,
         "interaction_epochs": EPOCHS,
         "maximum_length": 32,
